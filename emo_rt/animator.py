@@ -1,0 +1,230 @@
+"""The front door: load a model, prepare portraits, animate them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from emo_rt.animation import Video, audio_frames
+from emo_rt.arena import Array
+from emo_rt.audio import Resampler, open_audio
+from emo_rt.avatar import Avatar, make_avatar
+from emo_rt.backends import open_backend
+from emo_rt.bundle import Bundle
+from emo_rt.clips import clip_count
+from emo_rt.config import AUDIO_SAMPLE_RATE, AnimateOptions, ModelConfig
+from emo_rt.engine import Engine
+from emo_rt.errors import AudioError, InputError
+from emo_rt.faces import FaceBox, FaceDetector
+from emo_rt.pipeline import Channel
+from emo_rt.portrait import PictureSource, prepare_portrait
+from emo_rt.run import Chunk, Control, Noise, Progress, Run
+
+FEED_DEPTH = 8
+"""PCM chunks of a stream that wait for the audio encoder."""
+FEED_PATIENCE_S = 0.02
+"""How long a stream waits for room for its input before it looks for finished frames again."""
+
+
+class Animator:
+    """A loaded model. A context manager; methods may be called from several threads, runs share nothing but weights."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use :meth:`load`."""
+        self._engine = engine
+        self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
+        self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path = "demo",
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        threads: int | None = None,
+        verify: bool = True,
+    ) -> Animator:
+        """Open a bundle folder, or ``"demo"``, the small model inside the package.
+
+        ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime`` or ``tensorrt``. Only
+        ``auto`` chooses by itself. ``threads``: CPU threads per graph, ``None`` = one per core. ``verify``: compare
+        every file with its hash. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
+        """
+        checked = Bundle.open(bundle, verify=verify)
+        return cls(Engine(checked, open_backend(backend, device, threads)))
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's configuration: picture size, frames per second, clip length …"""
+        return self._engine.config
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model on disk."""
+        return self._engine.bundle
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return self._engine.backend.device
+
+    @property
+    def backend(self) -> str:
+        """``onnxruntime`` or ``tensorrt``."""
+        return self._engine.backend.name
+
+    def prepare(
+        self,
+        picture: PictureSource,
+        *,
+        face_box: FaceBox | None = None,
+        detector: FaceDetector | None = None,
+        max_side: int = 1920,
+    ) -> Avatar:
+        """Find the face, cut the square around it and compute all that the networks need of it, once.
+
+        ``picture``: a file, a Pillow image or an array (H, W, 3) uint8. ``face_box``: a :class:`Box` in pixels of the
+        upright picture, ``"full"`` for the largest centred square, or ``None`` to look for the face with ``detector``
+        (default: the one of the extra ``face``). ``max_side``: longest side of the video, in pixels.
+        Raises :class:`PortraitError`, :class:`FaceNotFoundError`, :class:`MissingDependencyError`.
+        """
+        portrait = prepare_portrait(picture, self.config.size, face_box=face_box, detector=detector, max_side=max_side)
+        avatar = make_avatar(self._engine, portrait)
+        self._avatars.add(avatar)
+        return avatar
+
+    def animate(
+        self,
+        avatar: Avatar,
+        audio: str | os.PathLike[str] | Array,
+        *,
+        sample_rate: int | None = None,
+        options: AnimateOptions | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+        noise: Noise | None = None,
+        **changes: Any,
+    ) -> Video:
+        """A video of ``avatar`` speaking ``audio``. Checks everything now; the work is done as the video is used.
+
+        ``audio``: a sound or video file, or an array (n,) or (n, channels) with its ``sample_rate`` in Hz. Options
+        come as an :class:`AnimateOptions`, as single keywords (``seed=7, speed=0.8``), or both. ``progress`` is called
+        after each solver step, from a thread of the run; setting ``cancel`` stops the run with :class:`Cancelled`.
+        ``noise`` replaces the seed's noise: clip index → (F, 4, S, S). Raises :class:`AudioError`,
+        :class:`ConfigError`, :class:`InputError`.
+        """
+        chosen = (options or AnimateOptions()).replace(**changes)
+        self._check(avatar, chosen)
+        source = open_audio(audio, sample_rate)
+        clips = clip_count(audio_frames(source, self.config.fps), self.config)
+        control = Control(progress, cancel, noise)
+        return Video(
+            lambda: self._run(avatar, chosen, control, clips),
+            source,
+            self.config.fps,
+            self._output_size(avatar, chosen),
+        )
+
+    def stream(
+        self,
+        avatar: Avatar,
+        chunks: Iterable[Array],
+        *,
+        sample_rate: int = AUDIO_SAMPLE_RATE,
+        options: AnimateOptions | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+        noise: Noise | None = None,
+        **changes: Any,
+    ) -> Iterator[Chunk]:
+        """Frames for a voice that is still coming: PCM ``chunks`` of any size in, finished clips out.
+
+        ``chunks``: arrays (n,) or (n, channels), float in −1 … 1, int16 or int32, at ``sample_rate`` Hz; read in the
+        caller's thread. The frames are those that :meth:`animate` makes of the same sound, however it is chunked. A
+        model with whole-file audio encoding (``audio.window_frames`` = 0, Hallo) gives nothing before the end.
+        Closing the iterator stops the run. Options and errors are those of :meth:`animate`.
+        """
+        chosen = (options or AnimateOptions()).replace(**changes)
+        self._check(avatar, chosen)
+        run = self._run(avatar, chosen, Control(progress, cancel, noise), None)
+        return _streamed(run, chunks, Resampler(sample_rate))
+
+    def warmup(self, options: AnimateOptions | None = None) -> None:
+        """Run every graph once, so that the first real clip is as fast as the others.
+
+        ``options``: those that you will animate with; the tables of their solver and steps are made, too.
+        """
+        options = (options or AnimateOptions()).replace(paste_back=False)
+        self._engine.scheduler.schedule(options.solver, options.steps)
+        size = self.config.size
+        avatar = self.prepare(np.full((size, size, 3), 128, np.uint8), face_box="full")
+        silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
+        self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=1).numpy()
+
+    def memory_stats(self) -> dict[str, int]:
+        """Bytes: ``weights`` on disk, ``avatars`` and ``runs`` that are alive."""
+        return {
+            "weights": self.bundle.size_bytes,
+            "avatars": sum(avatar.nbytes for avatar in self._avatars),
+            "runs": sum(run.nbytes for run in self._runs),
+        }
+
+    def close(self) -> None:
+        """Free the model. Safe twice. Avatars and videos of this animator raise :class:`ClosedError` from now on."""
+        self._engine.close()
+
+    def __enter__(self) -> Animator:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _check(self, avatar: Avatar, options: AnimateOptions) -> None:
+        if avatar.engine is not self._engine:
+            raise InputError("this avatar was prepared by another animator; prepare the picture with this one")
+        name, _ = self._engine.step_graph(options)
+        self._engine.session(name)
+        self._engine.scheduler.schedule(options.solver, options.steps)
+
+    def _run(self, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None) -> Run:
+        run = Run(self._engine, avatar, options, control, clips)
+        self._runs.add(run)
+        return run
+
+    def _output_size(self, avatar: Avatar, options: AnimateOptions) -> tuple[int, int]:
+        paste_back = not avatar.portrait.covers_picture if options.paste_back is None else options.paste_back
+        if not paste_back:
+            return self.config.size, self.config.size
+        height, width = avatar.portrait.picture.shape[:2]
+        return width, height
+
+
+def _streamed(run: Run, chunks: Iterable[Array], resampler: Resampler) -> Iterator[Chunk]:
+    """Feed the run from the caller's thread and hand out what is finished in between."""
+    feed: Channel[Array] = Channel(FEED_DEPTH)
+    with run.chunks(feed) as results:
+        try:
+            received = 0
+            for chunk in chunks:
+                block = resampler.push(chunk)
+                received += len(chunk)
+                while not feed.put(block, FEED_PATIENCE_S):
+                    while results.ready():
+                        yield next(results)
+                while results.ready():
+                    yield next(results)
+            if received == 0:
+                raise AudioError("the stream ended without a single sample; send at least one")
+            feed.put(resampler.flush())
+            feed.end()
+            yield from results
+        finally:
+            feed.close()

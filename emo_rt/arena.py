@@ -1,0 +1,101 @@
+"""Named buffers that stay where they are: what one graph writes, the next reads at the same place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_rt.graphs import TensorSpec
+
+Array = NDArray[Any]
+
+
+class Buffer(Protocol):
+    """Memory of one tensor on one device. Views share the memory of the buffer that they were made from."""
+
+    shape: tuple[int, ...]
+    """Sizes."""
+    dtype: str
+    """Element type, a key of :data:`emo_rt.graphs.DTYPES`."""
+    pointer: int
+    """Address of the first element on the device."""
+
+    def rows(self, start: int, stop: int) -> Buffer:
+        """A view of rows ``start`` … ``stop`` along the first axis."""
+        ...
+
+    def row(self, index: int) -> Buffer:
+        """A view of one row, without the first axis."""
+        ...
+
+    def write(self, values: Array) -> None:
+        """Copy an array of the same shape in, converting its type."""
+        ...
+
+    def read(self) -> Array:
+        """The values as an array on the host; on the CPU the memory itself, not a copy."""
+        ...
+
+
+class HostBuffer:
+    """A buffer in the CPU's memory: a C-contiguous numpy array."""
+
+    def __init__(self, array: Array) -> None:
+        assert array.flags.c_contiguous, "a buffer is contiguous"
+        self.array = array
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype = array.dtype.name
+        self.pointer = array.ctypes.data
+
+    def rows(self, start: int, stop: int) -> HostBuffer:
+        """A view along the first axis."""
+        return HostBuffer(self.array[start:stop])
+
+    def row(self, index: int) -> HostBuffer:
+        """A view of one row, without the first axis."""
+        return HostBuffer(self.array[index])
+
+    def write(self, values: Array) -> None:
+        """Copy in. Raises ``ValueError`` for another shape."""
+        if values.shape != self.shape:
+            raise ValueError(f"a buffer of shape {self.shape} cannot take {values.shape}")
+        self.array[...] = values
+
+    def read(self) -> Array:
+        """The array itself."""
+        return self.array
+
+
+class Allocator(Protocol):
+    """What makes buffers: a backend."""
+
+    def allocate(self, spec: TensorSpec) -> Buffer:
+        """A zeroed buffer for a tensor of static shape."""
+        ...
+
+
+class Arena(Mapping[str, Buffer]):
+    """Buffers by tensor name. Made once; nothing is added while clips are made."""
+
+    def __init__(self, allocator: Allocator, specs: Iterable[TensorSpec]) -> None:
+        """One buffer per name; a tensor that several graphs share is named once."""
+        unique = {spec.name: spec for spec in specs}
+        self._buffers = {name: allocator.allocate(spec) for name, spec in unique.items()}
+        self.nbytes = sum(spec.nbytes for spec in unique.values())
+
+    def __getitem__(self, name: str) -> Buffer:
+        return self._buffers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._buffers)
+
+    def __len__(self) -> int:
+        return len(self._buffers)
+
+
+def host_buffer(spec: TensorSpec) -> HostBuffer:
+    """A zeroed buffer on the host."""
+    return HostBuffer(np.zeros([size for size in spec.shape if isinstance(size, int)], spec.dtype))

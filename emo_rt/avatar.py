@@ -1,0 +1,42 @@
+"""An avatar: a portrait with everything that the networks compute from it once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from emo_rt.arena import Arena, Array
+from emo_rt.config import ModelConfig
+from emo_rt.engine import Engine, to_unit
+from emo_rt.portrait import Portrait
+
+
+@dataclass(frozen=True, eq=False)
+class Avatar:
+    """Made by :meth:`emo_rt.Animator.prepare`; use it for as many animations as you like, until the animator closes."""
+
+    portrait: Portrait
+    """The picture, where its face is, and the square that is animated."""
+    features: Arena
+    """Portrait latent, reference K/V, face feature: on the device, by tensor name."""
+    engine: Engine
+    """The opened model that made them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the features."""
+        return self.features.nbytes
+
+
+def make_avatar(engine: Engine, portrait: Portrait, inputs: Mapping[str, Array] | None = None) -> Avatar:
+    """Run the portrait's graphs. ``inputs``: what the model needs beside picture and face box, by tensor name."""
+    given = {"face_mask": locator_mask(portrait, engine.config), **(inputs or {})}
+    return Avatar(portrait, engine.portrait_features(to_unit(portrait.pixels), given), engine)
+
+
+def locator_mask(portrait: Portrait, config: ModelConfig) -> Array:
+    """The face locator's picture: (1, channels, size, size) float32, 1 inside the face box."""
+    mask = portrait.face_mask[None, None]
+    return np.repeat(mask, config.locator.in_channels, axis=1)

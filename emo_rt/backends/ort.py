@@ -1,0 +1,109 @@
+"""ONNX Runtime on the CPU, bound to the arena's buffers: graphs read and write them in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from emo_rt.arena import Buffer, host_buffer
+from emo_rt.backends.base import Backend, Launch, Session, check_fit
+from emo_rt.bundle import Bundle
+from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError
+from emo_rt.graphs import GraphSpec, TensorSpec
+
+PROVIDER = "CPUExecutionProvider"
+
+
+class OrtBackend(Backend):
+    """ONNX Runtime's CPU execution provider."""
+
+    name = "onnxruntime"
+    device = "cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        """``threads``: per graph; ``None`` = one per physical core. Raises :class:`BackendUnavailableError`."""
+        try:
+            import onnxruntime
+        except ImportError as exc:
+            raise BackendUnavailableError(
+                "ONNX Runtime is not installed; install emo_rt[cpu] (or emo_rt[gpu] on a machine with an NVIDIA GPU)"
+            ) from exc
+        self._ort: Any = onnxruntime
+        self._threads = threads
+        self._sessions: list[OrtSession] = []
+
+    def allocate(self, spec: TensorSpec) -> Buffer:
+        return host_buffer(spec)
+
+    def open(self, bundle: Bundle, graph: str) -> Session:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self._threads or 0
+        try:
+            inner = self._ort.InferenceSession(str(bundle.graph_path(graph)), options, providers=[PROVIDER])
+        except Exception as exc:  # ONNX Runtime's errors share no base class
+            raise BackendError(f"ONNX Runtime cannot load graph {graph} of {bundle.path}: {exc}") from exc
+        active = inner.get_providers()[0]
+        if active != PROVIDER:
+            raise BackendUnavailableError(f"ONNX Runtime opened graph {graph} on {active}, not on {PROVIDER}")
+        session = OrtSession(inner, bundle.graphs[graph])
+        self._sessions.append(session)
+        return session
+
+    def close(self) -> None:
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
+
+
+class OrtSession(Session):
+    """One graph in ONNX Runtime."""
+
+    def __init__(self, inner: Any, spec: GraphSpec) -> None:
+        self.spec = spec
+        self.inner: Any = inner
+        sides = ((spec.inputs, inner.get_inputs()), (spec.outputs, inner.get_outputs()))
+        for tensors, nodes in sides:
+            expected, found = [tensor.name for tensor in tensors], [node.name for node in nodes]
+            if sorted(expected) != sorted(found):
+                raise BackendError(f"graph {spec.name} has tensors {found}, the manifest says {expected}")
+
+    def bind(self, buffers: Mapping[str, Buffer]) -> OrtLaunch:
+        return OrtLaunch(self, buffers)
+
+    def close(self) -> None:
+        self.inner = None
+
+
+class OrtLaunch(Launch):
+    """An IO binding. Keeps the bound buffers alive: ONNX Runtime knows only their addresses."""
+
+    def __init__(self, session: OrtSession, buffers: Mapping[str, Buffer]) -> None:
+        self._session = session
+        self._binding: Any = session.inner.io_binding()
+        self._inputs = {tensor.name: tensor for tensor in session.spec.inputs}
+        self._outputs = {tensor.name: tensor for tensor in session.spec.outputs}
+        self._bound: dict[str, Buffer] = {}
+        for name in (*self._inputs, *self._outputs):
+            if name not in buffers:
+                raise BackendError(f"graph {session.spec.name}: no buffer is bound to {name}")
+            self.rebind(name, buffers[name])
+
+    def rebind(self, name: str, buffer: Buffer) -> None:
+        is_input = name in self._inputs
+        spec = self._inputs[name] if is_input else self._outputs[name]
+        check_fit(self._session.spec.name, spec, buffer)
+        bind = self._binding.bind_input if is_input else self._binding.bind_output
+        bind(name, "cpu", 0, np.dtype(buffer.dtype), buffer.shape, buffer.pointer)
+        self._bound[name] = buffer
+
+    def run(self) -> None:
+        inner = self._session.inner
+        if inner is None:
+            raise ClosedError(f"graph {self._session.spec.name} was closed")
+        try:
+            inner.run_with_iobinding(self._binding)
+        except Exception as exc:  # ONNX Runtime's errors share no base class
+            raise BackendError(f"graph {self._session.spec.name} failed: {exc}") from exc

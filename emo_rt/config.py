@@ -1,0 +1,438 @@
+"""Settings of a model and of one animation, as frozen dataclasses that check themselves.
+
+A :class:`ModelConfig` describes every network of one checkpoint; it is stored in the bundle's manifest. An
+:class:`AnimateOptions` describes one run. Both reject unknown names and values out of range with :class:`ConfigError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from emo_rt.errors import ConfigError
+
+AUDIO_SAMPLE_RATE = 16_000
+"""Rate of the waveform that the audio encoder takes, in Hz (wav2vec 2.0)."""
+
+SOLVERS = ("ddim", "euler", "dpmpp_2m", "unipc")
+"""Names of the solvers in :mod:`emo_rt.solvers`."""
+
+ConfigT = TypeVar("ConfigT")
+
+
+def check(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise :class:`ConfigError` with the name, the value and what was expected unless ``condition`` holds."""
+    if not condition:
+        raise ConfigError(f"{name} is {value!r}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Shape of the Backbone and of the ReferenceNet (the Stable Diffusion 1.5 UNet layout, EMO section 3.2)."""
+
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    """Width of each resolution, finest first. All but the last have spatial attention."""
+    layers_per_block: int = 2
+    """Residual blocks per resolution on the way down; one more on the way up."""
+    attention_heads: int = 8
+    """Heads of every attention. SD 1.5: 8 at each width."""
+    norm_groups: int = 32
+    """Groups of every GroupNorm."""
+
+    def __post_init__(self) -> None:
+        check(len(self.block_out_channels) >= 2, "unet.block_out_channels", self.block_out_channels, "2 widths or more")
+        check(self.layers_per_block >= 1, "unet.layers_per_block", self.layers_per_block, "1 or more")
+        for width in self.block_out_channels:
+            check(
+                width > 0 and width % self.norm_groups == 0 and width % self.attention_heads == 0,
+                "unet.block_out_channels",
+                self.block_out_channels,
+                f"multiples of {self.norm_groups} groups and of {self.attention_heads} heads",
+            )
+
+
+@dataclass(frozen=True)
+class ReferenceConfig:
+    """How the Backbone sees the ReferenceNet's self-attention feature maps."""
+
+    mode: Literal["cross", "concat"] = "cross"
+    """``cross``: an attention of its own in the place of SD's text attention (EMO, section 3.2).
+    ``concat``: reference tokens join the K/V of the self-attention (Hallo)."""
+    null: Literal["zero", "learned"] = "zero"
+    """What the unconditional half gets in ``cross`` mode: nothing at all, or one learned token per site."""
+    face_tokens: int = 0
+    """Identity tokens made from a face embedding, cross-attended at each site (Hallo: 4). 0 = none."""
+    face_embedding_dim: int = 512
+    """Length of the face embedding (ArcFace: 512). Unused without face tokens."""
+    face_token_dim: int = 768
+    """Width of one face token. Unused without face tokens."""
+
+    def __post_init__(self) -> None:
+        check(self.mode in ("cross", "concat"), "reference.mode", self.mode, "'cross' or 'concat'")
+        check(self.null in ("zero", "learned"), "reference.null", self.null, "'zero' or 'learned'")
+        check(self.face_tokens >= 0, "reference.face_tokens", self.face_tokens, "0 or more")
+        check(
+            self.mode == "concat" or self.face_tokens == 0,
+            "reference.face_tokens",
+            self.face_tokens,
+            "0 in 'cross' mode: the face tokens take the same place as the reference attention",
+        )
+
+
+@dataclass(frozen=True)
+class Wav2VecConfig:
+    """Shape of the wav2vec 2.0 encoder; the names are those of ``transformers.Wav2Vec2Config``."""
+
+    hidden_size: int = 768
+    """Width of the transformer."""
+    num_hidden_layers: int = 12
+    """Transformer layers; the hidden states of all of them are used."""
+    num_attention_heads: int = 12
+    """Attention heads."""
+    intermediate_size: int = 3072
+    """Width of the feed-forward layers."""
+    conv_dim: tuple[int, ...] = (512,) * 7
+    """Channels of the convolutional feature extractor."""
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    """Kernel sizes of the feature extractor, in samples of its input."""
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    """Strides of the feature extractor; their product is 320 samples = 20 ms."""
+    conv_bias: bool = False
+    """Whether the convolutions have a bias."""
+    feat_extract_norm: Literal["group", "layer"] = "group"
+    """Normalisation in the feature extractor. ``group`` looks at the whole window, ``layer`` at one moment."""
+    num_conv_pos_embeddings: int = 128
+    """Kernel size of the convolutional position embedding."""
+    num_conv_pos_embedding_groups: int = 16
+    """Groups of the convolutional position embedding."""
+    do_stable_layer_norm: bool = False
+    """LayerNorm before (true) or after (false) each transformer sub-layer."""
+    layer_norm_eps: float = 1e-5
+    """Epsilon of every LayerNorm."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
+        check(len(lengths) == 1, "wav2vec.conv_dim, conv_kernel, conv_stride", lengths, "the same number of layers")
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Audio features and how the Backbone attends to them (EMO section 3.2, Audio Layers)."""
+
+    encoder: Wav2VecConfig = field(default_factory=Wav2VecConfig)
+    """The wav2vec 2.0 encoder."""
+    context_frames: int = 2
+    """m: each frame sees its m neighbours on both sides."""
+    tokens: int = 32
+    """Audio tokens per frame after the projector (Hallo: 32; not given for EMO)."""
+    token_dim: int = 768
+    """Width of one audio token."""
+    projector_dim: int = 512
+    """Width of the projector's two hidden layers."""
+    attention: Literal["single", "hierarchical"] = "single"
+    """``single``: one audio-attention after the reference-attention (EMO). ``hierarchical``: a module of its own with
+    masked full, face and lip attentions (Hallo)."""
+    null: Literal["zero", "learned"] = "zero"
+    """The audio tokens of the unconditional half."""
+    normalize: bool = False
+    """Scale the whole waveform to zero mean and unit variance first. Needs ``window_frames`` = 0."""
+    window_frames: int = 24
+    """Video frames that one run of the audio encoder yields; 0 = the whole file in one run (no exact streaming)."""
+    left_context_frames: int = 24
+    """Frames of audio before the window that the encoder also hears."""
+    right_context_frames: int = 12
+    """Frames of audio after the window that the encoder also hears: the look-ahead of a stream."""
+
+    def __post_init__(self) -> None:
+        for name in ("context_frames", "window_frames", "left_context_frames", "right_context_frames"):
+            check(getattr(self, name) >= 0, f"audio.{name}", getattr(self, name), "0 or more")
+        for name in ("tokens", "token_dim", "projector_dim"):
+            check(getattr(self, name) >= 1, f"audio.{name}", getattr(self, name), "1 or more")
+        check(self.attention in ("single", "hierarchical"), "audio.attention", self.attention, "single or hierarchical")
+        check(self.null in ("zero", "learned"), "audio.null", self.null, "'zero' or 'learned'")
+        check(
+            self.window_frames == 0 or not self.normalize,
+            "audio.normalize",
+            self.normalize,
+            "false with windows: a stream's mean and variance are not known in advance",
+        )
+
+    @property
+    def feature_dim(self) -> int:
+        """D: hidden states of all layers, concatenated."""
+        return self.encoder.hidden_size * self.encoder.num_hidden_layers
+
+
+@dataclass(frozen=True)
+class TemporalConfig:
+    """Temporal modules (AnimateDiff v2 layout; EMO section 3.2, Temporal Modules)."""
+
+    heads: int = 8
+    """Heads of the temporal attentions."""
+    attention_layers: int = 2
+    """Self-attentions along frames in one module."""
+    max_positions: int = 32
+    """Length of the sinusoidal position table; motion frames + frames must fit."""
+    motion_sites: Literal["all", "attention"] = "all"
+    """Where motion features are put in front of the frames: at every temporal module (EMO), or only where the
+    Backbone has spatial attention (Hallo)."""
+
+    def __post_init__(self) -> None:
+        check(self.attention_layers >= 1, "temporal.attention_layers", self.attention_layers, "1 or more")
+        check(self.motion_sites in ("all", "attention"), "temporal.motion_sites", self.motion_sites, "all or attention")
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    """Speed layers: head-rotation speed → buckets → MLP → cross-attention (EMO section 3.2, Speed Layers)."""
+
+    centres: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7)
+    """c_i: bucket centres, in the unit of the speed label. Number and place are not published."""
+    radius: float = 0.1
+    """r_i: the radius of every bucket; s_i = tanh((w − c_i) / r_i · 3)."""
+    hidden_dim: int = 256
+    """Width of the MLP's hidden layer."""
+    token_dim: int = 256
+    """l: width of the speed token that each frame gets."""
+
+    def __post_init__(self) -> None:
+        check(len(self.centres) >= 1, "speed.centres", self.centres, "1 centre or more")
+        check(self.radius > 0, "speed.radius", self.radius, "more than 0")
+
+
+@dataclass(frozen=True)
+class LocatorConfig:
+    """Face locator: a light convolutional encoder of the face mask (EMO section 3.2, Face Locator)."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    """Widths; each step halves the resolution, so one fewer step than widths must give the latent's size."""
+    in_channels: int = 1
+    """Channels of the mask picture (Hallo: 3)."""
+    in_unconditional: bool = True
+    """Whether the unconditional half also gets the face feature (Hallo: no)."""
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """The KL autoencoder; the names are those of ``diffusers.AutoencoderKL``."""
+
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    """Width of each resolution; one fewer halvings than widths."""
+    layers_per_block: int = 2
+    """Residual blocks per resolution."""
+    latent_channels: int = 4
+    """Channels of a latent."""
+    norm_num_groups: int = 32
+    """Groups of every GroupNorm."""
+    scaling_factor: float = 0.18215
+    """Latents are multiplied by this after encoding (SD 1.5)."""
+    mid_block_attention: bool = True
+    """Whether the middle block has its single-head attention."""
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per latent pixel, along one side."""
+        return int(2 ** (len(self.block_out_channels) - 1))
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The diffusion schedule that the checkpoint was trained with."""
+
+    train_timesteps: int = 1000
+    """Length of the training schedule."""
+    beta_start: float = 0.00085
+    """First beta."""
+    beta_end: float = 0.012
+    """Last beta."""
+    beta_schedule: Literal["linear", "scaled_linear"] = "scaled_linear"
+    """``linear`` in beta, or in its square root (SD 1.5)."""
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+    """What the network predicts."""
+    zero_terminal_snr: bool = False
+    """Rescale the betas so that the last step is pure noise (arXiv 2305.08891)."""
+    timestep_spacing: Literal["leading", "trailing"] = "leading"
+    """How inference steps are spread over the training steps."""
+    steps_offset: int = 1
+    """Added to every inference timestep with ``leading`` spacing."""
+
+    def __post_init__(self) -> None:
+        check(self.train_timesteps >= 2, "schedule.train_timesteps", self.train_timesteps, "2 or more")
+        check(0 < self.beta_start < self.beta_end < 1, "schedule.beta_start, beta_end",
+              (self.beta_start, self.beta_end), "0 < beta_start < beta_end < 1")  # fmt: skip
+        choices = {
+            "beta_schedule": ("linear", "scaled_linear"),
+            "prediction_type": ("epsilon", "v_prediction"),
+            "timestep_spacing": ("leading", "trailing"),
+        }
+        for name, allowed in choices.items():
+            check(getattr(self, name) in allowed, f"schedule.{name}", getattr(self, name), f"one of {allowed}")
+        check(
+            not (self.zero_terminal_snr and self.prediction_type == "epsilon"),
+            "schedule.zero_terminal_snr",
+            True,
+            "false with 'epsilon': at zero SNR the noise says nothing about the picture",
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that shapes the graphs of one checkpoint."""
+
+    name: str = "emo"
+    """Preset or checkpoint family."""
+    size: int = 512
+    """Width and height of the generated picture, in pixels."""
+    frames: int = 12
+    """F: frames generated by one clip."""
+    motion_frames: int = 4
+    """N: last frames of the previous clip that the next one continues."""
+    fps: int = 30
+    """Frames per second of the video."""
+    guidance: float = 3.5
+    """Default classifier-free guidance scale (not published for EMO; Hallo: 3.5)."""
+    decode_frames: int = 4
+    """Frames that one run of the VAE decoder takes."""
+    motion_source: Literal["latents", "reencoded"] = "latents"
+    """``latents``: motion frames are the previous clip's latents. ``reencoded``: decoded to pixels and encoded again
+    (Hallo)."""
+    first_motion: Literal["zeros", "portrait"] = "zeros"
+    """Motion frames of the first clip: zero maps (EMO) or the portrait repeated (Hallo)."""
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    """Backbone and ReferenceNet."""
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    """Reference attention."""
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    """Audio encoder, projector and attention."""
+    temporal: TemporalConfig = field(default_factory=TemporalConfig)
+    """Temporal modules."""
+    speed: SpeedConfig | None = field(default_factory=SpeedConfig)
+    """Speed layers, or none (Hallo)."""
+    locator: LocatorConfig = field(default_factory=LocatorConfig)
+    """Face locator."""
+    vae: VaeConfig = field(default_factory=VaeConfig)
+    """Autoencoder."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Diffusion schedule."""
+
+    def __post_init__(self) -> None:
+        factor = self.vae.downsampling * 2 ** (len(self.unet.block_out_channels) - 1)
+        check(self.size >= factor and self.size % factor == 0, "size", self.size, f"a multiple of {factor} pixels")
+        check(1 <= self.motion_frames < self.frames, "motion_frames", self.motion_frames, f"1 … {self.frames - 1}")
+        positions = self.frames + self.motion_frames
+        check(
+            positions <= self.temporal.max_positions,
+            "frames + motion_frames",
+            positions,
+            f"at most temporal.max_positions = {self.temporal.max_positions}",
+        )
+        check(
+            self.audio.context_frames <= self.frames,
+            "audio.context_frames",
+            self.audio.context_frames,
+            f"at most frames = {self.frames}: a clip hears its own and the next clip's frames, no others",
+        )
+        check(1 <= self.fps <= 120, "fps", self.fps, "1 … 120")
+        check(self.guidance >= 0, "guidance", self.guidance, "0 or more")
+        check(self.motion_source in ("latents", "reencoded"), "motion_source", self.motion_source, "latents, reencoded")
+        check(self.first_motion in ("zeros", "portrait"), "first_motion", self.first_motion, "zeros or portrait")
+        decoded = self.frames - (self.motion_frames if self.motion_source == "reencoded" else 0)
+        check(
+            self.decode_frames >= 1 and decoded % self.decode_frames == 0,
+            "decode_frames",
+            self.decode_frames,
+            f"a divisor of the {decoded} frames that are decoded per clip",
+        )
+        check(
+            2 ** (len(self.locator.channels) - 1) == self.vae.downsampling,
+            "locator.channels",
+            self.locator.channels,
+            f"{len(self.vae.block_out_channels)} widths: the face feature has the latent's size",
+        )
+        self._check_audio_windows()
+
+    def _check_audio_windows(self) -> None:
+        for name in ("window_frames", "left_context_frames", "right_context_frames"):
+            frames = getattr(self.audio, name)
+            check(
+                frames * AUDIO_SAMPLE_RATE % self.fps == 0,
+                f"audio.{name}",
+                frames,
+                f"a whole number of samples at {AUDIO_SAMPLE_RATE} Hz and {self.fps} fps",
+            )
+
+    @property
+    def latent_size(self) -> int:
+        """S: width and height of a latent."""
+        return self.size // self.vae.downsampling
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; :func:`from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class AnimateOptions:
+    """One run of :meth:`emo_rt.Animator.animate` or :meth:`emo_rt.Animator.stream`."""
+
+    seed: int = 0
+    """Key of the noise, 0 … 2⁶³−1. The same seed gives the same video on one backend."""
+    steps: int = 40
+    """Solver steps, 1 … 1000. The paper uses 40 (section 4.1)."""
+    solver: str = "ddim"
+    """One of :data:`SOLVERS`."""
+    guidance: float | None = None
+    """Classifier-free guidance scale, 0 … 50; ``None`` = the model's own. 1 = no guidance."""
+    speed: float = 0.5
+    """Head speed, 0 … 3: speech 0.1–1.0, singing 1.0–1.3, above 1.5 it jitters (paper, section 4.4)."""
+    motion_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Weight of the audio on pose, face and lips, each 0 … 10. Models with hierarchical audio attention only."""
+    paste_back: bool | None = None
+    """Put the animated square back into the whole picture; ``None`` = when the picture is larger than the square."""
+
+    def __post_init__(self) -> None:
+        check(isinstance(self.seed, int) and 0 <= self.seed < 2**63, "seed", self.seed, "an integer, 0 … 2**63 - 1")
+        check(isinstance(self.steps, int) and 1 <= self.steps <= 1000, "steps", self.steps, "an integer from 1 to 1000")
+        check(self.solver in SOLVERS, "solver", self.solver, f"one of {', '.join(SOLVERS)}")
+        check(self.guidance is None or 0 <= self.guidance <= 50, "guidance", self.guidance, "0 … 50, or None")
+        check(0 <= self.speed <= 3, "speed", self.speed, "0 … 3")
+        check(
+            len(self.motion_scale) == 3 and all(0 <= value <= 10 for value in self.motion_scale),
+            "motion_scale",
+            self.motion_scale,
+            "three numbers from 0 to 10: pose, face, lips",
+        )
+
+    def replace(self, **changes: Any) -> AnimateOptions:
+        """A copy with some settings changed. Raises :class:`ConfigError` for a name that does not exist."""
+        reject_unknown(AnimateOptions, changes, "option")
+        return dataclasses.replace(self, **changes)
+
+
+def reject_unknown(cls: type, names: Mapping[str, object], what: str) -> None:
+    """Raise :class:`ConfigError` if ``names`` has a key that is no field of the dataclass ``cls``."""
+    known = [f.name for f in dataclasses.fields(cls)]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ConfigError(f"unknown {what} {', '.join(unknown)}; {cls.__name__} has {', '.join(known)}")
+
+
+def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
+    """Build the config dataclass ``cls`` from plain JSON values, strictly: unknown names raise :class:`ConfigError`."""
+    reject_unknown(cls, data, "setting")
+    hints = typing.get_type_hints(cls)
+    values = {name: _coerce(hints[name], value) for name, value in data.items()}
+    return cls(**values)
+
+
+def _coerce(hint: Any, value: Any) -> Any:
+    """JSON value → field value: mappings become nested configs, lists become tuples."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        if isinstance(value, Mapping) and dataclasses.is_dataclass(option):
+            return from_dict(typing.cast(type, option), value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,123 @@
+"""An opened model: the sessions of all graphs, and what is run once per portrait or per audio window."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+
+import numpy as np
+
+from emo_rt.arena import Arena, Array, Buffer
+from emo_rt.backends import Backend, Session
+from emo_rt.bundle import Bundle
+from emo_rt.config import AnimateOptions, ModelConfig
+from emo_rt.denoiser import Scheduler
+from emo_rt.errors import BundleError, ClosedError, ConfigError
+from emo_rt.graphs import TensorSpec
+
+logger = logging.getLogger(__name__)
+
+ON_DEMAND = ("step", "step_unguided")
+"""Graphs that are opened when first asked for: most runs need only one of the two."""
+
+
+class Engine:
+    """Owns the sessions. A context manager; :meth:`close` is safe twice."""
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self.bundle, self.backend = bundle, backend
+        self._lock = threading.Lock()
+        self._closed = False
+        try:
+            names = [name for name in bundle.graphs if name not in ON_DEMAND]
+            self._sessions = {name: backend.open(bundle, name) for name in names}
+            self.scheduler = Scheduler(backend, self.session("timestep"), bundle.config)
+        except BaseException:
+            backend.close()
+            raise
+
+    @property
+    def config(self) -> ModelConfig:
+        """Configuration of the model."""
+        return self.bundle.config
+
+    def session(self, name: str) -> Session:
+        """An opened graph. Raises :class:`BundleError` if the bundle has none of that name."""
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the animator was closed; load it again")
+            if name not in self._sessions:
+                if name not in self.bundle.graphs:
+                    raise BundleError(f"the bundle {self.bundle.path} has no graph {name!r}; export it again")
+                self._sessions[name] = self.backend.open(self.bundle, name)
+            return self._sessions[name]
+
+    def step_graph(self, options: AnimateOptions) -> tuple[str, float]:
+        """Which step graph a run uses, and its guidance scale. Raises :class:`ConfigError` if it cannot be had."""
+        graphs = self.bundle.graphs
+        if "step" not in graphs:
+            if options.guidance not in (None, 1.0):
+                raise ConfigError(f"guidance is {options.guidance}; this bundle was exported without guidance, use 1")
+            return "step_unguided", 1.0
+        guidance = self.config.guidance if options.guidance is None else options.guidance
+        return ("step_unguided" if guidance == 1 and "step_unguided" in graphs else "step"), guidance
+
+    def encode_audio(self, waveform: Array) -> Array:
+        """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""
+        session = self.session("audio_encoder")
+        source, hidden = session.spec.inputs[0], session.spec.outputs[0]
+        frames = -(-len(waveform) * self.config.fps // 16_000)
+        heard = self.backend.allocate(TensorSpec(source.name, source.dtype, (1, len(waveform))))
+        given = self.backend.allocate(TensorSpec(hidden.name, hidden.dtype, (frames, *hidden.shape[1:])))
+        heard.write(waveform[None])
+        session.bind({source.name: heard, hidden.name: given}).run()
+        return given.read()
+
+    def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Arena:
+        """Run ``vae_encoder`` and ``reference`` on (1, 3, size, size) ``pixels`` in −1 … 1 and on ``inputs`` by name.
+
+        ``inputs``: what else ``reference`` takes, and the audio masks that ``step`` takes. The result holds those
+        masks, ``portrait_latent`` and all that ``reference`` gives.
+        """
+        encoder, reference = self.session("vae_encoder"), self.session("reference")
+        step = next(self.bundle.graphs[name] for name in ON_DEMAND if name in self.bundle.graphs)
+        masks = [tensor for tensor in step.inputs if tensor.name in inputs]
+        kept = Arena(self.backend, [*encoder.spec.outputs, *reference.spec.outputs, *masks])
+        given = Arena(self.backend, [*encoder.spec.inputs, *reference.spec.inputs[1:]])
+        for name, values in {"pixels": pixels, **inputs}.items():
+            (given if name in given else kept)[name].write(values)
+        encoder.bind({**given, **kept}).run()
+        reference.bind({**given, **kept}).run()
+        return kept
+
+    def decode(self, latents: Buffer, frames: int) -> Array:
+        """Latents (n, 4, S, S) → at least the first ``frames`` frames, (≥ frames, size, size, 3) uint8."""
+        session = self.session("vae_decoder")
+        batch = self.config.decode_frames
+        count = -(-frames // batch) * batch
+        target = session.spec.outputs[0]
+        pixels = self.backend.allocate(TensorSpec(target.name, target.dtype, (count, *target.shape[1:])))
+        for start in range(0, count, batch):
+            rows = {"frame_latents": latents.rows(start, start + batch), target.name: pixels.rows(start, start + batch)}
+            session.bind(rows).run()
+        return pixels.read()
+
+    def close(self) -> None:
+        """Free all sessions. Safe twice."""
+        with self._lock:
+            self._closed = True
+            self._sessions.clear()
+            self.backend.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def to_unit(pixels: Array) -> Array:
+    """(H, W, 3) uint8 → (1, 3, H, W) float32 in −1 … 1."""
+    return (pixels.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[None]

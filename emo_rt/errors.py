@@ -1,0 +1,92 @@
+"""Every error that emo_rt raises on purpose.
+
+::
+
+    EmoRtError
+    ├── ConfigError (ValueError)         a setting is unknown or out of range
+    ├── MissingDependencyError (ImportError)   an optional extra is not installed
+    ├── BundleError                      a model folder cannot be used
+    │   ├── BundleVersionError           written by a newer emo_rt
+    │   └── BundleIntegrityError         a file is missing, changed or unsafe
+    ├── InputError (ValueError)          something the caller gave cannot be used
+    │   ├── AudioError                   no sound track, unreadable, empty, not finite
+    │   └── PortraitError                unreadable picture, impossible box
+    │       └── FaceNotFoundError        no face found; give a box instead
+    ├── OutputError                      a file could not be written (nothing is left behind)
+    ├── BackendError                     a runtime or device failed
+    │   └── BackendUnavailableError      the requested backend or device cannot be had
+    ├── ExportError                      a graph could not be exported or does not match
+    │   └── CheckpointError              a checkpoint does not fit the network
+    ├── ClosedError                      the object was closed
+    └── Cancelled                        the caller asked to stop
+
+Messages say what failed, the actual and the expected value, and what to do.
+"""
+
+
+class EmoRtError(Exception):
+    """Base class of every error that emo_rt raises on purpose."""
+
+
+class ConfigError(EmoRtError, ValueError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class MissingDependencyError(EmoRtError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class BundleError(EmoRtError):
+    """A model folder cannot be used."""
+
+
+class BundleVersionError(BundleError):
+    """The bundle was written by a newer emo_rt than this one."""
+
+
+class BundleIntegrityError(BundleError):
+    """A file of the bundle is missing, differs from its recorded hash, or points outside."""
+
+
+class InputError(EmoRtError, ValueError):
+    """Something the caller gave cannot be used."""
+
+
+class AudioError(InputError):
+    """The audio is unreadable, empty, not finite or has no sound track."""
+
+
+class PortraitError(InputError):
+    """The picture is unreadable or a box does not fit it."""
+
+
+class FaceNotFoundError(PortraitError):
+    """No face was found in the picture; pass a face box to go on."""
+
+
+class OutputError(EmoRtError):
+    """A result could not be written. No partial file is left."""
+
+
+class BackendError(EmoRtError):
+    """A runtime or a device failed."""
+
+
+class BackendUnavailableError(BackendError):
+    """The requested backend or device cannot be had on this machine."""
+
+
+class ExportError(EmoRtError):
+    """A graph could not be exported, or does not compute what the network computes."""
+
+
+class CheckpointError(ExportError):
+    """A checkpoint does not fit the network: the message lists the tensors by name."""
+
+
+class ClosedError(EmoRtError):
+    """The object was closed and cannot be used any more."""
+
+
+class Cancelled(EmoRtError):
+    """The caller asked to stop. Nothing partial is left; the next call works."""

@@ -1,0 +1,78 @@
+"""Which external data files an ONNX file refers to, read from the protobuf bytes without the ``onnx`` package.
+
+ONNX Runtime opens those files by itself, so their names are checked before it gets the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from emo_rt.errors import BundleIntegrityError
+
+Schema = dict[int, "Schema"]
+
+_ENTRY: Schema = {}
+_TENSOR: Schema = {13: _ENTRY}
+_SPARSE: Schema = {1: _TENSOR, 2: _TENSOR}
+_ATTRIBUTE: Schema = {5: _TENSOR, 10: _TENSOR, 22: _SPARSE, 23: _SPARSE}
+_NODE: Schema = {5: _ATTRIBUTE}
+_GRAPH: Schema = {1: _NODE, 5: _TENSOR, 15: _SPARSE}
+_ATTRIBUTE.update({6: _GRAPH, 11: _GRAPH})
+_FUNCTION: Schema = {7: _NODE, 11: _ATTRIBUTE}
+_MODEL: Schema = {7: _GRAPH, 20: {1: _GRAPH, 2: _GRAPH}, 25: _FUNCTION}
+
+
+def external_locations(path: Path) -> set[str]:
+    """Every ``location`` of external data anywhere in the model: graphs, subgraphs, functions, attributes.
+
+    Raises :class:`BundleIntegrityError` when the file is no protobuf.
+    """
+    try:
+        return set(_locations(memoryview(path.read_bytes()), _MODEL))
+    except (IndexError, ValueError, UnicodeDecodeError) as exc:
+        raise BundleIntegrityError(f"{path.name} is not a readable ONNX file: {exc}") from exc
+
+
+def _locations(message: memoryview, schema: Schema) -> Iterator[str]:
+    if schema is _ENTRY:
+        fields = {number: bytes(value).decode() for number, value in _fields(message)}
+        if fields.get(1) == "location":
+            yield fields.get(2, "")
+        return
+    for number, value in _fields(message):
+        if number in schema:
+            yield from _locations(value, schema[number])
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Length-delimited fields of one protobuf message; scalars are skipped."""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            _, position = _varint(message, position)
+        elif wire in (1, 5):
+            position += 8 if wire == 1 else 4
+        elif wire == 2:
+            length, position = _varint(message, position)
+            if position + length > len(message):
+                raise ValueError("a field ends behind the file")
+            yield number, message[position : position + length]
+            position += length
+        else:
+            raise ValueError(f"wire type {wire}")
+
+
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number is too long")

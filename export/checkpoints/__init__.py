@@ -1,0 +1,1 @@
+"""Importers of public checkpoint formats, one per file."""

@@ -1,0 +1,179 @@
+"""One traceable module per graph of :mod:`emo_rt.graphs`: tensors in and out by position, in the GraphSpec's order.
+
+The casts between fp32 state and the network's float type are here, inside the graphs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from emo_rt.config import ModelConfig
+from emo_rt.export.networks import vae as vae_network
+from emo_rt.export.networks.model import EmoModel
+from emo_rt.graphs import GraphSpec, graph_specs
+
+
+class GraphModule(nn.Module):
+    """A graph as torch sees it: ``spec`` names inputs and outputs."""
+
+    def __init__(self, model: EmoModel, spec: GraphSpec) -> None:
+        super().__init__()
+        self.model, self.spec = model, spec
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Inputs in the spec's order → outputs in the spec's order."""
+        inputs = {tensor.name: value for tensor, value in zip(self.spec.inputs, tensors, strict=True)}
+        outputs = self.compute(inputs)
+        dtypes = {tensor.name: getattr(torch, tensor.dtype) for tensor in self.spec.outputs}
+        # An output must not be an input or another output under a second name: runtimes bind them to other memory.
+        return tuple(outputs[name].to(dtype).contiguous() for name, dtype in dtypes.items())
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Named inputs → named outputs."""
+        raise NotImplementedError
+
+    def half(self, tensor: Tensor) -> Tensor:
+        """To the network's float type."""
+        return tensor.to(self.model.dtype)
+
+
+class VaeEncoderGraph(GraphModule):
+    """Portrait pixels → latent."""
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"portrait_latent": vae_network.encode(self.model.vae, self.half(inputs["pixels"]))}
+
+
+class AudioEncoderGraph(GraphModule):
+    """Waveform → hidden states of all layers, one row per video frame."""
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"audio_hidden": self.model.audio_encoder(inputs["waveform"])}
+
+
+class ReferenceGraph(GraphModule):
+    """All that a portrait fixes."""
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        embedding = inputs.get("face_embedding")
+        embedding = None if embedding is None else self.half(embedding)
+        return self.model.portrait_features(
+            self.half(inputs["portrait_latent"]), self.half(inputs["face_mask"]), embedding
+        )
+
+
+class ClipGraph(GraphModule):
+    """All that a clip fixes."""
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        speed = inputs.get("speed")
+        return self.model.clip_features(
+            self.half(inputs["motion_latents"]),
+            self.half(inputs["audio_windows"]),
+            None if speed is None else self.half(speed),
+            inputs.get("face_tokens"),
+            guided=any(tensor.name.startswith("motion_unconditional") for tensor in self.spec.outputs),
+        )
+
+
+class TimestepGraph(GraphModule):
+    """Timestep → projected time embedding of every residual block."""
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"time_embedding": self.model.backbone.time_shifts(inputs["timestep"])}
+
+
+class StepGraph(GraphModule):
+    """One solver step: prediction, guidance, solver update."""
+
+    def __init__(self, model: EmoModel, spec: GraphSpec) -> None:
+        super().__init__(model, spec)
+        self.guided = spec.name == "step"
+        self.nulls = sorted(model.null_features().items()) if self.guided else []
+        for index, (_, tensor) in enumerate(self.nulls):
+            self.register_buffer(f"null_{index}", tensor, persistent=False)
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        features = dict(inputs)
+        features.update({name: getattr(self, f"null_{index}") for index, (name, _) in enumerate(self.nulls)})
+        latents, history = inputs["latents"], inputs["x0_history"]
+        shifts = inputs["time_embedding"]
+        prediction = self.model.backbone(self.half(latents), shifts, features, self.guided).float()
+        halves = prediction.reshape(-1, *latents.shape)
+        guided = halves[0] + inputs["guidance_scale"] * (halves[1] - halves[0]) if self.guided else halves[0]
+        p, q, a, b, c, d = inputs["coefficients"].split(1)
+        x0 = p * latents + q * guided
+        return {
+            "next_latents": a * latents + b * x0 + c * history[0] + d * history[1],
+            "next_x0_history": torch.stack([x0, history[0]]),
+            "prediction": halves,
+        }
+
+
+class VaeDecoderGraph(GraphModule):
+    """Latents → uint8 pixels."""
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        pixels = vae_network.decode(self.model.vae, self.half(inputs["frame_latents"]))
+        return {"pixels_rgb": to_rgb(clamp_unit(pixels.float()))}
+
+
+class MotionEncoderGraph(GraphModule):
+    """Last latents of a clip → decoded and encoded again: motion latents and the frames themselves."""
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        pixels = clamp_unit(vae_network.decode(self.model.vae, self.half(inputs["last_latents"])).float())
+        encoded = vae_network.encode(self.model.vae, self.half(pixels * 2 - 1))
+        return {"motion_latents": encoded, "motion_pixels_rgb": to_rgb(pixels)}
+
+
+def clamp_unit(pixels: Tensor) -> Tensor:
+    """−1 … 1 → 0 … 1, clamped."""
+    return (pixels / 2 + 0.5).clamp(0, 1)
+
+
+def to_rgb(pixels: Tensor) -> Tensor:
+    """(B, 3, H, W) in 0 … 1 → (B, H, W, 3) uint8, rounded."""
+    return (pixels * 255 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
+
+
+GRAPH_MODULES: dict[str, type[GraphModule]] = {
+    "vae_encoder": VaeEncoderGraph,
+    "audio_encoder": AudioEncoderGraph,
+    "reference": ReferenceGraph,
+    "clip": ClipGraph,
+    "timestep": TimestepGraph,
+    "step": StepGraph,
+    "step_unguided": StepGraph,
+    "vae_decoder": VaeDecoderGraph,
+    "motion_encoder": MotionEncoderGraph,
+}
+
+
+def graph_modules(model: EmoModel, guidance: tuple[bool, ...] = (True,)) -> list[GraphModule]:
+    """Every graph of the model, in the order of :func:`emo_rt.graphs.graph_specs`."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    return [GRAPH_MODULES[spec.name](model, spec) for spec in graph_specs(model.config, dtype, guidance)]
+
+
+def example_inputs(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
+    """Random inputs of a graph, in the ranges that the runtime hands it."""
+    generator = torch.Generator().manual_seed(seed)
+    values = {}
+    for tensor in spec.inputs:
+        shape = [example_samples(config) if isinstance(size, str) else size for size in tensor.shape]
+        values[tensor.name] = torch.randn(shape, generator=generator).to(getattr(torch, tensor.dtype))
+    ranges = {"timestep": 500.0, "guidance_scale": config.guidance, "speed": 0.7, "motion_scale": 1.0}
+    values.update({name: torch.full_like(values[name], level) for name, level in ranges.items() if name in values})
+    for name in values:
+        if name == "face_mask" or name.startswith("audio_mask"):
+            values[name] = (values[name] > 0).float()
+    return values
+
+
+def example_samples(config: ModelConfig) -> int:
+    """Samples of one encoder window, or of one clip where the whole file is encoded at once."""
+    audio = config.audio
+    frames = audio.left_context_frames + audio.window_frames + audio.right_context_frames
+    return (frames if audio.window_frames else config.frames) * 16_000 // config.fps

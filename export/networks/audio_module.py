@@ -1,0 +1,83 @@
+"""Hierarchical audio attention of the public Hallo checkpoint: masked full, face and lip attentions in one module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from emo_rt.config import ModelConfig
+from emo_rt.export.networks.attention import attend, join_halves, make_attention, null_output, project
+from emo_rt.export.networks.transformer import SpatialTransformer
+from emo_rt.graphs import AUDIO_REGIONS, Site
+
+
+class AudioModule(SpatialTransformer):
+    """Works at the block's input width; sits between the spatial transformer and the temporal module."""
+
+    def __init__(self, config: ModelConfig, site: Site) -> None:
+        block = HierarchicalAudioBlock(config, site)
+        super().__init__(config.unet, site.channels, block, site.audio_channels)
+
+    def forward(self, hidden: Tensor, site: Site, features: Mapping[str, Tensor], guided: bool) -> Tensor:
+        """``hidden`` (halves·F, C, h, w) → the same."""
+        return self.leave(self.block(self.enter(hidden), site, features, guided), hidden)
+
+
+class HierarchicalAudioBlock(nn.Module):
+    """Self-attention, three masked audio attentions, feed-forward."""
+
+    def __init__(self, config: ModelConfig, site: Site) -> None:
+        super().__init__()
+        channels, heads = site.audio_channels, config.unet.attention_heads
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = make_attention(channels, heads)
+        self.norm2 = nn.LayerNorm(channels)
+        for index, region in enumerate(AUDIO_REGIONS):
+            self.add_module(f"attn2_{index}", make_attention(channels, heads, config.audio.token_dim))
+            self.add_module(f"zero_conv_{region}", nn.Conv2d(channels, channels, 1))
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels)
+
+    def region_attentions(self) -> list[tuple[str, Attention]]:
+        """The three audio attentions by region."""
+        return [(region, getattr(self, f"attn2_{index}")) for index, region in enumerate(AUDIO_REGIONS)]
+
+    def forward(self, hidden: Tensor, site: Site, features: Mapping[str, Tensor], guided: bool) -> Tensor:
+        """``hidden`` (halves·F, h·w, inner) → the same."""
+        normed = self.norm1(hidden)
+        hidden = hidden + attend(self.attn1, normed, project(self.attn1, normed))
+        normed = self.norm2(hidden)
+        heard = self._hear(normed.chunk(2)[1] if guided else normed, site, features)
+        if guided:
+            heard = join_halves(self._hear_nothing(site, features), heard)
+        hidden = hidden + heard
+        output: Tensor = hidden + self.ff(self.norm3(hidden))
+        return output
+
+    def _hear(self, normed: Tensor, site: Site, features: Mapping[str, Tensor]) -> Tensor:
+        outputs = []
+        for region, attention in self.region_attentions():
+            pair = [features[f"audio_{region}_{part}.{site.name}"] for part in ("key", "value")]
+            outputs.append(attend(attention, normed, (pair[0], pair[1])))
+        return self._weigh(outputs, site, features)
+
+    def _hear_nothing(self, site: Site, features: Mapping[str, Tensor]) -> Tensor:
+        """The unconditional half: its audio tokens are zero, so each attention gives its output bias everywhere."""
+        biases = [null_output(attention) for _, attention in self.region_attentions()]
+        return self._weigh([bias.reshape(1, 1, -1) for bias in biases], site, features)
+
+    def _weigh(self, outputs: list[Tensor], site: Site, features: Mapping[str, Tensor]) -> Tensor:
+        """Mask, 1×1 convolution and motion scale of each region, summed: (frames, h·w, inner)."""
+        masks = features[f"audio_mask.{site.level}"].to(outputs[0].dtype)
+        scale = features["motion_scale"].to(outputs[0].dtype)
+        weighed = []
+        for index, tokens in enumerate(outputs):
+            convolution = self.get_submodule(f"zero_conv_{AUDIO_REGIONS[index]}")
+            masked = tokens * masks[index][None, :, None]
+            weighed.append(F.linear(masked, convolution.weight.flatten(1), convolution.bias) * scale[index])
+        return torch.stack(weighed).sum(0)

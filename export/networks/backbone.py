@@ -1,0 +1,182 @@
+"""Backbone: the denoising UNet with reference-attention, audio-attention, temporal modules and speed layers.
+
+Everything that does not depend on the solver step comes in projected, in ``features`` under the names of
+:mod:`emo_rt.graphs`. With guidance the batch is [unconditional F, conditional F]: the first half sees neither portrait
+nor voice, and nothing is computed for it only to be thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention import FeedForward
+from torch import Tensor, nn
+
+from emo_rt.config import ModelConfig
+from emo_rt.export.networks.attention import (
+    KeyValue,
+    attend,
+    attend_shared,
+    join_halves,
+    make_attention,
+    merge,
+    null_output,
+    project,
+    query,
+)
+from emo_rt.export.networks.audio_module import AudioModule
+from emo_rt.export.networks.temporal import TemporalModule
+from emo_rt.export.networks.transformer import SpatialTransformer
+from emo_rt.export.networks.unet import UNet
+from emo_rt.graphs import Site
+
+Features = Mapping[str, Tensor]
+
+
+class Backbone(UNet):
+    """The network that runs at every solver step."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        def parts(site: Site) -> Mapping[str, nn.Module]:
+            modules: dict[str, nn.Module] = {}
+            if site.attention:
+                modules["attentions"] = SpatialTransformer(config.unet, site.channels, BackboneBlock(config, site))
+                if config.audio.attention == "hierarchical":
+                    modules["audio_modules"] = AudioModule(config, site)
+            modules["temporal_modules"] = TemporalModule(config, site.channels)
+            return modules
+
+        super().__init__(config.unet, config.vae.latent_channels, parts)
+        width = config.unet.block_out_channels[0]
+        self.model_config = config
+        self.conv_norm_out = nn.GroupNorm(config.unet.norm_groups, width, eps=1e-5)
+        self.conv_out = nn.Conv2d(width, config.vae.latent_channels, 3, padding=1)
+
+    def forward(self, latents: Tensor, time_shifts: Tensor, features: Features, guided: bool) -> Tensor:
+        """``latents`` (F, 4, S, S) → prediction (halves·F, 4, S, S), unconditional half first."""
+        hidden = self.conv_in(latents)
+        located = hidden + features["face_feature"]
+        if guided:
+            hidden = torch.cat([located if self.model_config.locator.in_unconditional else hidden, located])
+        else:
+            hidden = located
+
+        def visit(site: Site, hidden: Tensor, parts: Mapping[str, nn.Module]) -> Tensor:
+            return self._visit(site, hidden, parts, features, guided)
+
+        hidden = self.walk(hidden, time_shifts, visit)
+        output: Tensor = self.conv_out(F.silu(self.conv_norm_out(hidden)))
+        return output
+
+    def _visit(
+        self, site: Site, hidden: Tensor, parts: Mapping[str, nn.Module], features: Features, guided: bool
+    ) -> Tensor:
+        if "attentions" in parts:
+            transformer = parts["attentions"]
+            assert isinstance(transformer, SpatialTransformer)
+            tokens = transformer.block(transformer.enter(hidden), site, features, guided)
+            hidden = transformer.leave(tokens, hidden)
+        if "audio_modules" in parts:
+            hidden = parts["audio_modules"](hidden, site, features, guided)
+        motion = _motion(site, features, guided)
+        speed = key_value(features, "speed", site) if self.model_config.speed else None
+        output: Tensor = parts["temporal_modules"](hidden, motion, speed)
+        return output
+
+
+class BackboneBlock(nn.Module):
+    """Self-attention, reference- or face-token-attention, audio-attention, feed-forward."""
+
+    def __init__(self, config: ModelConfig, site: Site) -> None:
+        super().__init__()
+        channels, heads, reference = site.channels, config.unet.attention_heads, config.reference
+        self.config = config
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = make_attention(channels, heads)
+        if reference.mode == "cross" or reference.face_tokens:
+            self.norm2 = nn.LayerNorm(channels)
+            self.attn2 = make_attention(
+                channels, heads, reference.face_token_dim if reference.face_tokens else channels
+            )
+        if reference.mode == "cross" and reference.null == "learned":
+            self.null_reference = nn.Parameter(torch.randn(1, 1, channels) * 0.02)
+        if config.audio.attention == "single":
+            self.norm_audio = nn.LayerNorm(channels)
+            self.attn_audio = make_attention(channels, heads, config.audio.token_dim)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels)
+
+    def reference_attention(self) -> nn.Module:
+        """The attention whose k and v projections the portrait's features go through."""
+        return self.attn2 if self.config.reference.mode == "cross" else self.attn1
+
+    def forward(self, hidden: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
+        """``hidden`` (halves·F, h·w, C) → the same."""
+        hidden = hidden + self._self_attention(self.norm1(hidden), site, features, guided)
+        if self.config.reference.mode == "cross":
+            hidden = hidden + self._reference_attention(self.norm2(hidden), site, features, guided)
+        elif self.config.reference.face_tokens:
+            hidden = hidden + self._face_attention(self.norm2(hidden), site, features, guided)
+        if self.config.audio.attention == "single":
+            hidden = hidden + self._audio_attention(self.norm_audio(hidden), site, features, guided)
+        output: Tensor = hidden + self.ff(self.norm3(hidden))
+        return output
+
+    def _self_attention(self, normed: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
+        own = project(self.attn1, normed)
+        if self.config.reference.mode == "cross":
+            return attend(self.attn1, normed, own)
+        queries = query(self.attn1, normed)
+        reference = key_value(features, "reference", site)
+        frames = normed.shape[0] // 2 if guided else 0
+        both = [
+            torch.cat([mine[frames:], other.expand(mine.shape[0] - frames, -1, -1, -1)], dim=2)
+            for mine, other in zip(own, reference, strict=True)
+        ]
+        mixed = F.scaled_dot_product_attention(queries[frames:], both[0], both[1])
+        if guided:
+            alone = F.scaled_dot_product_attention(queries[:frames], own[0][:frames], own[1][:frames])
+            mixed = torch.cat([alone, mixed])
+        return merge(self.attn1, mixed)
+
+    def _reference_attention(self, normed: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
+        reference = key_value(features, "reference", site)
+        if not guided:
+            return attend_shared(self.attn2, normed, reference)
+        conditional = attend_shared(self.attn2, normed.chunk(2)[1], reference)
+        if self.config.reference.null == "learned":
+            return join_halves(features[f"reference_null.{site.name}"], conditional)
+        return join_halves(torch.zeros_like(conditional), conditional)
+
+    def _face_attention(self, normed: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
+        face = key_value(features, "face", site)
+        if not guided:
+            return attend_shared(self.attn2, normed, face)
+        halves = zip(normed.chunk(2), (key_value(features, "face_null", site), face), strict=True)
+        return torch.cat([attend_shared(self.attn2, half, context) for half, context in halves])
+
+    def _audio_attention(self, normed: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
+        audio = key_value(features, "audio", site)
+        if not guided:
+            return attend(self.attn_audio, normed, audio)
+        unconditional, conditional = normed.chunk(2)
+        heard = attend(self.attn_audio, conditional, audio)
+        if self.config.audio.null == "learned":
+            null = key_value(features, "audio_null", site)
+            return torch.cat([attend_shared(self.attn_audio, unconditional, null), heard])
+        return join_halves(null_output(self.attn_audio), heard)
+
+
+def key_value(features: Features, kind: str, site: Site) -> KeyValue:
+    """The projected pair of one kind at one site."""
+    return features[f"{kind}_key.{site.name}"], features[f"{kind}_value.{site.name}"]
+
+
+def _motion(site: Site, features: Features, guided: bool) -> Tensor | None:
+    """Motion tokens for all halves: (halves·h·w, N, C)."""
+    conditional = features.get(f"motion.{site.name}")
+    if conditional is None or not guided:
+        return conditional
+    return torch.cat([features.get(f"motion_unconditional.{site.name}", conditional), conditional])

@@ -1,0 +1,190 @@
+"""Trace the networks into ONNX graphs and write them, with everything a runtime needs, as a bundle."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx_ir as ir
+import torch
+
+from emo_rt.bundle import GRAPHS_FOLDER, Bundle, write_manifest
+from emo_rt.errors import ExportError, OutputError
+from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
+from emo_rt.export.networks.model import EmoModel
+from emo_rt.export.parity import ParityRow, check_graph
+from emo_rt.export.weights import WeightStore
+
+OPSET = 23
+"""ONNX operator set: the first with ``Attention``, which runtimes fuse."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to write a bundle."""
+
+    dtype: Literal["float32", "float16"] = "float32"
+    """Arithmetic inside the networks. State (latents, x0, coefficients) is fp32 either way."""
+    half_storage: bool = False
+    """Store fp32 weights as fp16, widened at load: half the download."""
+    guidance: tuple[bool, ...] = (True,)
+    """Step graphs: with guidance, without, or both."""
+    check: bool = True
+    """Run every graph in ONNX Runtime and hold it against torch. Full-size graphs take minutes on a CPU."""
+    source: str = "random weights"
+    """Where the weights come from."""
+    licence: str = "Apache-2.0"
+    """Licence of the weights."""
+
+
+def export_bundle(
+    model: EmoModel, target: Path | str, options: ExportOptions | None = None, report: Report = logging.info
+) -> Bundle:
+    """Write ``model`` as a bundle folder ``target``, which must not exist or be empty.
+
+    ``model`` is converted in place to the wanted types. ``report`` gets one line per step. On any failure nothing is left. Raises :class:`ExportError` when a graph cannot
+    be traced or differs from torch, :class:`OutputError` when the folder cannot be written.
+    """
+    options, target = options or ExportOptions(), Path(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{target} exists and is not an empty folder; choose another one or remove it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as exc:
+        raise OutputError(f"cannot write to {target.parent}: {exc.strerror}") from exc
+    try:
+        _write(model, scratch, options, report)
+        if target.exists():
+            target.rmdir()
+        scratch.chmod(0o755)
+        scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Bundle.open(target)
+
+
+def trace(module: GraphModule) -> ir.Model:
+    """One graph module → an ONNX model whose inputs and outputs are exactly those of its GraphSpec."""
+    spec, examples = module.spec, example_inputs(module.spec, module.model.config)
+    dynamic = None
+    if any(isinstance(size, str) for tensor in spec.inputs for size in tensor.shape):
+        dynamic = (tuple(_dynamic(tensor.shape) for tensor in spec.inputs),)
+    with _quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                module,
+                tuple(examples[tensor.name] for tensor in spec.inputs),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[tensor.name for tensor in spec.inputs],
+                output_names=[tensor.name for tensor in spec.outputs],
+                dynamic_shapes=dynamic,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as exc:
+            raise ExportError(f"graph {spec.name} cannot be exported: {exc}") from exc
+    assert program is not None
+    model = program.model
+    _check_interface(model, module)
+    _strip(model)
+    return model
+
+
+def _write(model: EmoModel, folder: Path, options: ExportOptions, report: Report) -> None:
+    graphs = folder / GRAPHS_FOLDER
+    graphs.mkdir()
+    store = WeightStore(graphs, options.half_storage)
+    if options.half_storage:
+        model = model.half()  # rounds once, here: what torch then computes in fp32 is what the bundle computes
+    model = model.to(getattr(torch, options.dtype))
+    rows: list[ParityRow] = []
+    modules = graph_modules(model, options.guidance)
+    for module in modules:
+        report(f"exporting {module.spec.name}")
+        traced = trace(module)
+        store.move_out(traced, module.spec.name)
+        ir.save(traced, graphs / f"{module.spec.name}.onnx")
+        del traced
+        if options.check:
+            rows += check_graph(module, graphs / f"{module.spec.name}.onnx")
+    manifest: dict[str, Any] = {
+        "config": model.config.to_dict(),
+        "dtype": options.dtype,
+        "weights": "float16" if options.half_storage else options.dtype,
+        "graphs": {module.spec.name: module.spec.to_dict() for module in modules},
+        "provenance": _provenance(options),
+        "parity": [row.to_dict() for row in rows],
+    }
+    write_manifest(folder, manifest)
+
+
+def _provenance(options: ExportOptions) -> dict[str, Any]:
+    packages = ("emo_rt", "torch", "onnx", "onnx_ir", "onnxscript", "diffusers", "transformers")
+    return {
+        "source": options.source,
+        "licence": options.licence,
+        "command": " ".join(["emo-rt", *sys.argv[1:]]) if Path(sys.argv[0]).name == "emo-rt" else "export_bundle(…)",
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
+    }
+
+
+def _dynamic(shape: Sequence[int | str]) -> dict[int, Any]:
+    return {axis: torch.export.Dim.DYNAMIC for axis, size in enumerate(shape) if isinstance(size, str)}
+
+
+def _check_interface(model: ir.Model, module: GraphModule) -> None:
+    """The graph takes and gives exactly what the spec says: a tensor that was folded away is a mistake."""
+    sides = ((model.graph.inputs, module.spec.inputs), (model.graph.outputs, module.spec.outputs))
+    for values, tensors in sides:
+        found = [(v.name, v.dtype.numpy().name if v.dtype else "?", _shape(v)) for v in values]
+        expected = [(t.name, t.dtype, [s if isinstance(s, int) else "?" for s in t.shape]) for t in tensors]
+        if found != expected:
+            pairs = [pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]]
+            raise ExportError(f"graph {module.spec.name} does not have the tensors of its spec: {pairs[:3]}")
+
+
+def _shape(value: ir.Value) -> list[int | str]:
+    return [size if isinstance(size, int) else "?" for size in (value.shape or ())]
+
+
+def _strip(model: ir.Model) -> None:
+    """Drop what the tracer noted for debugging: stack traces with paths of the exporting machine."""
+    model.metadata_props.clear()
+    model.doc_string = None
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in [*model.graph.inputs, *model.graph.initializers.values()]:
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's chatter about absent torchvision and skipped folding is not for our users."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

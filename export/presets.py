@@ -1,0 +1,121 @@
+"""Named model configurations."""
+
+from __future__ import annotations
+
+from emo_rt.config import (
+    AudioConfig,
+    LocatorConfig,
+    ModelConfig,
+    ReferenceConfig,
+    ScheduleConfig,
+    SpeedConfig,
+    TemporalConfig,
+    UNetConfig,
+    VaeConfig,
+    Wav2VecConfig,
+)
+from emo_rt.errors import ConfigError
+
+
+def preset(name: str) -> ModelConfig:
+    """``emo`` (paper, full size), ``hallo`` (public checkpoint's layout), ``demo`` (ours, small) or ``tiny`` (tests).
+
+    Raises :class:`ConfigError` for another name.
+    """
+    makers = {"emo": _emo, "hallo": _hallo, "demo": _demo, "tiny": _tiny}
+    if name not in makers:
+        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(makers)}")
+    return makers[name]()
+
+
+def _emo() -> ModelConfig:
+    return ModelConfig(name="emo")
+
+
+def _hallo() -> ModelConfig:
+    return ModelConfig(
+        name="hallo",
+        frames=16,
+        motion_frames=2,
+        fps=25,
+        decode_frames=2,
+        motion_source="reencoded",
+        first_motion="portrait",
+        reference=ReferenceConfig(mode="concat", face_tokens=4),
+        audio=AudioConfig(attention="hierarchical", normalize=True, window_frames=0),
+        temporal=TemporalConfig(motion_sites="attention"),
+        speed=None,
+        locator=LocatorConfig(in_channels=3, in_unconditional=False),
+        schedule=ScheduleConfig(
+            beta_schedule="linear",
+            prediction_type="v_prediction",
+            zero_terminal_snr=True,
+            timestep_spacing="trailing",
+        ),
+    )
+
+
+def _demo() -> ModelConfig:
+    return ModelConfig(
+        name="demo",
+        size=128,
+        fps=25,
+        decode_frames=12,
+        guidance=2.0,
+        unet=UNetConfig(block_out_channels=(48, 96, 128, 128), attention_heads=4, norm_groups=16),
+        audio=AudioConfig(
+            encoder=_small_wav2vec(96, 4, 64),
+            tokens=4,
+            token_dim=96,
+            projector_dim=192,
+            window_frames=12,
+            left_context_frames=25,
+            right_context_frames=8,
+        ),
+        temporal=TemporalConfig(heads=4),
+        speed=SpeedConfig(hidden_dim=64, token_dim=64),
+        vae=VaeConfig(block_out_channels=(24, 48, 64, 64), layers_per_block=1, norm_num_groups=8),
+        schedule=ScheduleConfig(prediction_type="v_prediction", zero_terminal_snr=True, timestep_spacing="trailing"),
+    )
+
+
+def _tiny() -> ModelConfig:
+    return ModelConfig(
+        name="tiny",
+        size=32,
+        frames=4,
+        motion_frames=2,
+        fps=25,
+        decode_frames=2,
+        unet=UNetConfig(block_out_channels=(16, 32), layers_per_block=1, attention_heads=2, norm_groups=8),
+        reference=ReferenceConfig(null="learned"),
+        audio=AudioConfig(
+            encoder=_small_wav2vec(16, 2, 16),
+            context_frames=1,
+            tokens=2,
+            token_dim=16,
+            projector_dim=16,
+            null="learned",
+            window_frames=4,
+            left_context_frames=4,
+            right_context_frames=2,
+        ),
+        temporal=TemporalConfig(heads=2, max_positions=8),
+        speed=SpeedConfig(hidden_dim=16, token_dim=16),
+        locator=LocatorConfig(channels=(8, 16, 16)),
+        vae=VaeConfig(block_out_channels=(16, 16, 16), layers_per_block=1, norm_num_groups=8),
+    )
+
+
+def _small_wav2vec(width: int, layers: int, conv_width: int) -> Wav2VecConfig:
+    return Wav2VecConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=4 * width,
+        conv_dim=(conv_width,) * 7,
+        conv_bias=True,
+        feat_extract_norm="layer",
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+    )

@@ -1,0 +1,1 @@
+"""What makes our own small checkpoint. Not installed with the product."""

@@ -1,0 +1,1 @@
+"""A synthetic world of drawn portraits that speak."""
