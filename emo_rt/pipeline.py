@@ -73,8 +73,8 @@ class Channel(Generic[T]):
 class Pipeline(Generic[T]):
     """``source`` and each of ``stages`` in its own thread; iterate over it for the results, in order.
 
-    The first error of any thread is raised to whoever iterates. A context manager; :meth:`close` is safe twice. A source
-    that waits for something else than these channels must be woken by its owner before :meth:`close`.
+    The first error of any thread is raised to whoever iterates. A context manager; :meth:`close` is safe twice. A
+    source that waits for something else than these channels must be woken by its owner before :meth:`close`.
     """
 
     def __init__(self, source: Iterable[Any], *stages: Callable[[Any], Any], depth: int = 2) -> None:
@@ -129,7 +129,7 @@ class Pipeline(Generic[T]):
                 output.end()
             except Closed:
                 output.close()
-            except BaseException as exc:  # handed to the caller's thread, whatever it is
+            except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread, whatever it is
                 self._error = self._error or exc
                 for channel in self._channels:
                     channel.close()

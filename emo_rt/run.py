@@ -62,7 +62,7 @@ class RunStats:
     wall_s: float = 0.0
     """Seconds from the start of the run to its end; with :meth:`emo_rt.Video.save` the encoding is in."""
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds by stage: audio, clip, step, motion, decode, paste. Stages overlap, so they may add up to more than the wall."""
+    """Seconds by stage: audio, clip, step, motion, decode, paste. They overlap: their sum may exceed the wall."""
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

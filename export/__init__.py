@@ -1,1 +1,1 @@
-"""From networks and checkpoints to a bundle of ONNX graphs. Imported as ``emo_rt.export``; needs the extra ``export``."""
+"""From networks and checkpoints to a bundle of ONNX graphs. Imported as ``emo_rt.export``; needs extra ``export``."""

@@ -166,9 +166,8 @@ def example_inputs(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[
         values[tensor.name] = torch.randn(shape, generator=generator).to(getattr(torch, tensor.dtype))
     ranges = {"timestep": 500.0, "guidance_scale": config.guidance, "speed": 0.7, "motion_scale": 1.0}
     values.update({name: torch.full_like(values[name], level) for name, level in ranges.items() if name in values})
-    for name in values:
-        if name == "face_mask" or name.startswith("audio_mask"):
-            values[name] = (values[name] > 0).float()
+    masks = [name for name in values if name.startswith(("face_mask", "audio_mask"))]
+    values.update({name: (values[name] > 0).float() for name in masks})
     return values
 
 

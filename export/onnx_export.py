@@ -54,8 +54,9 @@ def export_bundle(
 ) -> Bundle:
     """Write ``model`` as a bundle folder ``target``, which must not exist or be empty.
 
-    ``model`` is converted in place to the wanted types. ``report`` gets one line per step. On any failure nothing is left. Raises :class:`ExportError` when a graph cannot
-    be traced or differs from torch, :class:`OutputError` when the folder cannot be written.
+    ``model`` is converted in place to the wanted types. ``report`` gets one line per step. On any failure nothing is
+    left. Raises :class:`ExportError` when a graph cannot be traced or differs from torch, :class:`OutputError` when the
+    folder cannot be written.
     """
     options, target = options or ExportOptions(), Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -33,7 +33,7 @@ class Session(ABC):
 
     @abstractmethod
     def bind(self, buffers: Mapping[str, Buffer]) -> Launch:
-        """Bind by name; ``buffers`` may hold more than is needed. Raises :class:`BackendError` for what does not fit."""
+        """Bind by name; ``buffers`` may hold more than needed. Raises :class:`BackendError` for what does not fit."""
 
     @abstractmethod
     def close(self) -> None:

@@ -66,7 +66,7 @@ class EmoModel(nn.Module):
         return self.backbone.conv_in.weight.dtype
 
     def portrait_features(self, latent: Tensor, face_mask: Tensor, face_embedding: Tensor | None) -> Features:
-        """``latent`` (1, 4, S, S), ``face_mask`` (1, C, size, size) → face feature, reference K/V, face tokens + K/V."""
+        """``latent`` (1, 4, S, S), ``face_mask`` (1, C, size, size) → face feature, K/V of reference and face tokens."""
         features = {"face_feature": self.face_locator(face_mask)}
         tokens = None if face_embedding is None else self.face_projector(face_embedding)
         reference = self.reference_net.features(latent, tokens)

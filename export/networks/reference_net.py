@@ -1,4 +1,4 @@
-"""ReferenceNet: a UNet that runs once on a picture; its feature maps tell the Backbone who to draw (EMO, section 3.2)."""
+"""ReferenceNet: a UNet run once on a picture; its feature maps tell the Backbone whom to draw (EMO, section 3.2)."""
 
 from __future__ import annotations
 
