@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from typing import IO
@@ -39,7 +39,7 @@ class Video:
         """Length in seconds."""
         return self.frame_count / self.fps
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self) -> Generator[Chunk]:
         """Make the video, clip by clip. Closing the iterator early stops the run."""
         start = time.perf_counter()
         run = self._start()
@@ -48,7 +48,7 @@ class Video:
         run.stats.wall_s = time.perf_counter() - start
         self.stats = run.stats
 
-    def frames(self) -> Iterator[Array]:
+    def frames(self) -> Generator[Array]:
         """Frame by frame, (H, W, 3) uint8 RGB."""
         with closing(self.chunks()) as chunks:
             for chunk in chunks:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +42,8 @@ class Animator:
         self._engine = engine
         self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
+        self._alive = threading.Lock()
+        """Held while the two sets are looked at or changed."""
 
     @classmethod
     def load(
@@ -98,7 +101,8 @@ class Animator:
         """
         portrait = prepare_portrait(picture, self.config.size, face_box=face_box, detector=detector, max_side=max_side)
         avatar = make_avatar(self._engine, portrait)
-        self._avatars.add(avatar)
+        with self._alive:
+            self._avatars.add(avatar)
         return avatar
 
     def animate(
@@ -144,7 +148,7 @@ class Animator:
         cancel: threading.Event | None = None,
         noise: Noise | None = None,
         **changes: Any,
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk]:
         """Frames for a voice that is still coming: PCM ``chunks`` of any size in, finished clips out.
 
         ``chunks``: arrays (n,) or (n, channels), float in −1 … 1, int16 or int32, at ``sample_rate`` Hz; read in the
@@ -171,11 +175,12 @@ class Animator:
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes: ``weights`` on disk, ``avatars`` and ``runs`` that are alive."""
-        return {
-            "weights": self.bundle.size_bytes,
-            "avatars": sum(avatar.nbytes for avatar in self._avatars),
-            "runs": sum(run.nbytes for run in self._runs),
-        }
+        with self._alive:
+            return {
+                "weights": self.bundle.size_bytes,
+                "avatars": sum(avatar.nbytes for avatar in self._avatars),
+                "runs": sum(run.nbytes for run in self._runs),
+            }
 
     def close(self) -> None:
         """Free the model. Safe twice. Avatars and videos of this animator raise :class:`ClosedError` from now on."""
@@ -188,6 +193,8 @@ class Animator:
         self.close()
 
     def _check(self, avatar: Avatar, options: AnimateOptions) -> None:
+        if not isinstance(avatar, Avatar):
+            raise InputError(f"a {type(avatar).__name__} is no avatar; make one with prepare(picture)")
         if avatar.engine is not self._engine:
             raise InputError("this avatar was prepared by another animator; prepare the picture with this one")
         name, _ = self._engine.step_graph(options)
@@ -196,7 +203,8 @@ class Animator:
 
     def _run(self, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None) -> Run:
         run = Run(self._engine, avatar, options, control, clips)
-        self._runs.add(run)
+        with self._alive:
+            self._runs.add(run)
         return run
 
     def _output_size(self, avatar: Avatar, options: AnimateOptions) -> tuple[int, int]:
@@ -207,24 +215,25 @@ class Animator:
         return width, height
 
 
-def _streamed(run: Run, chunks: Iterable[Array], resampler: Resampler) -> Iterator[Chunk]:
+def _streamed(run: Run, chunks: Iterable[Array], resampler: Resampler) -> Generator[Chunk]:
     """Feed the run from the caller's thread and hand out what is finished in between."""
     feed: Channel[Array] = Channel(FEED_DEPTH)
-    with run.chunks(feed) as results:
-        try:
-            received = 0
-            for chunk in chunks:
-                block = resampler.push(chunk)
-                received += len(chunk)
-                while not feed.put(block, FEED_PATIENCE_S):
-                    while results.ready():
-                        yield next(results)
-                while results.ready():
-                    yield next(results)
-            if received == 0:
-                raise AudioError("the stream ended without a single sample; send at least one")
-            feed.put(resampler.flush())
-            feed.end()
-            yield from results
-        finally:
-            feed.close()
+    with run.chunks(feed) as results, closing(feed):
+        for block in _resampled(chunks, resampler):
+            run.check_cancelled()
+            while not feed.put(block, FEED_PATIENCE_S):
+                yield from results.finished()
+            yield from results.finished()
+        feed.end()
+        yield from results
+
+
+def _resampled(chunks: Iterable[Array], resampler: Resampler) -> Iterator[Array]:
+    received = 0
+    for chunk in chunks:
+        samples = np.asarray(chunk)
+        yield resampler.push(samples)
+        received += len(samples)
+    if received == 0:
+        raise AudioError("the stream ended without a single sample; send at least one")
+    yield resampler.flush()

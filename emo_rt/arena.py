@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.errors import BundleError
 from emo_rt.graphs import TensorSpec
 
 Array = NDArray[Any]
@@ -81,8 +82,11 @@ class Arena(Mapping[str, Buffer]):
     """Buffers by tensor name. Made once; nothing is added while clips are made."""
 
     def __init__(self, allocator: Allocator, specs: Iterable[TensorSpec]) -> None:
-        """One buffer per name; a tensor that several graphs share is named once."""
-        unique = {spec.name: spec for spec in specs}
+        """One buffer per name, for all graphs that share it. Raises :class:`BundleError` where they disagree."""
+        unique: dict[str, TensorSpec] = {}
+        for spec in specs:
+            if unique.setdefault(spec.name, spec) != spec:
+                raise BundleError(f"graphs disagree about a tensor: {unique[spec.name]} and {spec}; export again")
         self._buffers = {name: allocator.allocate(spec) for name, spec in unique.items()}
         self.nbytes = sum(spec.nbytes for spec in unique.values())
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from emo_rt.config import ModelConfig, from_dict
-from emo_rt.errors import BundleError, BundleIntegrityError, BundleVersionError, ConfigError
+from emo_rt.config import ModelConfig, check, from_dict
+from emo_rt.errors import BundleError, BundleIntegrityError, BundleVersionError
 from emo_rt.graphs import GraphSpec
 from emo_rt.onnx_files import external_locations
 
@@ -24,6 +25,12 @@ MANIFEST = "emo_rt.json"
 GRAPHS_FOLDER = "graphs"
 SCHEMA_VERSION = 1
 """Raised whenever an older emo_rt could not use a newer bundle."""
+
+DTYPES = ("float32", "float16")
+"""Float types of networks and weights."""
+
+PLAIN_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
+"""Names of files. Strict: beside ``..`` there are ``C:``, ``\\``, ``//`` … that some reader takes for a way out."""
 
 DEMO_FOLDER = Path(__file__).parent / "assets" / "demo"
 """The bundle inside the package, opened under the name ``demo``."""
@@ -52,12 +59,12 @@ class Bundle:
 
     @classmethod
     def open(cls, source: str | Path, *, verify: bool = True) -> Bundle:
-        """Read and check a bundle folder; ``"demo"`` is the one inside the package unless a folder has that name.
+        """Read and check a bundle folder; ``"demo"`` is the one inside the package unless a bundle has that name.
 
         ``verify``: compare every file with its hash. Raises :class:`BundleError` when there is none,
         :class:`BundleVersionError` for a newer schema, :class:`BundleIntegrityError` for a changed or unsafe file.
         """
-        bundled = str(source) == "demo" and not Path(source).exists()
+        bundled = str(source) == "demo" and not (Path(source) / MANIFEST).exists()
         path = DEMO_FOLDER if bundled else Path(source)
         bundle = cls._from_manifest(path, _read_manifest(path))
         # Installers may hard-link a package's files from their cache; elsewhere a second link is a warning sign.
@@ -76,23 +83,29 @@ class Bundle:
     @classmethod
     def _from_manifest(cls, path: Path, data: Mapping[str, Any]) -> Bundle:
         try:
+            for name in ("dtype", "weights"):
+                check(data[name] in DTYPES, name, data[name], " or ".join(DTYPES))
             return cls(
                 path=path,
                 config=from_dict(ModelConfig, data["config"]),
                 dtype=data["dtype"],
                 weights=data["weights"],
                 graphs={name: GraphSpec.from_dict(name, graph) for name, graph in data["graphs"].items()},
-                files=data["files"],
-                provenance=data["provenance"],
+                files={name: {key: file[key] for key in ("sha256", "bytes")} for name, file in data["files"].items()},
+                provenance=dict(data["provenance"]),
                 parity=tuple(data["parity"]),
             )
-        except (KeyError, TypeError, AttributeError, ConfigError) as exc:
-            raise BundleError(f"{path / MANIFEST} is malformed: {exc!r}; export the bundle again") from exc
+        except KeyError as exc:
+            raise BundleError(f"{path / MANIFEST} is malformed: it has no {exc}; export the bundle again") from exc
+        except (TypeError, ValueError, AttributeError) as exc:
+            raise BundleError(f"{path / MANIFEST} is malformed: {exc}; export the bundle again") from exc
 
     def _check_files(self, verify: bool, links_allowed: bool) -> None:
         for name, entry in self.files.items():
             _check_file(self.path, name, entry, verify, links_allowed)
         for name in self.graphs:
+            if not name.isidentifier():
+                raise BundleIntegrityError(f"the manifest has a graph {name!r}; expected letters, digits and '_'")
             listed = f"{GRAPHS_FOLDER}/{name}.onnx"
             if listed not in self.files:
                 raise BundleIntegrityError(f"{self.path} has graph {name!r} but no file {listed}")
@@ -120,7 +133,7 @@ def _read_manifest(path: Path) -> Mapping[str, Any]:
         data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise BundleError(f"no bundle at {path}: it has no {MANIFEST}; `emo-rt export` writes one") from exc
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise BundleError(f"cannot read {path / MANIFEST}: {exc}") from exc
     if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
         raise BundleError(f"{path / MANIFEST} is no manifest of a bundle: it has no schema version")
@@ -131,10 +144,17 @@ def _read_manifest(path: Path) -> Mapping[str, Any]:
     return data
 
 
+def _check_name(name: str) -> None:
+    if not PLAIN_PATH.fullmatch(name):
+        raise BundleIntegrityError(
+            f"the manifest names {name!r}, which is not a plain path inside the bundle; expected letters, digits, "
+            "'_', '-' and '.', in parts separated by '/'"
+        )
+
+
 def _check_file(folder: Path, name: str, entry: Mapping[str, Any], verify: bool, links_allowed: bool) -> None:
+    _check_name(name)
     relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts or "\\" in name:
-        raise BundleIntegrityError(f"the manifest names {name!r}, which is not a path inside the bundle")
     path = folder / relative
     parents = [path, *list(path.parents)[: len(relative.parts) - 1]]
     if any(part.is_symlink() for part in parents):

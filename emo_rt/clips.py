@@ -64,7 +64,7 @@ def _whole_file_clips(config: ModelConfig, encode: Encode, blocks: Iterator[Floa
     silence = padded * AUDIO_SAMPLE_RATE // config.fps - len(waveform)
     hidden = encode(np.pad(waveform.astype(np.float32), (0, max(silence, 0))))[:padded]
     for index in range(clip_count(total, config)):
-        yield _clip(config, index, total, lambda frame: hidden[frame], padded)
+        yield _clip(config, index, total, hidden.__getitem__, padded)
 
 
 def _windowed_clips(config: ModelConfig, encode: Encode, blocks: Iterator[Floats]) -> Iterator[ClipAudio]:
@@ -120,7 +120,8 @@ class _WindowedHearing:
         window, row = divmod(frame, self._audio.window_frames)
         if window not in self._windows:
             self._windows[window] = self._encode_window(window)
-        return self._windows[window][row]
+        hidden: Floats = self._windows[window][row]
+        return hidden
 
     def forget(self, frame: int) -> None:
         """Frames before ``frame`` will not be asked for again."""
@@ -139,8 +140,8 @@ class _WindowedHearing:
         heard = self._kept[max(start - self._kept_from, 0) : max(stop - self._kept_from, 0)]
         before = max(0, -start)
         waveform = np.pad(heard, (before, stop - start - before - len(heard)))
-        rows = slice(audio.left_context_frames, audio.left_context_frames + audio.window_frames)
-        return self._encode(waveform)[rows].copy()
+        hidden: Floats = self._encode(waveform)[audio.left_context_frames :][: audio.window_frames]
+        return hidden.copy()
 
     def _samples(self, frames: int) -> int:
         return frames * AUDIO_SAMPLE_RATE // self._config.fps

@@ -7,10 +7,12 @@ A :class:`ModelConfig` describes every network of one checkpoint; it is stored i
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal, TypeVar
 
 from emo_rt.errors import ConfigError
@@ -30,6 +32,18 @@ def check(condition: bool, name: str, value: object, expected: str) -> None:
         raise ConfigError(f"{name} is {value!r}; expected {expected}")
 
 
+def _within(value: object, low: float, high: float) -> bool:
+    """Whether ``value`` is a number from ``low`` to ``high``; NaN is not."""
+    return isinstance(value, Real) and low <= float(value) <= high
+
+
+def _all_positive(config: object, section: str, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        check(len(numbers) > 0 and all(number > 0 for number in numbers), f"{section}.{name}", value, "more than 0")
+
+
 @dataclass(frozen=True)
 class UNetConfig:
     """Shape of the Backbone and of the ReferenceNet (the Stable Diffusion 1.5 UNet layout, EMO section 3.2)."""
@@ -45,7 +59,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         check(len(self.block_out_channels) >= 2, "unet.block_out_channels", self.block_out_channels, "2 widths or more")
-        check(self.layers_per_block >= 1, "unet.layers_per_block", self.layers_per_block, "1 or more")
+        _all_positive(self, "unet", "layers_per_block", "attention_heads", "norm_groups")
         for width in self.block_out_channels:
             check(
                 width > 0 and width % self.norm_groups == 0 and width % self.attention_heads == 0,
@@ -75,6 +89,7 @@ class ReferenceConfig:
         check(self.mode in ("cross", "concat"), "reference.mode", self.mode, "'cross' or 'concat'")
         check(self.null in ("zero", "learned"), "reference.null", self.null, "'zero' or 'learned'")
         check(self.face_tokens >= 0, "reference.face_tokens", self.face_tokens, "0 or more")
+        _all_positive(self, "reference", "face_embedding_dim", "face_token_dim")
         check(
             self.mode == "concat" or self.face_tokens == 0,
             "reference.face_tokens",
@@ -117,6 +132,8 @@ class Wav2VecConfig:
     def __post_init__(self) -> None:
         lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
         check(len(lengths) == 1, "wav2vec.conv_dim, conv_kernel, conv_stride", lengths, "the same number of layers")
+        _all_positive(self, "wav2vec", "hidden_size", "num_hidden_layers", "num_attention_heads", "conv_dim",
+                      "conv_kernel", "conv_stride")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,8 +167,7 @@ class AudioConfig:
     def __post_init__(self) -> None:
         for name in ("context_frames", "window_frames", "left_context_frames", "right_context_frames"):
             check(getattr(self, name) >= 0, f"audio.{name}", getattr(self, name), "0 or more")
-        for name in ("tokens", "token_dim", "projector_dim"):
-            check(getattr(self, name) >= 1, f"audio.{name}", getattr(self, name), "1 or more")
+        _all_positive(self, "audio", "tokens", "token_dim", "projector_dim")
         check(self.attention in ("single", "hierarchical"), "audio.attention", self.attention, "single or hierarchical")
         check(self.null in ("zero", "learned"), "audio.null", self.null, "'zero' or 'learned'")
         check(
@@ -182,7 +198,7 @@ class TemporalConfig:
     Backbone has spatial attention (Hallo)."""
 
     def __post_init__(self) -> None:
-        check(self.attention_layers >= 1, "temporal.attention_layers", self.attention_layers, "1 or more")
+        _all_positive(self, "temporal", "heads", "attention_layers", "max_positions")
         check(self.motion_sites in ("all", "attention"), "temporal.motion_sites", self.motion_sites, "all or attention")
 
 
@@ -201,7 +217,7 @@ class SpeedConfig:
 
     def __post_init__(self) -> None:
         check(len(self.centres) >= 1, "speed.centres", self.centres, "1 centre or more")
-        check(self.radius > 0, "speed.radius", self.radius, "more than 0")
+        _all_positive(self, "speed", "radius", "hidden_dim", "token_dim")
 
 
 @dataclass(frozen=True)
@@ -214,6 +230,9 @@ class LocatorConfig:
     """Channels of the mask picture (Hallo: 3)."""
     in_unconditional: bool = True
     """Whether the unconditional half also gets the face feature (Hallo: no)."""
+
+    def __post_init__(self) -> None:
+        _all_positive(self, "locator", "channels", "in_channels")
 
 
 @dataclass(frozen=True)
@@ -232,6 +251,10 @@ class VaeConfig:
     """Latents are multiplied by this after encoding (SD 1.5)."""
     mid_block_attention: bool = True
     """Whether the middle block has its single-head attention."""
+
+    def __post_init__(self) -> None:
+        _all_positive(self, "vae", "block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups",
+                      "scaling_factor")  # fmt: skip
 
     @property
     def downsampling(self) -> int:
@@ -322,6 +345,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         factor = self.vae.downsampling * 2 ** (len(self.unet.block_out_channels) - 1)
         check(self.size >= factor and self.size % factor == 0, "size", self.size, f"a multiple of {factor} pixels")
+        check(self.frames >= 2, "frames", self.frames, "2 or more")
         check(1 <= self.motion_frames < self.frames, "motion_frames", self.motion_frames, f"1 … {self.frames - 1}")
         positions = self.frames + self.motion_frames
         check(
@@ -352,6 +376,12 @@ class ModelConfig:
             "locator.channels",
             self.locator.channels,
             f"{len(self.vae.block_out_channels)} widths: the face feature has the latent's size",
+        )
+        check(
+            all(width % self.temporal.heads == 0 for width in self.unet.block_out_channels),
+            "temporal.heads",
+            self.temporal.heads,
+            f"a divisor of each of unet.block_out_channels = {self.unet.block_out_channels}",
         )
         self._check_audio_windows()
 
@@ -398,14 +428,16 @@ class AnimateOptions:
         check(isinstance(self.seed, int) and 0 <= self.seed < 2**63, "seed", self.seed, "an integer, 0 … 2**63 - 1")
         check(isinstance(self.steps, int) and 1 <= self.steps <= 1000, "steps", self.steps, "an integer from 1 to 1000")
         check(self.solver in SOLVERS, "solver", self.solver, f"one of {', '.join(SOLVERS)}")
-        check(self.guidance is None or 0 <= self.guidance <= 50, "guidance", self.guidance, "0 … 50, or None")
-        check(0 <= self.speed <= 3, "speed", self.speed, "0 … 3")
+        check(self.guidance is None or _within(self.guidance, 0, 50), "guidance", self.guidance, "0 … 50, or None")
+        check(_within(self.speed, 0, 3), "speed", self.speed, "0 … 3")
+        scales = self.motion_scale
         check(
-            len(self.motion_scale) == 3 and all(0 <= value <= 10 for value in self.motion_scale),
+            isinstance(scales, Sequence) and len(scales) == 3 and all(_within(value, 0, 10) for value in scales),
             "motion_scale",
-            self.motion_scale,
+            scales,
             "three numbers from 0 to 10: pose, face, lips",
         )
+        check(self.paste_back in (None, True, False), "paste_back", self.paste_back, "True, False or None")
 
     def replace(self, **changes: Any) -> AnimateOptions:
         """A copy with some settings changed. Raises :class:`ConfigError` for a name that does not exist."""
@@ -422,17 +454,30 @@ def reject_unknown(cls: type, names: Mapping[str, object], what: str) -> None:
 
 
 def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
-    """Build the config dataclass ``cls`` from plain JSON values, strictly: unknown names raise :class:`ConfigError`."""
+    """Build the config dataclass ``cls`` from plain JSON values, strictly.
+
+    Unknown names and values of another type than the field's raise :class:`ConfigError`.
+    """
+    check(isinstance(data, Mapping), cls.__name__, data, "an object with its settings")
     reject_unknown(cls, data, "setting")
     hints = typing.get_type_hints(cls)
-    values = {name: _coerce(hints[name], value) for name, value in data.items()}
-    return cls(**values)
+    return cls(**{name: _field_value(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
 
 
-def _coerce(hint: Any, value: Any) -> Any:
+def _field_value(name: str, hint: Any, value: Any) -> Any:
     """JSON value → field value: mappings become nested configs, lists become tuples."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    for option in options:
-        if isinstance(value, Mapping) and dataclasses.is_dataclass(option):
-            return from_dict(typing.cast(type, option), value)
-    return tuple(value) if isinstance(value, list) else value
+    choices = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):  # only "X | None" is used
+        return None if value is None else _field_value(name, choices[0], value)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value)
+    if typing.get_origin(hint) is Literal:
+        check(value in choices, name, value, f"one of {choices}")
+    elif typing.get_origin(hint) is tuple:
+        check(isinstance(value, list | tuple), name, value, "a list")
+        return tuple(_field_value(name, choices[0], item) for item in value)
+    elif hint is float:
+        check(type(value) in (int, float) and math.isfinite(value), name, value, "a finite number")
+    else:
+        check(type(value) is hint, name, value, f"a value of type {hint.__name__}")
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from emo_rt.solvers import solver_table
 
 FINAL_BUFFERS = 3
 """Finished latents that exist at once: one is being made, one waits, one is being decoded."""
+
+KEPT_SCHEDULES = 8
+"""Schedules that are kept for the next run: callers who choose the steps freely must not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,21 @@ class Schedule:
 
 
 class Scheduler:
-    """Makes and keeps schedules: runs the ``timestep`` graph once for each step of a solver table."""
+    """Makes and keeps schedules: runs the ``timestep`` graph once for each step of a solver table. Thread-safe."""
 
     def __init__(self, backend: Backend, session: Session, config: ModelConfig) -> None:
         self._backend, self._session, self._config = backend, session, config
         self._made: dict[tuple[str, int], Schedule] = {}
+        self._lock = threading.Lock()
 
     def schedule(self, solver: str, steps: int) -> Schedule:
         """Raises :class:`ConfigError` for a combination that does not exist."""
-        if (solver, steps) not in self._made:
-            self._made[solver, steps] = self._make(solver, steps)
-        return self._made[solver, steps]
+        with self._lock:
+            schedule = self._made.pop((solver, steps), None) or self._make(solver, steps)
+            self._made[solver, steps] = schedule  # the latest used is the last
+            while len(self._made) > KEPT_SCHEDULES:
+                del self._made[next(iter(self._made))]
+            return schedule
 
     def _make(self, solver: str, steps: int) -> Schedule:
         table = solver_table(self._config.schedule, solver, steps)
@@ -86,7 +94,7 @@ class Denoiser:
         """All steps of one clip: unit ``noise`` (F, 4, S, S) → ``final``; ``after_step`` gets the step's index."""
         self._scalars["guidance_scale"].write(np.array([guidance], np.float32))
         self._state[0]["latents"].write(noise)
-        self._state[0]["x0_history"].write(np.zeros(self._state[0]["x0_history"].shape, np.float32))
+        self._state[0]["x0_history"].write(np.broadcast_to(np.float32(0), self._state[0]["x0_history"].shape))
         for step in range(schedule.steps):
             here, there = self._state[step % 2], self._state[1 - step % 2]
             buffers = _step_buffers(schedule, step, here, there)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 import numpy as np
@@ -14,13 +14,16 @@ from emo_rt.backends import Backend, Session
 from emo_rt.bundle import Bundle
 from emo_rt.config import AnimateOptions, ModelConfig
 from emo_rt.denoiser import Scheduler
-from emo_rt.errors import BundleError, ClosedError, ConfigError
+from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
 from emo_rt.graphs import TensorSpec
 
 logger = logging.getLogger(__name__)
 
 ON_DEMAND = ("step", "step_unguided")
 """Graphs that are opened when first asked for: most runs need only one of the two."""
+
+AUDIO_MASK = "audio_mask."
+"""How the names of ``step``'s per-portrait inputs begin."""
 
 
 class Engine:
@@ -31,6 +34,7 @@ class Engine:
         self._lock = threading.Lock()
         self._closed = False
         try:
+            _check_complete(bundle)
             names = [name for name in bundle.graphs if name not in ON_DEMAND]
             self._sessions = {name: backend.open(bundle, name) for name in names}
             self.scheduler = Scheduler(backend, self.session("timestep"), bundle.config)
@@ -79,15 +83,20 @@ class Engine:
         """Run ``vae_encoder`` and ``reference`` on (1, 3, size, size) ``pixels`` in −1 … 1 and on ``inputs`` by name.
 
         ``inputs``: what else ``reference`` takes, and the audio masks that ``step`` takes. The result holds those
-        masks, ``portrait_latent`` and all that ``reference`` gives.
+        masks, ``portrait_latent`` and all that ``reference`` gives. Raises :class:`InputError` where an input is
+        missing, unknown or of another shape.
         """
         encoder, reference = self.session("vae_encoder"), self.session("reference")
         step = next(self.bundle.graphs[name] for name in ON_DEMAND if name in self.bundle.graphs)
-        masks = [tensor for tensor in step.inputs if tensor.name in inputs]
+        masks = [tensor for tensor in step.inputs if tensor.name.startswith(AUDIO_MASK)]
+        latent = {tensor.name for tensor in encoder.spec.outputs}
+        wanted = [*encoder.spec.inputs, *(tensor for tensor in reference.spec.inputs if tensor.name not in latent)]
+        values = {"pixels": pixels, **inputs}
+        _check_inputs([*wanted, *masks], values)
         kept = Arena(self.backend, [*encoder.spec.outputs, *reference.spec.outputs, *masks])
-        given = Arena(self.backend, [*encoder.spec.inputs, *reference.spec.inputs[1:]])
-        for name, values in {"pixels": pixels, **inputs}.items():
-            (given if name in given else kept)[name].write(values)
+        given = Arena(self.backend, wanted)
+        for name, array in values.items():
+            (given if name in given else kept)[name].write(array)
         encoder.bind({**given, **kept}).run()
         reference.bind({**given, **kept}).run()
         return kept
@@ -116,6 +125,31 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _check_complete(bundle: Bundle) -> None:
+    """Raise :class:`BundleError` unless the bundle has every graph that a run needs."""
+    needed = {"vae_encoder", "audio_encoder", "reference", "clip", "timestep", "vae_decoder"}
+    if bundle.config.motion_source == "reencoded":
+        needed.add("motion_encoder")
+    if not any(name in bundle.graphs for name in ON_DEMAND):
+        needed.add("step")
+    missing = sorted(needed - set(bundle.graphs))
+    if missing:
+        raise BundleError(f"the bundle {bundle.path} has no graph {', '.join(missing)}; export it again")
+
+
+def _check_inputs(wanted: Iterable[TensorSpec], given: Mapping[str, Array]) -> None:
+    """Raise :class:`InputError` unless ``given`` has exactly the wanted tensors, by name and shape."""
+    shapes = {tensor.name: tensor.shape for tensor in wanted}
+    if set(shapes) != set(given):
+        raise InputError(
+            f"this model needs {', '.join(sorted(shapes))} of a portrait, "
+            f"but missing are {sorted(set(shapes) - set(given))} and unknown are {sorted(set(given) - set(shapes))}"
+        )
+    for name, array in given.items():
+        if array.shape != shapes[name]:
+            raise InputError(f"{name} of the portrait has shape {array.shape}; expected {shapes[name]}")
 
 
 def to_unit(pixels: Array) -> Array:

@@ -74,7 +74,18 @@ class GraphSpec:
             sides = [tuple(TensorSpec(n, d, tuple(s)) for n, d, s in data[side]) for side in ("inputs", "outputs")]
         except (KeyError, TypeError, ValueError) as exc:
             raise BundleError(f"the manifest's description of graph {name!r} is malformed: {exc}") from exc
+        for tensor in (*sides[0], *sides[1]):
+            if not _is_well_formed(tensor):
+                raise BundleError(
+                    f"the manifest's description of graph {name!r} is malformed: {tensor}; expected a name, one of "
+                    f"{', '.join(DTYPES)}, and sizes of 1 or more or the names of dynamic axes"
+                )
         return cls(name, *sides)
+
+
+def _is_well_formed(tensor: TensorSpec) -> bool:
+    sizes_fit = all(isinstance(size, str) or (type(size) is int and size >= 1) for size in tensor.shape)
+    return isinstance(tensor.name, str) and tensor.dtype in tuple(DTYPES) and sizes_fit
 
 
 @dataclass(frozen=True)
@@ -251,10 +262,10 @@ class _SpecBuilder:
             if site.attention:
                 tensors += self._audio_pairs(site)
             if has_motion(config, site):
-                shape = (self._pixels(site), config.motion_frames, site.channels)
-                tensors.append(TensorSpec(f"motion.{site.name}", self.dtype, shape))
+                motion = (self._pixels(site), config.motion_frames, site.channels)
+                tensors.append(TensorSpec(f"motion.{site.name}", self.dtype, motion))
                 if guided and motion_depends_on_guidance(config):
-                    tensors.append(TensorSpec(f"motion_unconditional.{site.name}", self.dtype, shape))
+                    tensors.append(TensorSpec(f"motion_unconditional.{site.name}", self.dtype, motion))
             if config.speed:
                 shape = (1, config.temporal.heads, config.frames, site.channels // config.temporal.heads)
                 tensors += self._pair("speed", site, shape)

@@ -12,6 +12,9 @@ from emo_rt.errors import BundleIntegrityError
 
 Schema = dict[int, "Schema"]
 
+MAX_DEPTH = 100
+"""Messages inside messages; protobuf itself refuses deeper nesting."""
+
 _ENTRY: Schema = {}
 _TENSOR: Schema = {13: _ENTRY}
 _SPARSE: Schema = {1: _TENSOR, 2: _TENSOR}
@@ -29,12 +32,14 @@ def external_locations(path: Path) -> set[str]:
     Raises :class:`BundleIntegrityError` when the file is no protobuf.
     """
     try:
-        return set(_locations(memoryview(path.read_bytes()), _MODEL))
-    except (IndexError, ValueError, UnicodeDecodeError) as exc:
-        raise BundleIntegrityError(f"{path.name} is not a readable ONNX file: {exc}") from exc
+        return set(_locations(memoryview(path.read_bytes()), _MODEL, MAX_DEPTH))
+    except (OSError, ValueError) as exc:
+        raise BundleIntegrityError(f"{path} is not a readable ONNX file: {exc}; export the bundle again") from exc
 
 
-def _locations(message: memoryview, schema: Schema) -> Iterator[str]:
+def _locations(message: memoryview, schema: Schema, depth: int) -> Iterator[str]:
+    if depth == 0:
+        raise ValueError(f"more than {MAX_DEPTH} messages lie inside each other")
     if schema is _ENTRY:
         fields = {number: bytes(value).decode() for number, value in _fields(message)}
         if fields.get(1) == "location":
@@ -42,7 +47,7 @@ def _locations(message: memoryview, schema: Schema) -> Iterator[str]:
         return
     for number, value in _fields(message):
         if number in schema:
-            yield from _locations(value, schema[number])
+            yield from _locations(value, schema[number], depth - 1)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -50,6 +55,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
+        if key >= 2**32:  # protobuf drops the upper bits, and would see another field than this reader
+            raise ValueError("a field number is too large")
         number, wire = key >> 3, key & 7
         if wire == 0:
             _, position = _varint(message, position)
@@ -63,16 +70,18 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             position += length
         else:
             raise ValueError(f"wire type {wire}")
+    if position > len(message):
+        raise ValueError("a field ends behind the file")
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(message):
+            raise ValueError("it ends within a number")
         byte = message[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number is too long")
+    raise ValueError("a number is too long")

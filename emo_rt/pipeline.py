@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, nullcontext
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -74,10 +75,21 @@ class Pipeline(Generic[T]):
     """``source`` and each of ``stages`` in its own thread; iterate over it for the results, in order.
 
     The first error of any thread is raised to whoever iterates. A context manager; :meth:`close` is safe twice. A
-    source that waits for something else than these channels must be woken by its owner before :meth:`close`.
+    source that waits for something else than these channels must be woken by its owner before :meth:`close`. A source
+    that is a generator is closed in its own thread, whatever happens.
     """
 
-    def __init__(self, source: Iterable[Any], *stages: Callable[[Any], Any], depth: int = 2) -> None:
+    def __init__(
+        self,
+        source: Iterable[Any],
+        *stages: Callable[[Any], Any],
+        depth: int = 2,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """``depth``: items that wait between two threads. ``stop``: set when :meth:`close` or an error makes all work
+        pointless; long work may look at it and raise :class:`Closed`.
+        """
+        self._stop = stop or threading.Event()
         self._channels: list[Channel[Any]] = [Channel(depth) for _ in range(len(stages) + 1)]
         self._error: BaseException | None = None
         self._threads = [self._thread("source", source, None, self._channels[0])]
@@ -86,8 +98,12 @@ class Pipeline(Generic[T]):
                 self._thread(f"stage-{index}", self._channels[index], stage, self._channels[index + 1])
             )
         self._results = iter(self._channels[-1])
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # the system may refuse a thread
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -95,11 +111,17 @@ class Pipeline(Generic[T]):
     def __next__(self) -> T:
         try:
             result: T = next(self._results)
+            return result
         except (Closed, StopIteration):
-            if self._error is not None:
-                raise self._error from None
-            raise StopIteration from None
-        return result
+            pass
+        if self._error is not None:
+            raise self._error  # outside of the except block: its own cause is what matters
+        raise StopIteration
+
+    def finished(self) -> Iterator[T]:
+        """The results that are there already, without waiting."""
+        while self.ready():
+            yield next(self)
 
     def ready(self) -> bool:
         """Whether the next result, or the error that ended everything, is there already."""
@@ -107,11 +129,11 @@ class Pipeline(Generic[T]):
 
     def close(self) -> None:
         """Stop all threads and wait for them."""
-        for channel in self._channels:
-            channel.close()
+        self._close_channels()
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            if thread.ident is not None and thread is not threading.current_thread():
                 thread.join()
+        self._error = None  # its traceback refers to the threads' frames: a cycle that would keep a run's buffers
 
     def __enter__(self) -> Pipeline[T]:
         return self
@@ -124,14 +146,27 @@ class Pipeline(Generic[T]):
     ) -> threading.Thread:
         def work() -> None:
             try:
-                for item in items:
-                    output.put(item if stage is None else stage(item))
+                with closing(items) if isinstance(items, Generator) else nullcontext():
+                    for item in items:
+                        output.put(item if stage is None else stage(item))
                 output.end()
             except Closed:
                 output.close()
             except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread, whatever it is
-                self._error = self._error or exc
-                for channel in self._channels:
-                    channel.close()
+                self._fail(exc)
 
         return threading.Thread(target=work, name=f"emo_rt-{name}", daemon=True)
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, StopIteration):  # raised by __next__, it would look like the regular end
+            wrapped = RuntimeError("a stage raised StopIteration")
+            wrapped.__cause__ = error
+            error = wrapped
+        if self._error is None:
+            self._error = error
+        self._close_channels()
+
+    def _close_channels(self) -> None:
+        self._stop.set()
+        for channel in self._channels:
+            channel.close()

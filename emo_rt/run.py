@@ -20,7 +20,7 @@ from emo_rt.config import AnimateOptions
 from emo_rt.denoiser import FINAL_BUFFERS, Denoiser
 from emo_rt.engine import Engine
 from emo_rt.errors import Cancelled, InputError
-from emo_rt.pipeline import Pipeline
+from emo_rt.pipeline import Closed, Pipeline
 from emo_rt.portrait import Paster
 
 Noise = Callable[[int], Array]
@@ -34,7 +34,7 @@ class Progress:
     clip: int
     """Clip that is being made, from 0."""
     clips: int | None
-    """Clips in all; ``None`` while a stream's end is not known."""
+    """Clips in all; ``None`` in a stream."""
     step: int
     """Steps done in this clip, 1 … steps."""
     steps: int
@@ -105,6 +105,7 @@ class Run:
         self.stats = RunStats()
         self._engine, self._avatar, self._options, self._control = engine, avatar, options, control
         self._clips = clips
+        self._stop = threading.Event()
         name, self._guidance = engine.step_graph(options)
         step, clip = engine.session(name), engine.session("clip")
         self._schedule = engine.scheduler.schedule(options.solver, options.steps)
@@ -120,23 +121,36 @@ class Run:
 
     def chunks(self, blocks: Iterable[Array]) -> Pipeline[Chunk]:
         """Start: 16 kHz ``blocks`` → chunks. The caller closes the pipeline."""
-        return Pipeline(self._denoised(blocks), self._decoded, self._pasted, depth=FINAL_BUFFERS - 2)
+        stages = (self._decoded, self._pasted)
+        return Pipeline(self._denoised(blocks), *stages, depth=FINAL_BUFFERS - 2, stop=self._stop)
+
+    def check_cancelled(self) -> None:
+        """Raise :class:`Cancelled` if the caller asked to stop."""
+        if self._control.cancel is not None and self._control.cancel.is_set():
+            raise Cancelled("the animation was cancelled")
 
     @property
     def nbytes(self) -> int:
         """Memory of the run's buffers."""
         return self._arena.nbytes + self._denoiser.nbytes
 
+    def _check_wanted(self) -> None:
+        """As :meth:`check_cancelled`, and raise :class:`Closed` if the pipeline was closed or has failed."""
+        self.check_cancelled()
+        if self._stop.is_set():
+            raise Closed
+
     def _denoised(self, blocks: Iterable[Array]) -> Iterator[_Finished]:
         for clip in split_into_clips(self._engine.config, self._encode_audio, blocks):
             yield self._denoise(clip)
 
     def _encode_audio(self, waveform: Array) -> Array:
+        self._check_wanted()
         with self.stats.timed("audio"):
             return self._engine.encode_audio(waveform)
 
     def _denoise(self, clip: ClipAudio) -> _Finished:
-        self._check_cancelled()
+        self._check_wanted()
         final = self._denoiser.finals[clip.index % FINAL_BUFFERS]
         with self.stats.timed("clip"):
             self._arena["audio_windows"].write(clip.windows)
@@ -163,13 +177,9 @@ class Run:
         return noise
 
     def _after_step(self, clip: int, step: int) -> None:
-        self._check_cancelled()
+        self._check_wanted()
         if self._control.progress is not None:
             self._control.progress(Progress(clip, self._clips, step + 1, self._schedule.steps))
-
-    def _check_cancelled(self) -> None:
-        if self._control.cancel is not None and self._control.cancel.is_set():
-            raise Cancelled("the animation was cancelled")
 
     def _carry_motion(self, final: Buffer) -> Buffer | None:
         """The end of this clip becomes the next one's motion frames; their pictures, if they were decoded for that."""
@@ -186,6 +196,7 @@ class Run:
         return pixels["motion_pixels_rgb"]
 
     def _decoded(self, finished: _Finished) -> Chunk:
+        self._check_wanted()
         config, clip = self._engine.config, finished.clip
         with self.stats.timed("decode"):
             if finished.motion_pixels is None:

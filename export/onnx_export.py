@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ import onnx_ir as ir
 import torch
 
 from emo_rt.bundle import GRAPHS_FOLDER, Bundle, write_manifest
+from emo_rt.config import check
 from emo_rt.errors import ExportError, OutputError
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel
@@ -29,6 +32,8 @@ OPSET = 23
 """ONNX operator set: the first with ``Attention``, which runtimes fuse."""
 
 Report = Callable[[str], None]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,15 @@ class ExportOptions:
     licence: str = "Apache-2.0"
     """Licence of the weights."""
 
+    def __post_init__(self) -> None:
+        check(self.dtype in ("float32", "float16"), "dtype", self.dtype, "'float32' or 'float16'")
+        check(
+            0 < len(self.guidance) == len(set(self.guidance)), "guidance", self.guidance, "True, False or one of each"
+        )
+
 
 def export_bundle(
-    model: EmoModel, target: Path | str, options: ExportOptions | None = None, report: Report = logging.info
+    model: EmoModel, target: Path | str, options: ExportOptions | None = None, report: Report = logger.info
 ) -> Bundle:
     """Write ``model`` as a bundle folder ``target``, which must not exist or be empty.
 
@@ -72,6 +83,8 @@ def export_bundle(
             target.rmdir()
         scratch.chmod(0o755)
         scratch.rename(target)
+    except OSError as exc:
+        raise OutputError(f"cannot write {target}: {exc.strerror or exc}") from exc
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle.open(target)
@@ -137,9 +150,17 @@ def _provenance(options: ExportOptions) -> dict[str, Any]:
     return {
         "source": options.source,
         "licence": options.licence,
-        "command": " ".join(["emo-rt", *sys.argv[1:]]) if Path(sys.argv[0]).name == "emo-rt" else "export_bundle(…)",
+        "command": _command(sys.argv),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
     }
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command line that made a bundle. Of absolute paths only the last part: a bundle says nothing about folders
+    and users of the machine that it was made on."""
+    if Path(arguments[0]).stem != "emo-rt":
+        return "export_bundle(…)"
+    return " ".join(["emo-rt", *(re.sub(r"(^|=)[/~][^=]*/([^/=]+)/?$", r"\1\2", word) for word in arguments[1:])])
 
 
 def _dynamic(shape: Sequence[int | str]) -> dict[int, Any]:
@@ -148,13 +169,18 @@ def _dynamic(shape: Sequence[int | str]) -> dict[int, Any]:
 
 def _check_interface(model: ir.Model, module: GraphModule) -> None:
     """The graph takes and gives exactly what the spec says: a tensor that was folded away is a mistake."""
+    name = module.spec.name
     sides = ((model.graph.inputs, module.spec.inputs), (model.graph.outputs, module.spec.outputs))
     for values, tensors in sides:
         found = [(v.name, v.dtype.numpy().name if v.dtype else "?", _shape(v)) for v in values]
         expected = [(t.name, t.dtype, [s if isinstance(s, int) else "?" for s in t.shape]) for t in tensors]
-        if found != expected:
-            pairs = [pair for pair in zip(found, expected, strict=False) if pair[0] != pair[1]]
-            raise ExportError(f"graph {module.spec.name} does not have the tensors of its spec: {pairs[:3]}")
+        pairs = [pair for pair in zip_longest(found, expected) if pair[0] != pair[1]]
+        if pairs:
+            raise ExportError(f"graph {name} does not have the tensors of its spec (found, expected): {pairs[:3]}")
+    unread = [value.name for value in model.graph.inputs if not value.uses()]
+    constant = [value.name for value in model.graph.outputs if value.producer() is None]
+    if unread or constant:
+        raise ExportError(f"graph {name} does not read its inputs {unread}; its outputs {constant} depend on nothing")
 
 
 def _shape(value: ir.Value) -> list[int | str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,15 @@ import torch
 from emo_rt.errors import ExportError
 from emo_rt.export.graph_modules import GraphModule, example_inputs
 
-BOUNDS = {"float32": 1e-4, "float16": 2e-2}
-"""Largest relative error ‖ours − torch‖ / ‖torch‖ of any output. fp32: rounding of another summation order.
-fp16: the two sides round to 11 bits at different places; measured 1e-3 … 5e-3 on random networks."""
+BOUNDS = {"float32": 1e-4, "float16": 1e-2}
+"""Largest relative error ‖ours − torch‖ / ‖torch‖ of an output, by the network's float type.
+
+fp32: another order of summation; measured up to 4e-6. fp16: both sides round to 11 bits, at different places; measured
+up to 2.2e-3."""
+
+PIXEL_BOUND = 1e-3
+"""The same of bytes, whatever the float type allows less: a value on the edge between two bytes may fall to either
+side. In fp32 that is 1 byte in 10,000, which alone makes 9e-5 (full-size VAE)."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,10 @@ def check_graph(module: GraphModule, path: Path) -> list[ParityRow]:
         expected = module(*(examples[tensor.name] for tensor in module.spec.inputs))
     session = onnxruntime.InferenceSession(str(path), _options(), providers=["CPUExecutionProvider"])
     found = session.run(None, {name: value.numpy() for name, value in examples.items()})
-    bound = BOUNDS[str(module.model.dtype).removeprefix("torch.")]
+    network_bound = BOUNDS[str(module.model.dtype).removeprefix("torch.")]
     worst: dict[str, ParityRow] = {}
     for tensor, ours, theirs in zip(module.spec.outputs, found, expected, strict=True):
+        bound = max(network_bound, PIXEL_BOUND) if tensor.dtype == "uint8" else network_bound
         row = compare(module.spec.name, tensor.name, ours, theirs.numpy(), bound)
         kind = tensor.name.split(".")[0]
         if kind not in worst or row.relative > worst[kind].relative:
@@ -63,10 +71,12 @@ def check_graph(module: GraphModule, path: Path) -> list[ParityRow]:
 
 
 def compare(graph: str, tensor: str, ours: np.ndarray, theirs: np.ndarray, bound: float) -> ParityRow:
-    """A row from two arrays of any type. A NaN on either side fails every bound."""
-    difference = ours.astype(np.float64) - theirs.astype(np.float64)
+    """A row from two arrays of any type. What is not finite, on either side, fails every bound."""
+    with np.errstate(invalid="ignore"):
+        difference = ours.astype(np.float64) - theirs.astype(np.float64)
     norm = float(np.linalg.norm(theirs.astype(np.float64)))
     relative = float(np.linalg.norm(difference)) / max(norm, 1e-12)
+    relative = relative if math.isfinite(relative) else math.inf  # NaN compares as no worse than any number
     return ParityRow(graph, tensor, relative, float(np.abs(difference).max(initial=0.0)), bound)
 
 

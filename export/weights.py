@@ -54,12 +54,21 @@ class WeightStore:
 
 
 def _store_half(graph: ir.Graph) -> None:
-    """fp32 initializers → fp16 + Cast. Runtimes fold the Cast when they load: the arithmetic stays fp32."""
+    """fp32 initializers → fp16 + Cast. Runtimes fold the Cast when they load: the arithmetic stays fp32.
+
+    Only what fp16 holds exactly: weights were rounded before; what was computed from them (a null feature, a folded
+    weight norm) stays fp32, or the bundle would compute something else than the rounded weights do.
+    """
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < INLINE_BYTES:
             continue
-        narrow = ir.Value(name=f"{name}_fp16", const_value=ir.tensor(tensor.numpy().astype(np.float16)))
+        wide = tensor.numpy()
+        with np.errstate(over="ignore"):
+            halved = wide.astype(np.float16)
+        if not np.array_equal(halved.astype(np.float32), wide):
+            continue
+        narrow = ir.Value(name=f"{name}_fp16", const_value=ir.tensor(halved))
         narrow.const_value.name = narrow.name  # type: ignore[union-attr]
         cast = ir.node("Cast", [narrow], attributes={"to": ir.DataType.FLOAT})
         cast.outputs[0].name = f"{name}_fp32"

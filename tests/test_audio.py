@@ -242,7 +242,9 @@ def test_channels_in_an_odd_order_do_not_end_the_process(tmp_path: Path) -> None
     path.write_bytes(b"caff\0\1\0\0" + b"".join(k + struct.pack(">q", len(v)) + v for k, v in chunks.items()))
     read_it = "from emo_rt.audio import open_audio; import sys; s = open_audio(sys.argv[1]); list(s.blocks())"
     command = [sys.executable, "-c", f"{read_it}; sys.exit(s.samples != 16_000 or s.channels != 3)", str(path)]
-    assert subprocess.run(command, check=False, cwd=Path(__file__).resolve().parents[1]).returncode == 0
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, check=False, cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_file_may_not_change_between_passes(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def open_backend(backend: str = "auto", device: str = "auto", threads: int | Non
     """
     check(backend in BACKENDS, "backend", backend, f"one of {', '.join(BACKENDS)}")
     check(device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
-    check(threads is None or 1 <= threads <= 1024, "threads", threads, "1 … 1024, or None")
+    usable = threads is None or (isinstance(threads, int) and 1 <= threads <= 1024)
+    check(usable, "threads", threads, "an integer from 1 to 1024, or None")
     if device == "cuda" or backend == "tensorrt":
         raise BackendUnavailableError(
             f"backend={backend!r}, device={device!r}: this version of emo_rt runs on the CPU only; "

@@ -14,6 +14,7 @@ class AudioEncoder(nn.Module):
     """wav2vec 2.0 whose convolutional features are resampled to the video frame rate before the transformer.
 
     Hidden states of all transformer layers are given (EMO, section 3.2; resampling as in the public Hallo checkpoint).
+    The waveform is taken as it is: where ``AudioConfig.normalize`` is set, the runtime normalises it before it pads it.
     """
 
     def __init__(self, config: AudioConfig, fps: int) -> None:
@@ -24,9 +25,6 @@ class AudioEncoder(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """(1, samples) at 16 kHz → (ceil(samples / 16000 · fps), layers, hidden)."""
         frames = (waveform.shape[1] * self.fps + AUDIO_SAMPLE_RATE - 1) // AUDIO_SAMPLE_RATE
-        if self.config.normalize:
-            centred = waveform - waveform.mean()
-            waveform = centred / torch.sqrt(centred.square().mean() + 1e-7)
         features = self.wav2vec.feature_extractor(waveform.to(self.wav2vec.dtype))
         features = F.interpolate(features, size=frames, mode="linear", align_corners=True).transpose(1, 2)
         projected, _ = self.wav2vec.feature_projection(features)

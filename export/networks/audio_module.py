@@ -11,7 +11,15 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from emo_rt.config import ModelConfig
-from emo_rt.export.networks.attention import attend, join_halves, make_attention, null_output, project
+from emo_rt.export.networks.attention import (
+    KeyValue,
+    attend,
+    attend_shared,
+    join_halves,
+    make_attention,
+    null_output,
+    project,
+)
 from emo_rt.export.networks.transformer import SpatialTransformer
 from emo_rt.graphs import AUDIO_REGIONS, Site
 
@@ -34,6 +42,7 @@ class HierarchicalAudioBlock(nn.Module):
     def __init__(self, config: ModelConfig, site: Site) -> None:
         super().__init__()
         channels, heads = site.audio_channels, config.unet.attention_heads
+        self.learned_null = config.audio.null == "learned"
         self.norm1 = nn.LayerNorm(channels)
         self.attn1 = make_attention(channels, heads)
         self.norm2 = nn.LayerNorm(channels)
@@ -54,22 +63,27 @@ class HierarchicalAudioBlock(nn.Module):
         normed = self.norm2(hidden)
         heard = self._hear(normed.chunk(2)[1] if guided else normed, site, features)
         if guided:
-            heard = join_halves(self._hear_nothing(site, features), heard)
+            heard = join_halves(self._hear_null(normed.chunk(2)[0], site, features), heard)
         hidden = hidden + heard
         output: Tensor = hidden + self.ff(self.norm3(hidden))
         return output
 
     def _hear(self, normed: Tensor, site: Site, features: Mapping[str, Tensor]) -> Tensor:
-        outputs = []
-        for region, attention in self.region_attentions():
-            pair = [features[f"audio_{region}_{part}.{site.name}"] for part in ("key", "value")]
-            outputs.append(attend(attention, normed, (pair[0], pair[1])))
+        outputs = [
+            attend(attention, normed, _key_value(features, f"audio_{region}", site))
+            for region, attention in self.region_attentions()
+        ]
         return self._weigh(outputs, site, features)
 
-    def _hear_nothing(self, site: Site, features: Mapping[str, Tensor]) -> Tensor:
-        """The unconditional half: its audio tokens are zero, so each attention gives its output bias everywhere."""
-        biases = [null_output(attention) for _, attention in self.region_attentions()]
-        return self._weigh([bias.reshape(1, 1, -1) for bias in biases], site, features)
+    def _hear_null(self, normed: Tensor, site: Site, features: Mapping[str, Tensor]) -> Tensor:
+        """The unconditional half: learned tokens, or zero ones, of which each attention makes its output bias."""
+        outputs = [
+            attend_shared(attention, normed, _key_value(features, f"audio_{region}_null", site))
+            if self.learned_null
+            else null_output(attention).reshape(1, 1, -1)
+            for region, attention in self.region_attentions()
+        ]
+        return self._weigh(outputs, site, features)
 
     def _weigh(self, outputs: list[Tensor], site: Site, features: Mapping[str, Tensor]) -> Tensor:
         """Mask, 1×1 convolution and motion scale of each region, summed: (frames, h·w, inner)."""
@@ -81,3 +95,7 @@ class HierarchicalAudioBlock(nn.Module):
             masked = tokens * masks[index][None, :, None]
             weighed.append(F.linear(masked, convolution.weight.flatten(1), convolution.bias) * scale[index])
         return torch.stack(weighed).sum(0)
+
+
+def _key_value(features: Mapping[str, Tensor], kind: str, site: Site) -> KeyValue:
+    return features[f"{kind}_key.{site.name}"], features[f"{kind}_value.{site.name}"]

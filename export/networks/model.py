@@ -66,7 +66,7 @@ class EmoModel(nn.Module):
         return self.backbone.conv_in.weight.dtype
 
     def portrait_features(self, latent: Tensor, face_mask: Tensor, face_embedding: Tensor | None) -> Features:
-        """``latent`` (1, 4, S, S), ``face_mask`` (1, C, size, size) → face feature, K/V of reference and face tokens."""
+        """``latent`` (1, 4, S, S), ``face_mask`` (1, C, size, size) → face feature, reference K/V, face-token K/V."""
         features = {"face_feature": self.face_locator(face_mask)}
         tokens = None if face_embedding is None else self.face_projector(face_embedding)
         reference = self.reference_net.features(latent, tokens)
@@ -114,7 +114,7 @@ class EmoModel(nn.Module):
 
     def null_face_tokens(self) -> Tensor:
         """Face tokens of the unconditional half: those of an all-zero embedding, not zero tokens (Hallo)."""
-        zeros = torch.zeros(1, self.config.reference.face_embedding_dim, dtype=self.dtype)
+        zeros = self.backbone.conv_in.weight.new_zeros(1, self.config.reference.face_embedding_dim)
         tokens: Tensor = self.face_projector(zeros)
         return tokens
 
@@ -175,17 +175,15 @@ def _store(features: Features, kind: str, site: Site, pair: KeyValue) -> None:
 
 def build_model(config: ModelConfig, seed: int = 0) -> EmoModel:
     """A model with random weights, none of its outputs zero (training zero-initialises on its own)."""
-    state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    try:
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed every GPU
         return EmoModel(config).eval().requires_grad_(False)
-    finally:
-        torch.random.set_rng_state(state)
 
 
 def parameter_counts(model: EmoModel) -> dict[str, int]:
     """Parameters by part, beside the published ones (SD 1.5 UNet 859.5 M; AnimateDiff v2 temporal modules 453 M)."""
     counts = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
+    counts |= {name: p.numel() for name, p in model.named_parameters(recurse=False)}
     temporal = [module for module in model.backbone.modules() if isinstance(module, TemporalModule)]
     counts["backbone: temporal modules"] = sum(p.numel() for module in temporal for p in module.parameters())
     return counts

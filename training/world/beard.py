@@ -10,8 +10,6 @@ from training.world.identity import Identity
 from training.world.mouth import mouth_curves
 from training.world.palettes import light_of, mix, shadow_of
 
-_WITH_MOUSTACHE = {"full", "long", "goatee", "stubble"}
-
 
 def draw_beard(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     """Draw before the mouth: the lips lie on top, with skin or shaven edge around them."""
@@ -37,7 +35,13 @@ def _jaw_beard(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     y, gap = identity.face.mouth_y, frame.pose.lip_gap
     width = frame.face.width
     if style == "chinstrap":
-        half = [(0, y + 0.3 + 0.34 * gap), (0.34, y + 0.24 + 0.26 * gap), (0.64, y - 0.02), (0.86, y - 0.4), (0.95, -0.02)]
+        half = [
+            (0, y + 0.3 + 0.34 * gap),
+            (0.34, y + 0.24 + 0.26 * gap),
+            (0.64, y - 0.02),
+            (0.86, y - 0.4),
+            (0.95, -0.02),
+        ]
     else:
         half = [(0, y - 0.13), (0.3, y - 0.13), (0.52, y - 0.1), (0.74, y - 0.3), (0.9, y - 0.55), (0.96, -0.02)]
     top = frame.surface(smooth(both_sides(half) * (width, 1), closed=False), clamp=True)
@@ -66,7 +70,13 @@ def _goatee(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     curves = mouth_curves(identity, frame.pose)
     half = max(curves.half_width + 0.09, 0.3)
     low = identity.face.chin_y + frame.jaw_drop + 0.05
-    right = [(0, y - 0.14), (half * 0.7, y - 0.13), (half, y + 0.04), (half * 0.92, y + 0.24 + 0.26 * gap), (half * 0.5, low - 0.02)]
+    right = [
+        (0, y - 0.14),
+        (half * 0.7, y - 0.13),
+        (half, y + 0.04),
+        (half * 0.92, y + 0.24 + 0.26 * gap),
+        (half * 0.5, low - 0.02),
+    ]
     control = np.concatenate([right, [(0, low)], mirror(np.array(right[1:]))])
     depths = frame.surface(smooth(control))
     brush.shape(depths, identity.extras.beard_color)

@@ -36,8 +36,19 @@ Split = Literal["train", "test"]
 TRAIN_IDENTITIES = 1_000_000
 """Seeds below this are people to train on; those from here on are kept for tests."""
 
-_LONG_HAIR = {"bob", "bob_fringe", "long", "long_fringe", "wavy", "long_curly", "pigtails", "braids", "ponytail", "low_bun"}
-_COVERED = {"beanie", "scarf"}
+_LONG_HAIR = {
+    "bob",
+    "bob_fringe",
+    "long",
+    "long_fringe",
+    "wavy",
+    "long_curly",
+    "pigtails",
+    "braids",
+    "ponytail",
+    "low_bun",
+}
+_AROUND_MOUTH = {"full", "long", "goatee"}
 _T = TypeVar("_T")
 
 
@@ -51,22 +62,25 @@ def identity_seed(index: int, split: Split) -> int:
 def cast(seed: int) -> Identity:
     """Sample a whole person."""
     rng = np.random.default_rng([0x1DE7, seed])
-    skin = _jitter(rng, _pick(rng, palettes.SKINS), 0.012, 0.06)
+    skin = _skin(rng)
     femme = float(rng.random())
     hair = _hair(rng, femme, skin)
     face = _face(rng, femme)
     extras = _extras(rng, femme, hair, skin)
     clothes = _clothes(rng, skin)
+    shading = _pick(rng, SHADINGS, (0.25, 0.4, 0.35))
+    ink, ink_width = _ink(rng, skin)
     return Identity(
         seed=seed,
         skin=skin,
-        shading=_pick(rng, SHADINGS, (0.25, 0.4, 0.35)),
-        **_ink(rng, skin),
+        shading=shading,
+        ink=ink,
+        ink_width=ink_width,
         face=face,
-        eyes=_eyes(rng, femme),
+        eyes=_eyes(rng, femme, skin),
         brows=_brows(rng, femme, hair, skin),
         nose=Nose(_pick(rng, NOSE_STYLES), float(rng.uniform(0.85, 1.2)), float(rng.uniform(0.33, 0.4))),
-        mouth=_mouth(rng, femme, skin),
+        mouth=_mouth(rng, femme, skin, extras.beard_color if extras.beard in _AROUND_MOUTH else None),
         hair=hair,
         extras=extras,
         clothes=clothes,
@@ -80,14 +94,21 @@ def _pick(rng: np.random.Generator, options: Sequence[_T], weights: Sequence[flo
 
 
 def _jitter(rng: np.random.Generator, color: Color, hue: float, amount: float) -> Color:
-    return tune(color, float(rng.normal(0, hue)), 1 + float(rng.normal(0, amount)), 1 + float(rng.normal(0, amount)) * 0.6)
+    return tune(
+        color, float(rng.normal(0, hue)), 1 + float(rng.normal(0, amount)), 1 + float(rng.normal(0, amount)) * 0.6
+    )
 
 
-def _ink(rng: np.random.Generator, skin: Color) -> dict[str, Color | float]:
+def _skin(rng: np.random.Generator) -> Color:
+    skin = _jitter(rng, _pick(rng, palettes.SKINS), 0.005, 0.05)
+    return mix(skin, palettes.rgb("F4C9A8"), 0.35) if luma(skin) > 222 else skin
+
+
+def _ink(rng: np.random.Generator, skin: Color) -> tuple[Color, float]:
     if rng.random() < 0.5:
-        return {"ink": INK, "ink_width": 0.0}
+        return INK, 0.0
     ink = _pick(rng, (INK, mix(shadow_of(shadow_of(skin)), INK, 0.55), palettes.rgb("3A2A26")))
-    return {"ink": ink, "ink_width": float(rng.uniform(0.022, 0.05))}
+    return ink, float(rng.uniform(0.022, 0.05))
 
 
 def _face(rng: np.random.Generator, femme: float) -> FaceShape:
@@ -103,8 +124,8 @@ def _face(rng: np.random.Generator, femme: float) -> FaceShape:
     )
 
 
-def _eyes(rng: np.random.Generator, femme: float) -> Eyes:
-    style = _pick(rng, EYE_STYLES, (0.3, 0.3, 0.14, 0.16, 0.1))
+def _eyes(rng: np.random.Generator, femme: float, skin: Color) -> Eyes:
+    style = _pick(rng, EYE_STYLES, (0.3, 0.3, 0.14, 0.16, 0.1 if luma(skin) > 120 else 0.0))
     width = {"round": 0.195, "almond": 0.225, "hooded": 0.215, "wide": 0.225, "dot": 0.095}[style]
     ratio = {"round": 0.92, "almond": 0.64, "hooded": 0.66, "wide": 0.9, "dot": 1.25}[style]
     width *= float(rng.uniform(0.94, 1.12))
@@ -134,12 +155,12 @@ def _brows(rng: np.random.Generator, femme: float, hair: Hair, skin: Color) -> B
         color=color,
         thickness=thickness * (1.12 - 0.3 * femme),
         arch={"straight": 0.012, "arched": 0.075}.get(style, 0.06),
-        tilt=float(rng.uniform(-0.05, 0.06)),
+        tilt=float(rng.uniform(-0.06, 0.02)),
         height=float(rng.uniform(0.26, 0.33)),
     )
 
 
-def _mouth(rng: np.random.Generator, femme: float, skin: Color) -> Mouth:
+def _mouth(rng: np.random.Generator, femme: float, skin: Color, beard: Color | None) -> Mouth:
     painted = rng.random() < 0.35 * femme
     wanted = _pick(rng, palettes.LIPS if painted else (mix(skin, (190, 70, 80), 0.5), *palettes.LIPS[:4]))
     return Mouth(
@@ -147,7 +168,7 @@ def _mouth(rng: np.random.Generator, femme: float, skin: Color) -> Mouth:
         upper=float(rng.uniform(0.05, 0.09)),
         lower=float(rng.uniform(0.08, 0.13)),
         bow=float(rng.uniform(0.1, 0.9)),
-        lips=palettes.lips_for(skin, wanted),
+        lips=palettes.lips_for(skin, wanted, beard),
         inside=_pick(rng, ((64, 14, 26), (74, 18, 32), (52, 12, 24), (84, 24, 34))),
         tongue=_pick(rng, ((214, 96, 104), (200, 84, 96), (224, 112, 112))),
         gap_teeth=bool(rng.random() < 0.06),
@@ -158,13 +179,17 @@ def _hair(rng: np.random.Generator, femme: float, skin: Color) -> Hair:
     names = tuple(HAIR_STYLES)
     weights = [HAIR_STYLES[name].share(femme) for name in names]
     style = _pick(rng, names, weights)
-    color = _pick(rng, palettes.DYED_HAIR if rng.random() < 0.1 else palettes.NATURAL_HAIR)
+    dark = luma(skin) < 150 and rng.random() < 0.8
+    natural = palettes.NATURAL_HAIR[:6] if dark else palettes.NATURAL_HAIR
+    dyed = bool(rng.random() < 0.1)
+    color = _pick(rng, palettes.DYED_HAIR if dyed else natural)
     color = _jitter(rng, color, 0.008, 0.06)
     if distance(color, skin) < 80:
         color = mix(color, palettes.rgb("2A1E1E") if luma(skin) > 100 else palettes.rgb("0E0A0C"), 0.6)
     return Hair(
         style=style,
         color=color,
+        dyed=dyed,
         cover=_pick(rng, tuple(c for c in palettes.CLOTHES if distance(c, skin) > 110)),
         volume=float(rng.uniform(0.85, 1.2)),
         side=1 if rng.random() < 0.5 else -1,
@@ -174,10 +199,13 @@ def _hair(rng: np.random.Generator, femme: float, skin: Color) -> Hair:
 
 
 def _extras(rng: np.random.Generator, femme: float, hair: Hair, skin: Color) -> Extras:
-    bearded = femme < 0.45 and hair.style not in {"pigtails", "braids", "scarf"} and rng.random() < 0.62
-    beard_color = mix(hair.color, INK, 0.15) if distance(hair.color, skin) > 70 else mix(hair.color, INK, 0.55)
+    bearded = femme < 0.45 and HAIR_STYLES[hair.style].masc >= 0.2 and rng.random() < 0.62
+    natural = palettes.rgb("3A2A26") if hair.dyed else hair.color
+    beard_color = mix(natural, INK, 0.15 if distance(natural, skin) > 70 else 0.55)
     glasses = rng.random() < 0.24
-    earring = _pick(rng, (palettes.rgb("E9C46A"), WHITE, palettes.rgb("D62839"))) if rng.random() < 0.4 * femme else None
+    earring = (
+        _pick(rng, (palettes.rgb("E9C46A"), WHITE, palettes.rgb("D62839"))) if rng.random() < 0.4 * femme else None
+    )
     return Extras(
         beard=_pick(rng, BEARD_STYLES[1:]) if bearded else "none",
         beard_color=beard_color,

@@ -42,9 +42,21 @@ def _torso(neck: Points, shoulders: float, bare: bool) -> Points:
     """Neckline, shoulders, and out of the picture: (N, 2)."""
     end = neck[-1]
     top = 1.93 if bare else 1.8
-    right = smooth([end, (end[0] + 0.3, end[1] + 0.13), (shoulders * 0.78, top + 0.06), (shoulders, 2.2), (shoulders + 0.16, 3.0)], False)
+    right = smooth(
+        [end, (end[0] + 0.3, end[1] + 0.13), (shoulders * 0.78, top + 0.06), (shoulders, 2.2), (shoulders + 0.16, 3.0)],
+        False,
+    )
     if bare:
-        right = smooth([end, (end[0] + 0.1, end[1] + 0.02), (end[0] + 0.16, 2.15), (shoulders * 0.72, 2.5), (shoulders * 0.72, 3.0)], False)
+        right = smooth(
+            [
+                end,
+                (end[0] + 0.1, end[1] + 0.02),
+                (end[0] + 0.16, 2.15),
+                (shoulders * 0.72, 2.5),
+                (shoulders * 0.72, 3.0),
+            ],
+            False,
+        )
     return np.concatenate([right[::-1] * (-1, 1), neck[1:-1], right])
 
 
@@ -89,12 +101,16 @@ def _trim(brush: Brush, identity: Identity, neck: Points) -> None:
         brush.fill(ellipse(0.0, 2.12, 0.04, 0.04, 10), shadow_of(dark))
     elif kind == "hoodie":
         for side in (-1, 1):
-            hood = smooth(np.array([(0.0, 1.98), (0.4, 1.84), (0.56, 1.5), (0.86, 1.58), (0.88, 1.86), (0.42, 2.12)]) * (side, 1))
+            hood = smooth(
+                np.array([(0.0, 1.98), (0.4, 1.84), (0.56, 1.5), (0.86, 1.58), (0.88, 1.86), (0.42, 2.12)]) * (side, 1)
+            )
             brush.shape(hood, dark)
             cord = np.array([(0.2, 2.03), (0.24, 2.42)]) * (side, 1)
             brush.line(cord, clothes.accent, 0.045)
     elif kind == "blazer":
         for side in (-1, 1):
-            lapel = np.array([(0.0, 2.32), (0.26, 2.0), (0.56, 1.6), (0.86, 1.82), (0.66, 2.0), (0.78, 2.1), (0.2, 2.6)]) * (side, 1)
+            lapel = np.array(
+                [(0.0, 2.32), (0.26, 2.0), (0.56, 1.6), (0.86, 1.82), (0.66, 2.0), (0.78, 2.1), (0.2, 2.6)]
+            ) * (side, 1)
             brush.shape(lapel, mix(clothes.main, dark, 0.75))
             brush.line(lapel, shadow_of(dark), 0.02, closed=True)

@@ -1,8 +1,8 @@
-"""Speaks one text with libespeak-ng and reports when each phoneme starts. Run as a script; it needs only the standard library.
+"""Speaks one text with libespeak-ng and reports when each phoneme starts. A script of the standard library only.
 
-It is a process of its own because the library keeps state between texts: only a fresh one gives the same samples every time.
-Standard input: JSON {text, voice, rate, pitch, range}. Standard output: one line of JSON {rate, events: [[sample, phoneme], ...]},
-then 16-bit mono samples.
+It is a process of its own because the library keeps state between texts: only a fresh one gives the same samples
+every time. Standard input: JSON {text, voice, rate, pitch, range}. Standard output: one line of JSON
+{rate, events: [[sample, phoneme], ...]}, then 16-bit mono samples.
 """
 
 from __future__ import annotations

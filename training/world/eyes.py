@@ -171,9 +171,25 @@ def _rim(style: str, rx: float, ry: float) -> Points:
     """One rim around its middle, temple to the right: (N, 2)."""
     if style == "round":
         return ellipse(0, 0, rx, ry, 24)
-    corner = {"square": 0.9, "half": 0.86, "cat": 0.8}[style]
-    tip = (rx * 1.12, -ry * 1.16) if style == "cat" else (rx * corner, -ry * corner)
-    low = 0.62 if style == "cat" else corner
-    top = -ry * (0.8 if style == "cat" else 1.0)
-    control = [(0, top), tip, (rx, 0), (rx * low, ry * low), (0, ry), (-rx * low, ry * low), (-rx, 0), (-rx * corner, -ry * corner)]
-    return smooth(control, steps=4)
+    if style == "cat":
+        control = [
+            (0, -ry * 0.86),
+            (rx * 0.72, -ry * 1.02),
+            (rx * 1.16, -ry * 1.12),
+            (rx * 0.98, -ry * 0.25),
+            (rx * 0.7, ry * 0.7),
+        ]
+        control += [(0, ry * 0.98), (-rx * 0.7, ry * 0.74), (-rx * 0.98, -ry * 0.02), (-rx * 0.72, -ry * 0.72)]
+        return smooth(control, steps=4)
+    corner = {"square": 0.9, "half": 0.86}[style]
+    low = corner if style == "square" else 0.74
+    control = [
+        (0, -ry),
+        (rx * corner, -ry * corner),
+        (rx, 0),
+        (rx * low, ry * low),
+        (0, ry),
+        (-rx * low, ry * low),
+        (-rx, 0),
+    ]
+    return smooth([*control, (-rx * corner, -ry * corner)], steps=4)

@@ -1,7 +1,7 @@
 """Curves, and the 2.5-D head that every part of a face is drawn on.
 
-Units: half a head width is about 1. x grows to the right, y down, z towards the viewer. The origin lies between the eyes and
-the nose of a head at rest. Points are float64 arrays, (N, 2) or (N, 3).
+Units: half a head width is about 1. x grows to the right, y down, z towards the viewer. The origin lies between the
+eyes and the nose of a head at rest. Points are float64 arrays, (N, 2) or (N, 3).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Points = NDArray[np.float64]
 PointsLike = Sequence[Sequence[float]] | NDArray[Any]
 
-FACE_DEPTH = 0.72
+FACE_DEPTH = 0.68
 """How far the middle of the face stands out in front of the ears."""
-PIVOT_Z = -0.25
+PIVOT_Z = -0.14
 """The head turns about an axis behind the ears."""
 PIVOT_Y = 0.95
 """The head tilts about the top of the neck."""
@@ -33,7 +33,7 @@ RIM_DEPTH = -0.12
 CHIN_DEPTH = 0.42
 BODY_RISE = 0.22
 """Shoulders are drawn this much higher than their own numbers say."""
-JAW_DROP = 0.2
+JAW_DROP = 0.24
 """How far the chin goes down when the jaw is wide open."""
 
 
@@ -125,7 +125,10 @@ class HeadFrame:
         return self.place(self._project_rim(np.asarray(points, dtype=np.float64), depth))
 
     def surface(self, points: PointsLike, lift: float = 0.0, clamp: bool = False) -> Points:
-        """Parts on the face: they shift and foreshorten. `lift` floats them above the skin; `clamp` keeps them on the head."""
+        """Parts on the face: they shift and foreshorten.
+
+        `lift` floats them above the skin; `clamp` keeps them on the head.
+        """
         flat = np.asarray(points, dtype=np.float64)
         solid = np.column_stack([flat, self._depth(flat) + lift])
         turned = self._turn(solid)
@@ -154,7 +157,9 @@ class HeadFrame:
         return np.stack([across, y * self.cos_pitch - depth * self.sin_pitch + 0.3], axis=1)
 
     def _project_rim(self, points: Points, depth: float | Points) -> Points:
-        shift = np.stack(np.broadcast_arrays(np.multiply(depth, self.sin_yaw), np.multiply(depth, -self.sin_pitch)), -1)
+        shift: Points = np.stack(
+            np.broadcast_arrays(np.multiply(depth, self.sin_yaw), np.multiply(depth, -self.sin_pitch)), -1
+        )
         return points + shift
 
     def _clamp(self, points: Points) -> Points:

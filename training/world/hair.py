@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import skia
 
 from training.world import hair_shapes as shapes
-from training.world.brush import Brush, linear
+from training.world.brush import Brush, argb, linear
 from training.world.geometry import CHIN_DEPTH, HeadFrame, Points, ellipse, jitter, smooth
 from training.world.identity import Identity
 from training.world.palettes import Color, light_of, mix, shadow_of
@@ -41,7 +42,7 @@ class HairStyle:
 
     def share(self, femme: float) -> float:
         """How often the style is drawn, for a face that is `femme` between 0 and 1."""
-        return self.masc * (1 - femme) ** 1.5 + self.femme * femme**1.5
+        return float(self.masc * (1 - femme) ** 1.5 + self.femme * femme**1.5)
 
 
 def _length(width: float, length: float, flare: float, curls: float = 0.0, waves: float = 0.0) -> Behind:
@@ -94,20 +95,49 @@ HAIR_STYLES: dict[str, HairStyle] = {
     "afro": HairStyle("round", 0.06, 0.12, "curly", behind=_cloud(1.5, 24), curls=0.05, masc=0.6, femme=0.9),
     "pixie": HairStyle("low_sweep", 0.07, 0.13, drop=0.32, flare=-0.06, masc=0.4, femme=1.0),
     "bob": HairStyle("centre", 0.1, 0.12, drop=0.86, flare=0.1, behind=_length(1.1, 0.98, 0.1), masc=0.1, femme=1.1),
-    "bob_fringe": HairStyle("fringe", 0.1, 0.12, drop=0.82, flare=0.1, behind=_length(1.1, 0.94, 0.1), masc=0.1, femme=1.1),
+    "bob_fringe": HairStyle(
+        "fringe", 0.1, 0.12, drop=0.82, flare=0.1, behind=_length(1.1, 0.94, 0.1), masc=0.1, femme=1.1
+    ),
     "lob": HairStyle("low_sweep", 0.1, 0.13, drop=0.9, flare=0.04, behind=_length(1.1, 1.25, 0.1), masc=0.3, femme=1.1),
-    "long": HairStyle("curtain", 0.08, 0.1, drop=0.32, flare=-0.03, locks=1.9, behind=_length(1.08, 2.1, 0.14), masc=0.25, femme=1.2),
-    "long_fringe": HairStyle("fringe", 0.08, 0.11, drop=0.32, flare=-0.03, locks=1.85, behind=_length(1.08, 2.1, 0.1), masc=0.0, femme=1.0),
+    "long": HairStyle(
+        "curtain", 0.08, 0.1, drop=0.32, flare=-0.03, locks=1.9, behind=_length(1.08, 2.1, 0.14), masc=0.25, femme=1.2
+    ),
+    "long_fringe": HairStyle(
+        "fringe", 0.08, 0.11, drop=0.32, flare=-0.03, locks=1.85, behind=_length(1.08, 2.1, 0.1), masc=0.0, femme=1.0
+    ),
     "wavy": HairStyle(
-        "sweep", 0.1, 0.13, drop=0.32, flare=-0.03, locks=1.8, curls=0.05, behind=_length(1.12, 2.05, 0.2, 0.06, 22), masc=0.2, femme=1.2
+        "sweep",
+        0.1,
+        0.13,
+        drop=0.32,
+        flare=-0.03,
+        locks=1.8,
+        curls=0.05,
+        behind=_length(1.12, 2.05, 0.2, 0.06, 22),
+        masc=0.2,
+        femme=1.2,
     ),
     "long_curly": HairStyle(
-        "round", 0.14, 0.16, "curly", drop=0.3, flare=-0.05, locks=1.55, curls=0.075, behind=_length(1.28, 1.75, 0.2, 0.09, 30), masc=0.2, femme=1.1
+        "round",
+        0.14,
+        0.16,
+        "curly",
+        drop=0.3,
+        flare=-0.05,
+        locks=1.55,
+        curls=0.075,
+        behind=_length(1.28, 1.75, 0.2, 0.09, 30),
+        masc=0.2,
+        femme=1.1,
     ),
     "bun": HairStyle("high", 0.03, 0.06, behind=_knots((0, -1.46, 0.38)), masc=0.25, femme=1.0),
     "fringe_bun": HairStyle("fringe", 0.05, 0.08, drop=0.4, behind=_knots((0, -1.46, 0.36)), masc=0.0, femme=0.8),
-    "puffs": HairStyle("high", 0.03, 0.06, behind=_knots((-0.82, -1.12, 0.42), (0.82, -1.12, 0.42), curls=0.06), masc=0.0, femme=0.7),
-    "space_buns": HairStyle("centre", 0.05, 0.08, behind=_knots((-0.7, -1.26, 0.3), (0.7, -1.26, 0.3)), masc=0.0, femme=0.6),
+    "puffs": HairStyle(
+        "high", 0.03, 0.06, behind=_knots((-0.82, -1.12, 0.42), (0.82, -1.12, 0.42), curls=0.06), masc=0.0, femme=0.7
+    ),
+    "space_buns": HairStyle(
+        "centre", 0.05, 0.08, behind=_knots((-0.7, -1.26, 0.3), (0.7, -1.26, 0.3)), masc=0.0, femme=0.6
+    ),
     "low_bun": HairStyle("centre", 0.04, 0.07, behind=_knots((0, 0.75, 0.5)), masc=0.1, femme=0.6),
     "ponytail": HairStyle("sweep", 0.04, 0.08, behind=_tail, masc=0.15, femme=1.0),
     "pigtails": HairStyle("fringe", 0.05, 0.09, behind=_bunches, masc=0.0, femme=0.7),
@@ -167,7 +197,7 @@ def _cap(frame: HeadFrame, identity: Identity, style: HairStyle) -> tuple[Points
     if style.edge == "quiff":
         arc = shapes.quiff_arc(frame, hair.side, hair.volume)
     elif style.edge == "spiky":
-        arc = shapes.spiky_arc(frame, hair.volume)
+        arc = shapes.spiky_arc(frame, hair.side, hair.volume)
     if style.drop:
         arc, control = shapes.panels(arc, control, style.drop, style.flare)
     line = smooth(control, closed=False, steps=5)
@@ -175,7 +205,11 @@ def _cap(frame: HeadFrame, identity: Identity, style: HairStyle) -> tuple[Points
         line = shapes.spikes(style.line or "round", hair.side)
     if style.edge == "curly":
         arc, line = jitter(arc, 17, style.curls), jitter(line, 12, -style.curls * 0.8)
-    placed = frame.surface(line * (frame.face.width, 1), 0.02, clamp=True)
+    line = line * (frame.face.width, 1)
+    placed = frame.surface(line, 0.02, clamp=True)
+    if style.locks:  # the cap ends where the locks begin, and those turn like the outline
+        hangs = np.clip((line[:, 1] + 0.25) / 0.4, 0, 1)[:, None]
+        placed = placed * (1 - hangs) + frame.rim(line) * hangs
     return np.concatenate([frame.rim(arc), placed[::-1]]), placed
 
 
@@ -187,18 +221,12 @@ def _front_parts(frame: HeadFrame, identity: Identity, style: HairStyle) -> Part
     return []
 
 
-def _shader(frame: HeadFrame, identity: Identity):  # type: ignore[no-untyped-def]
-    if identity.shading == "flat":
+def _shader(frame: HeadFrame, identity: Identity) -> skia.Shader | None:
+    if identity.shading != "soft":
         return None
     color = hair_color(identity)
-    if identity.shading == "cel":
-        return None
     start, end = frame.place([(-0.3, -1.4), (0.2, 0.7)])
-    return linear(start, end, [_argb(light_of(color)), _argb(shadow_of(color))])
-
-
-def _argb(color: Color) -> int:
-    return (255 << 24) | (color[0] << 16) | (color[1] << 8) | color[2]
+    return linear(start, end, [argb(light_of(color)), argb(shadow_of(color))])
 
 
 def _hairline_shadow(brush: Brush, frame: HeadFrame, identity: Identity, line: Points) -> None:
@@ -207,7 +235,9 @@ def _hairline_shadow(brush: Brush, frame: HeadFrame, identity: Identity, line: P
         return
     shift = (0.03, 0.085) if identity.shading == "cel" else (0.015, 0.06)
     with brush.clip(frame.outline):
-        brush.fill(np.concatenate([line, (line + shift)[::-1]]), identity.shade, 0.85 if identity.shading == "cel" else 0.5)
+        brush.fill(
+            np.concatenate([line, (line + shift)[::-1]]), identity.shade, 0.85 if identity.shading == "cel" else 0.5
+        )
 
 
 def _details(brush: Brush, frame: HeadFrame, identity: Identity, cap: Points, line: Points) -> None:
@@ -252,7 +282,9 @@ def _scarf(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     """A cloth around the face, its opening turned with the face."""
     color = identity.hair.cover
     outer = frame.face.outline() * (1.1, 1.1) + (0, 0.02)
-    outer[:, 1] += np.clip(outer[:, 1] - 0.4, 0, None) * 0.12 + frame.jaw_drop * np.clip((outer[:, 1] - 0.4) / 0.8, 0, 1)
+    outer[:, 1] += np.clip(outer[:, 1] - 0.4, 0, None) * 0.12 + frame.jaw_drop * np.clip(
+        (outer[:, 1] - 0.4) / 0.8, 0, 1
+    )
     depth = frame.face.outline_depth()
     inner = frame.face.outline(frame.jaw_drop) * (0.86, 1)
     inner[:, 1] = np.maximum(inner[:, 1], -0.74 - 0.16 * np.sqrt(np.clip(1 - (inner[:, 0] / 0.8) ** 2, 0, 1)) + 0.16)

@@ -16,6 +16,8 @@ from training.world.geometry import (
     smooth,
 )
 
+_TIPS = np.array([0.1, 0.17, 0.23, 0.19, 0.27, 0.22, 0.16, 0.2, 0.12])
+"""Lengths of pointed locks, uneven on purpose."""
 _TEMPLE = [(0.93, -0.22), (0.99, 0.1)]
 _HALF_LINES: dict[str, list[tuple[float, float]]] = {
     "round": [(0, -0.76), (0.38, -0.73), (0.74, -0.56), *_TEMPLE],
@@ -64,19 +66,25 @@ def quiff_arc(frame: HeadFrame, side: int, volume: float) -> Points:
     return arc
 
 
-def spiky_arc(frame: HeadFrame, volume: float) -> Points:
+def spiky_arc(frame: HeadFrame, side: int, volume: float) -> Points:
     """A skull arc of pointed locks: (N, 2)."""
     arc = skull_arc(frame, 0.03, 0.05, count=23)
     outward = arc - (0, SKULL_CENTRE_Y)
     tips = np.zeros(len(arc))
-    tips[3:-3:2] = 0.2 * volume
+    tips[3:-3:2] = volume * _TIPS[: len(tips[3:-3:2])]
+    arc[3:-3:2, 0] += 0.06 * side
     return arc + outward * tips[:, None]
 
 
 def panels(arc: Points, line: Points, drop: float, flare: float) -> tuple[Points, Points]:
     """Lengthen a cap down both sides of the face: arc and hairline with sides that end at `drop`."""
     edge = abs(arc[-1, 0])
-    right = [(edge + flare * 0.5, drop * 0.5), (edge + flare, drop - 0.16), (edge + flare * 0.4, drop), (edge - 0.12, drop + 0.02)]
+    right = [
+        (edge + flare * 0.5, drop * 0.5),
+        (edge + flare, drop - 0.16),
+        (edge + flare * 0.4, drop),
+        (edge - 0.12, drop + 0.02),
+    ]
     inner = [(0.86, drop * 0.75), (0.9, max(0.3, drop * 0.4))]
     low = smooth([arc[-1], *right], closed=False, steps=4)[1:]
     arc = np.concatenate([mirror(low), arc, low])
@@ -96,7 +104,13 @@ def back_length(width: float, length: float, flare: float, curls: float = 0.0, w
 
 def locks(length: float, flare: float, curls: float = 0.0) -> list[Points]:
     """Hair that falls in front of the shoulders, one curve a side: (N, 2) each."""
-    control = [(0.96, -0.35), (1.09, 0.1), (1.14 + flare * 0.6, 0.7), (1.14 + flare, length * 0.75), (1.02 + flare, length)]
+    control = [
+        (0.96, -0.35),
+        (1.09, 0.1),
+        (1.14 + flare * 0.6, 0.7),
+        (1.14 + flare, length * 0.75),
+        (1.02 + flare, length),
+    ]
     control += [(0.82 + flare * 0.5, length * 0.94), (0.86, length * 0.7), (0.93, 0.62), (0.9, 0.1)]
     right = smooth(control, steps=6)
     if curls:
@@ -106,13 +120,30 @@ def locks(length: float, flare: float, curls: float = 0.0) -> list[Points]:
 
 def tail(side: int, length: float) -> Points:
     """A ponytail that shows beside the head: (N, 2)."""
-    control = [(0.3, -1.15), (0.95, -1.12), (1.3, -0.6), (1.42, 0.1), (1.36, length * 0.75), (1.16, length), (1.08, 0.5), (0.9, -0.3)]
+    control = [
+        (0.3, -1.15),
+        (0.95, -1.12),
+        (1.3, -0.6),
+        (1.42, 0.1),
+        (1.36, length * 0.75),
+        (1.16, length),
+        (1.08, 0.5),
+        (0.9, -0.3),
+    ]
     return smooth(np.array(control) * (side, 1), steps=6)
 
 
 def bunch(side: int, length: float) -> Points:
     """One of two bunches below an ear: (N, 2)."""
-    control = [(0.9, 0.2), (1.16, 0.12), (1.42, 0.5), (1.44, length * 0.75), (1.24, length), (1.08, length * 0.8), (0.98, 0.5)]
+    control = [
+        (0.9, 0.2),
+        (1.16, 0.12),
+        (1.42, 0.5),
+        (1.44, length * 0.75),
+        (1.24, length),
+        (1.08, length * 0.8),
+        (0.98, 0.5),
+    ]
     return smooth(np.array(control) * (side, 1), steps=6)
 
 

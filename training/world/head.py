@@ -34,11 +34,23 @@ def draw_ears(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
         width = 0.17 * extras.ear_size * float(np.clip(1 + 0.8 * near, 0.4, 1.4))
         x = side * (frame.face.width * 0.965 + width * 0.32)
         y, tall = frame.face.eye_y + 0.14, 0.26 * extras.ear_size
-        control = [(x - side * width, y - tall * 0.5), (x + side * width * 0.3, y - tall), (x + side * width, y - tall * 0.45)]
-        control += [(x + side * width * 0.72, y + tall * 0.3), (x + side * width * 0.15, y + tall), (x - side * width, y + tall * 0.6)]
+        control = [
+            (x - side * width, y - tall * 0.5),
+            (x + side * width * 0.3, y - tall),
+            (x + side * width, y - tall * 0.45),
+        ]
+        control += [
+            (x + side * width * 0.72, y + tall * 0.3),
+            (x + side * width * 0.15, y + tall),
+            (x - side * width, y + tall * 0.6),
+        ]
         ear = frame.rim(smooth(control), -0.18)
         brush.shape(ear, identity.skin if identity.shading == "flat" else mix(identity.skin, identity.shade, 0.25))
-        fold = [(x + side * width * 0.1, y - tall * 0.5), (x + side * width * 0.55, y - tall * 0.3), (x + side * width * 0.2, y + tall * 0.35)]
+        fold = [
+            (x + side * width * 0.1, y - tall * 0.5),
+            (x + side * width * 0.55, y - tall * 0.3),
+            (x + side * width * 0.2, y + tall * 0.35),
+        ]
         brush.line(frame.rim(smooth(fold, closed=False), -0.18), shadow_of(identity.shade), 0.025, alpha=0.7)
         if extras.earring is not None:
             drop = ellipse(x + side * width * 0.2, y + tall * 1.08, 0.055, 0.055, 14)
@@ -56,7 +68,9 @@ def draw_skin(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     brush.shape(outline, identity.skin, shader=shader)
     with brush.clip(outline):
         if identity.shading == "cel":
-            lit = frame.rim(frame.face.outline(frame.jaw_drop) * (0.97, 1.0) + (-0.16, -0.1), frame.face.outline_depth() + 0.1)
+            lit = frame.rim(
+                frame.face.outline(frame.jaw_drop) * (0.97, 1.0) + (-0.16, -0.1), frame.face.outline_depth() + 0.1
+            )
             shade = np.concatenate([outline, outline[:1], lit[:1], lit[::-1]])
             brush.fill(shade, identity.shade, 0.8)
         _blush(brush, frame, identity)

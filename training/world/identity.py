@@ -142,6 +142,7 @@ class Hair:
 
     style: str = "crop"
     color: Color = (60, 40, 30)
+    dyed: bool = False
     cover: Color = (180, 80, 70)
     """Colour of a hat or a scarf, or of a hair band."""
     volume: float = 1.0

@@ -12,7 +12,7 @@ from training.world.identity import Identity
 from training.world.palettes import WHITE, light_of, mix, shadow_of
 from training.world.pose import Pose
 
-MAX_GAP = 0.5
+MAX_GAP = 0.56
 """Distance between the inner lips of a wide open mouth, in half head widths."""
 
 
@@ -101,7 +101,13 @@ def _teeth(brush: Brush, frame: HeadFrame, identity: Identity, curves: MouthCurv
     if tall > 0.008:
         edge = curves.top + tall
         row = smooth(
-            [(-half, edge - 0.05), (-half * 0.6, edge - 0.008), (0, edge), (half * 0.6, edge - 0.008), (half, edge - 0.05)],
+            [
+                (-half, edge - 0.05),
+                (-half * 0.6, edge - 0.008),
+                (0, edge),
+                (half * 0.6, edge - 0.008),
+                (half, edge - 0.05),
+            ],
             closed=False,
         )
         lid = np.array([(half, curves.top - 0.2), (-half, curves.top - 0.2)])
@@ -124,7 +130,13 @@ def _tongue(brush: Brush, frame: HeadFrame, identity: Identity, curves: MouthCur
         return
     rise = gap * 0.34 * (1 - 0.35 * frame.pose.rounding)
     half, y = curves.half_width * 0.6, curves.bottom
-    hump = [(-half, y + 0.05), (-half * 0.6, y - rise * 0.8), (0, y - rise * 0.92), (half * 0.6, y - rise * 0.8), (half, y + 0.05)]
+    hump = [
+        (-half, y + 0.05),
+        (-half * 0.6, y - rise * 0.8),
+        (0, y - rise * 0.92),
+        (half * 0.6, y - rise * 0.8),
+        (half, y + 0.05),
+    ]
     brush.fill(frame.surface(smooth(hump + [(0, y + 0.12)])), identity.mouth.tongue)
     groove = np.array([(0, y - rise * 0.62), (0, y)])
     brush.line(frame.surface(groove), shadow_of(identity.mouth.tongue), 0.016, alpha=0.7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from functools import lru_cache
 
 Color = tuple[int, int, int]
@@ -28,12 +29,12 @@ DYED_HAIR = _all("E58CA5 6FA9C9 8C7BC0 3E8E8A C2496B 4B5FA8 F2A65A")
 IRISES = _all("4A2E1E 6B4226 8A5A2B 5B7A3A 3F7F6B 3E7CB1 5A8FBF 6E7F8F 2E2622 7A6BA8")
 LIPS = _all("D9777A C8605F E08A80 B84A52 CF4B57 A63D4F B5606B 8E3B46 E59A94 C97B6B 9C4A3E D66A86")
 CLOTHES = _all(
-    "E4572E 2E86AB F6AE2D 33658A 55828B 7A9E7E E9C46A 2A9D8F 264653 F4A261 6D597A B56576 355070 EAAC8B F7EDE2 3D405B 81B29A "
-    "E07A5F F2CC8F 22333B A8DADC 457B9D D62839 FFFFFF 1D3557 8338A0 5F7A3C"
+    "E4572E 2E86AB F6AE2D 33658A 55828B 7A9E7E E9C46A 2A9D8F 264653 F4A261 6D597A B56576 355070 EAAC8B "
+    "F7EDE2 3D405B 81B29A E07A5F F2CC8F 22333B A8DADC 457B9D D62839 FFFFFF 1D3557 8338A0 5F7A3C"
 )
 BACKDROPS = _all(
-    "F9E2D2 D7E8E4 CFE3F2 FBEFC9 E6DDF0 F6D5D8 DDE8C9 BFD7D2 F2C6A0 A9C7DE B7CDB0 EFE6DA C9BEDF F5B7A8 8FB9C4 F2D16B 7FA99B "
-    "E8A0A8 5F8CA8 46627A D9D9E3 FDF6EC 9AD0C2 C1D3FE"
+    "F9E2D2 D7E8E4 CFE3F2 FBEFC9 E6DDF0 F6D5D8 DDE8C9 BFD7D2 F2C6A0 A9C7DE B7CDB0 EFE6DA C9BEDF F5B7A8 "
+    "8FB9C4 F2D16B 7FA99B E8A0A8 5F8CA8 46627A D9D9E3 FDF6EC 9AD0C2 C1D3FE"
 )
 FRAMES = _all("23201F 5A3A28 8C2F39 B08D57 2F4858 D8D3CC 6B4C7A")
 
@@ -51,7 +52,7 @@ def luma(color: Color) -> float:
 
 def distance(first: Color, second: Color) -> float:
     """How different two colours look: lightness counts most. 0 to about 1000."""
-    across = sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5
+    across = math.dist(first, second)
     return across + 1.5 * abs(luma(first) - luma(second))
 
 
@@ -74,8 +75,8 @@ def light_of(color: Color) -> Color:
     return mix(tune(color, saturation=0.95 if pale else 0.85, value=1.1), (255, 246, 230), 0.05 if pale else 0.12)
 
 
-def lips_for(skin: Color, wanted: Color) -> Color:
-    """Lips that can be told from the skin: darker on light skin, rosier and lighter on dark skin."""
+def lips_for(skin: Color, wanted: Color, beard: Color | None = None) -> Color:
+    """Lips that can be told from the skin, and from a beard around them: darker on light skin, rosier on dark skin."""
     lips = mix(skin, wanted, 0.82)
     if luma(skin) < 110:
         lips = mix(lips, (226, 128, 128), 0.55)
@@ -84,4 +85,7 @@ def lips_for(skin: Color, wanted: Color) -> Color:
         if distance(lips, skin) >= 95:
             break
         lips = mix(lips, step, 0.15)
+    if beard is not None and distance(lips, beard) < 120:
+        options = [lips, *(mix(lips, tone, 0.7) for tone in ((238, 150, 146), (140, 34, 50), (196, 82, 92)))]
+        lips = max(options, key=lambda option: min(distance(option, beard), distance(option, skin)))
     return lips

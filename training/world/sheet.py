@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.world.clip import Clip
 from training.world.identity import Identity
+from training.world.lips import loudness_of
 from training.world.pose import Pose
 from training.world.renderer import render
+from training.world.visemes import VISEMES
 
 TURNS: tuple[Pose, ...] = (
     Pose(),
@@ -54,6 +58,62 @@ def turns(seeds: Sequence[int], size: int = 128) -> NDArray[np.uint8]:
     return grid([render(Identity.sample(seed), pose, size) for seed in seeds for pose in TURNS], len(TURNS))
 
 
+def mouths(seeds: Sequence[int], size: int = 128) -> NDArray[np.uint8]:
+    """Each person with the mouth of every viseme, one person a row, in the order of `VISEMES`."""
+    shapes = [
+        Pose(opening=v.opening, width=v.width, rounding=v.rounding, press=v.press, smile=0.15) for v in VISEMES.values()
+    ]
+    return grid([render(Identity.sample(seed), pose, size) for seed in seeds for pose in shapes], len(shapes))
+
+
+def film(clip: Clip, size: int = 128, columns: int = 12, step: int = 2) -> NDArray[np.uint8]:
+    """Every `step`-th frame of a clip; under each frame its lip gap (dark) and its loudness (light)."""
+    loud = loudness_of(clip.waveform, (np.arange(len(clip)) + 0.5) / clip.fps)
+    cells = []
+    for index in range(0, len(clip), step):
+        strip = np.full((size // 4, size, 3), 255, dtype=np.uint8)
+        _bar(strip[:, : size // 2], float(clip.truth.opening[index]), (60, 40, 70))
+        _bar(strip[:, size // 2 :], float(loud[index]), (190, 200, 215))
+        cells.append(np.concatenate([clip.frame(index, size), strip]))
+    return grid(cells, columns)
+
+
+def _bar(area: NDArray[np.uint8], share: float, color: tuple[int, int, int]) -> None:
+    height = round(area.shape[0] * share)
+    if height:
+        area[-height:] = color
+
+
 def save(image: NDArray[np.uint8], path: Path) -> None:
     """Write a sheet as PNG."""
     Image.fromarray(image).save(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m training.world.sheet identities --output sheet.png`"""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.world.sheet", description="Draw a contact sheet of the drawn world."
+    )
+    parser.add_argument("kind", choices=("identities", "turns", "mouths", "clip"))
+    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--seed", type=int, default=0, help="first person, or the clip")
+    parser.add_argument("--count", type=int, default=8, help="how many people")
+    parser.add_argument("--size", type=int, default=128, help="pixels of a frame's side")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of the clip")
+    parser.add_argument("--split", choices=("train", "test"), default="train")
+    options = parser.parse_args(arguments)
+    people = range(options.seed, options.seed + options.count)
+    if options.kind == "identities":
+        image = identities(options.seed, options.count, options.size)
+    elif options.kind == "turns":
+        image = turns(people, options.size)
+    elif options.kind == "mouths":
+        image = mouths(people, options.size)
+    else:
+        image = film(Clip.sample(options.seed, options.seconds, split=options.split), options.size)
+    save(image, options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

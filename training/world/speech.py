@@ -1,7 +1,7 @@
 """Voices that speak and sing, with the time of every phoneme.
 
-Two synthesisers, both Debian packages: `apt-get install espeak-ng flite`. espeak-ng tells phoneme times through its library's
-events; flite prints them (`-psdur`). Both use IPA symbols here, and silence is "".
+Two synthesisers, both Debian packages: `apt-get install espeak-ng flite`. espeak-ng tells phoneme times through its
+library's events; flite prints them (`-psdur`). Both use IPA symbols here, and silence is "".
 """
 
 from __future__ import annotations
@@ -40,7 +40,24 @@ _ACCENTS = {
     "pt": ("pt-br", "pt"),
 }
 _VARIANTS: dict[Split, tuple[str, ...]] = {
-    "train": ("", "f1", "f2", "f3", "f4", "m1", "m2", "m3", "m4", "m5", "m6", "m8", "Annie", "klatt", "klatt3", "klatt4")
+    "train": (
+        "",
+        "f1",
+        "f2",
+        "f3",
+        "f4",
+        "m1",
+        "m2",
+        "m3",
+        "m4",
+        "m5",
+        "m6",
+        "m8",
+        "Annie",
+        "klatt",
+        "klatt3",
+        "klatt4",
+    )
     + ("steph", "belinda", "Alicia", "john", "paul", "victor", "Mario", "ed", "linda", "zac", "rob", "Michael"),
     "test": ("f5", "m7", "klatt2", "Andrea", "quincy", "david"),
 }
@@ -137,7 +154,9 @@ def synthesize(words: Sequence[str], voice: Voice, rng: np.random.Generator | No
         return _flite(" ".join(words), voice)
     if not voice.sings:
         return _espeak(escape(" ".join(words)), voice)
-    return _hold_vowels(_espeak(_melody(words, rng or np.random.default_rng(0)), voice), rng or np.random.default_rng(0))
+    return _hold_vowels(
+        _espeak(_melody(words, rng or np.random.default_rng(0)), voice), rng or np.random.default_rng(0)
+    )
 
 
 def silence(seconds: float) -> Speech:
@@ -202,7 +221,19 @@ def _espeak(text: str, voice: Voice) -> Speech:
     waveform = _resample(np.frombuffer(samples, dtype="<i2"), rate)
     starts = [start / rate for start, _ in facts["events"]]
     symbols = [symbol for _, symbol in facts["events"]]
-    return _sealed(waveform, _from_starts(symbols, starts, len(waveform) / SAMPLE_RATE))
+    return _sealed(waveform, _heard(waveform, _from_starts(symbols, starts, len(waveform) / SAMPLE_RATE)))
+
+
+def _heard(waveform: Waveform, phonemes: Sequence[Phoneme]) -> list[Phoneme]:
+    """espeak-ng reports joints between words as silences: where something is heard, the sound before them goes on."""
+    heard: list[Phoneme] = []
+    threshold = 0.15 * float(np.sqrt(np.mean(waveform**2))) if len(waveform) else 0.0
+    for phoneme in phonemes:
+        part = waveform[round(phoneme.start_s * SAMPLE_RATE) : round(phoneme.end_s * SAMPLE_RATE)]
+        loud = len(part) > 0 and float(np.sqrt(np.mean(part**2))) > threshold
+        goes_on = phoneme.symbol == "" and loud and heard
+        heard.append(replace(phoneme, symbol=heard[-1].symbol) if goes_on else phoneme)
+    return heard
 
 
 def _flite(text: str, voice: Voice) -> Speech:
@@ -237,7 +268,8 @@ def _resample(samples: NDArray[np.int16], rate: int) -> Waveform:
     if rate == SAMPLE_RATE:
         return waveform
     common = int(np.gcd(rate, SAMPLE_RATE))
-    return resample_poly(waveform, SAMPLE_RATE // common, rate // common).astype(np.float32)
+    resampled: Waveform = resample_poly(waveform, SAMPLE_RATE // common, rate // common).astype(np.float32)
+    return resampled
 
 
 def _from_starts(symbols: Sequence[str], starts: Sequence[float], duration: float) -> list[Phoneme]:

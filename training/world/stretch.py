@@ -14,7 +14,7 @@ _SEARCH = 160
 
 
 def stretch(samples: NDArray[np.float32], source: Sequence[float], target: Sequence[float]) -> NDArray[np.float32]:
-    """Move the samples at times `source` to times `target` (both rising, in samples, from 0): (N,) -> (target[-1],) float32."""
+    """Move the samples at `source` to `target` (both rising, in samples, from 0): (N,) -> (target[-1],) float32."""
     total = round(target[-1])
     window = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
     padded = np.pad(samples, (_SEARCH + _HOP, _SEARCH + 2 * _WINDOW))

@@ -56,30 +56,72 @@ _SOUNDS: dict[str, str] = {
     "r": "r ɹ ɻ",
     "w": "w ʍ ɥ β",
     "h": "h ɦ",
-    "uu": "u ʊ ɯ ᵿ",
+    "uu": "u ʊ ɯ ᵿ ʉ",
     "oo": "o ɵ",
     "aw": "ɔ ɒ",
     "aa": "a ɑ",
     "uh": "ə ʌ ɐ ɤ",
     "ae": "æ",
     "eh": "ɛ e",
-    "ee": "i ɪ ɨ j ᵻ",
+    "ee": "i ɪ ɨ j ᵻ ʲ",
     "yy": "y ʏ ø œ",
     "er": "ɜ ɚ ɝ",
 }
 _BY_SYMBOL: dict[str, str] = {symbol: name for name, symbols in _SOUNDS.items() for symbol in symbols.split()}
-_VOWELS = frozenset("uu oo aw aa uh ae eh ee yy er".split())
+_VOWELS = frozenset({"uu", "oo", "aw", "aa", "uh", "ae", "eh", "ee", "yy", "er"})
 
 PHONEME_IDS: dict[str, int] = {"": 0, **{symbol: index + 1 for index, symbol in enumerate(_BY_SYMBOL)}}
 """Number of every base symbol; 0 is silence. A phoneme has the number of its first known symbol."""
 
-ARPABET: dict[str, str] = dict(
-    entry.split(":")
-    for entry in (
-        "aa:ɑ ae:æ ah:ʌ ao:ɔ aw:aʊ ax:ə axr:ɚ ay:aɪ b:b ch:tʃ d:d dh:ð dx:ɾ eh:ɛ el:əl em:əm en:ən er:ɜ ey:eɪ f:f g:ɡ hh:h hv:h "
-        "ih:ɪ iy:i jh:dʒ k:k l:l m:m n:n nx:n ng:ŋ ow:oʊ oy:ɔɪ p:p r:ɹ s:s sh:ʃ t:t th:θ uh:ʊ uw:u v:v w:w y:j z:z zh:ʒ"
-    ).split()
-)
+ARPABET: dict[str, str] = {
+    "aa": "ɑ",
+    "ae": "æ",
+    "ah": "ʌ",
+    "ao": "ɔ",
+    "aw": "aʊ",
+    "ax": "ə",
+    "axr": "ɚ",
+    "ay": "aɪ",
+    "b": "b",
+    "ch": "tʃ",
+    "d": "d",
+    "dh": "ð",
+    "dx": "ɾ",
+    "eh": "ɛ",
+    "el": "əl",
+    "em": "əm",
+    "en": "ən",
+    "er": "ɜ",
+    "ey": "eɪ",
+    "f": "f",
+    "g": "ɡ",
+    "hh": "h",
+    "hv": "h",
+    "ih": "ɪ",
+    "iy": "i",
+    "jh": "dʒ",
+    "k": "k",
+    "l": "l",
+    "m": "m",
+    "n": "n",
+    "nx": "n",
+    "ng": "ŋ",
+    "ow": "oʊ",
+    "oy": "ɔɪ",
+    "p": "p",
+    "r": "ɹ",
+    "s": "s",
+    "sh": "ʃ",
+    "t": "t",
+    "th": "θ",
+    "uh": "ʊ",
+    "uw": "u",
+    "v": "v",
+    "w": "w",
+    "y": "j",
+    "z": "z",
+    "zh": "ʒ",
+}
 """flite's names to IPA; what is not here (pau, ssil, h#) is silence."""
 
 

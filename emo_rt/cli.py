@@ -1,0 +1,356 @@
+"""The command `emo-rt`: argument parsing only.
+
+Exit codes: 0 done, 1 it failed, 2 the command line or a setting is wrong, 130 stopped by Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from emo_rt import demo, doctor, info, terminal
+from emo_rt.backends import BACKENDS, DEVICES
+from emo_rt.config import SOLVERS, AnimateOptions
+from emo_rt.errors import Cancelled, ConfigError, EmoRtError, MissingDependencyError, PortraitError
+from emo_rt.faces import FaceBox, parse_face_box
+from emo_rt.version import __version__
+from emo_rt.video import FORMATS, VideoOptions
+
+DONE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
+"""Exit codes."""
+PRESETS = ("emo", "hallo", "demo", "tiny")
+"""Names of :func:`emo_rt.export.presets.preset`; that module comes with an extra."""
+DTYPES: dict[str, Literal["float32", "float16"]] = {"fp32": "float32", "fp16": "float16"}
+"""``--dtype`` → name in a bundle."""
+ANIMATE, VIDEO = AnimateOptions(), VideoOptions()
+"""Where the defaults come from."""
+
+OPENING = """Talking-head video from one portrait and a voice.
+
+First try:  emo-rt demo
+Then:       emo-rt animate portrait.jpg speech.wav -o talking.mp4
+"""
+ANIMATE_EXAMPLES = """examples:
+  emo-rt animate portrait.jpg speech.wav -o talking.mp4
+  emo-rt animate team.jpg song.mp3 -o song.mp4 --face-box 412,172,612,352 --speed 1.2 --seed 7
+  emo-rt animate portrait.jpg speech.wav -o - | ffplay -"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors take one line, in the form of all our errors."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit."""
+        self.exit(USAGE, f"error: {message}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; never raises."""
+    terminal.tolerate_narrow_encodings()
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as exc:  # --help, --version, or a wrong command line
+        return int(exc.code or DONE)
+    with terminal.session(debug=args.debug):
+        return _guarded(args)
+
+
+def _guarded(args: argparse.Namespace) -> int:
+    """Run the command; every way to fail becomes one line and an exit code."""
+    try:
+        code = int(args.run(args) or DONE)
+        sys.stdout.flush()
+    except (KeyboardInterrupt, Cancelled):
+        return _failed(args, STOPPED, "stopped; no output was written")
+    except BrokenPipeError:  # `emo-rt info … | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except EmoRtError as exc:
+        return _failed(args, USAGE if isinstance(exc, ConfigError) else FAILED, f"error: {exc}")
+    except OSError as exc:  # standard output is full, a temporary folder is gone
+        return _failed(args, FAILED, f"error: {exc}")
+    except Exception as exc:  # noqa: BLE001 - what a user sees of a bug
+        hint = "" if args.debug else " (a bug in emo-rt; --debug shows where)"
+        return _failed(args, FAILED, f"error: unexpected {type(exc).__name__}: {exc}{hint}")
+    return code
+
+
+def _failed(args: argparse.Namespace, code: int, message: str) -> int:
+    if args.debug:
+        traceback.print_exc()
+    terminal.note(" ".join(message.split()))
+    return code
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="emo-rt", description=OPENING)
+    parser.add_argument("--version", action="version", version=f"emo-rt {__version__}")
+    parser.set_defaults(run=lambda _: parser.print_help(), debug=False)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for add in (_add_demo, _add_animate, _add_export, _add_info, _add_doctor):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], about: str, **more: Any) -> Any:
+    parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.", **more)
+    parser.add_argument("--debug", action="store_true", help="log everything and show tracebacks (default: off)")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", _demo, "animate the portrait and the voice that come with emo_rt")
+    parser.add_argument("-o", "--out", default="demo.mp4", type=_video_name, help="video (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=demo.DEMO_STEPS, help="solver steps per clip (default: %(default)s)"
+    )
+    parser.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="solver (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=ANIMATE.seed, help="key of the noise (default: %(default)s)")
+    _add_machine(parser)
+    _add_overwrite(parser)
+    _add_quiet(parser)
+
+
+def _add_animate(commands: Any) -> None:
+    parser = _command(
+        commands, "animate", _animate, "animate a portrait with a voice or a song", epilog=ANIMATE_EXAMPLES
+    )
+    parser.add_argument("portrait", type=Path, help="picture of a person: PNG, JPEG, WebP, …")
+    parser.add_argument("audio", type=Path, help="sound, or a video with sound: WAV, MP3, M4A, FLAC, MP4, …")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-o",
+        "--out",
+        metavar="OUT",
+        type=_video_name,
+        help="video to write: .mp4, .m4v, .mov; - = fragmented MP4 to stdout",
+    )
+    output.add_argument(
+        "--frames-dir", metavar="DIR", type=Path, help="also, or without -o only, write PNG frames into this new folder"
+    )
+    _add_overwrite(output)
+    _add_motion(parser.add_argument_group("motion"))
+    _add_face(parser.add_argument_group("picture"))
+    _add_encoding(parser.add_argument_group("encoding"))
+    machine = parser.add_argument_group("model and machine")
+    machine.add_argument("--bundle", metavar="DIR", default="demo", help="model folder, or demo (default: %(default)s)")
+    _add_machine(machine)
+    _add_quiet(parser)
+
+
+def _add_motion(group: Any) -> None:
+    group.add_argument(
+        "--seed", type=int, default=ANIMATE.seed, help="key of the noise: same seed, same video (default: %(default)s)"
+    )
+    group.add_argument("--steps", type=int, default=ANIMATE.steps, help="solver steps per clip (default: %(default)s)")
+    group.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="default: %(default)s")
+    group.add_argument(
+        "--guidance",
+        type=float,
+        help="guidance scale, 0 … 50; 1 = none, about twice as fast (default: the model's own)",
+    )
+    group.add_argument(
+        "--speed",
+        type=float,
+        default=ANIMATE.speed,
+        help="head speed: speech 0.1-1.0, song 1.0-1.3 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--motion-scale", metavar="P,F,L", type=_three_numbers, default=ANIMATE.motion_scale,
+        help="weight of the sound on pose, face, lips; Hallo models only (default: 1,1,1)",
+    )  # fmt: skip
+
+
+def _add_face(group: Any) -> None:
+    group.add_argument(
+        "--face-box", metavar="L,T,R,B", type=_face_box,
+        help="left,top,right,bottom of the face in pixels, or full for the largest centred square (default: found)",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-side", type=int, default=1920, help="longest side of the video in pixels (default: %(default)s)"
+    )
+    group.add_argument(
+        "--paste-back", action=argparse.BooleanOptionalAction, default=ANIMATE.paste_back,
+        help="put the animated square back into the whole picture (default: if the picture is larger)",
+    )  # fmt: skip
+
+
+def _add_encoding(group: Any) -> None:
+    group.add_argument(
+        "--codec",
+        choices=("auto", "h264_nvenc", "libx264"),
+        default=VIDEO.codec,
+        help="H.264 encoder (default: %(default)s)",
+    )
+    group.add_argument("--crf", type=int, default=VIDEO.crf, help="quality, 0 (best) … 51 (default: %(default)s)")
+    group.add_argument(
+        "--preset",
+        choices=("fast", "balanced", "best"),
+        default=VIDEO.preset,
+        help="encoding effort (default: %(default)s)",
+    )
+    group.add_argument("--fragmented", action="store_true", help="MP4 that plays while it is written (default: off)")
+    group.add_argument(
+        "--no-generated-mark",
+        action="store_true",
+        help="don't mark the file as AI-generated in its metadata (default: mark)",
+    )
+
+
+def _add_machine(group: Any) -> None:
+    group.add_argument(
+        "--device", choices=DEVICES, default="auto", help="only auto chooses by itself (default: %(default)s)"
+    )
+    group.add_argument("--backend", choices=BACKENDS, default="auto", help="runtime (default: %(default)s)")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads per graph (default: one per core)")
+
+
+def _add_overwrite(group: Any) -> None:
+    group.add_argument("--overwrite", action="store_true", help="replace an existing video (default: refuse)")
+
+
+def _add_quiet(group: Any) -> None:
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress, no receipt; errors and warnings only (default: off)"
+    )
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(commands, "export", _export, "write a model as a bundle that emo_rt runs (needs emo_rt[export])")
+    parser.add_argument("-o", "--out", metavar="DIR", type=Path, required=True, help="bundle folder; new or empty")
+    weights = parser.add_argument_group("model")
+    weights.add_argument(
+        "--preset", choices=PRESETS, required=True,
+        help="emo (paper, full size), hallo (layout of that checkpoint), demo (small), tiny (tests)",
+    )  # fmt: skip
+    weights.add_argument(
+        "--random-weights", action="store_true", help="untrained weights, to measure speed (default: off)"
+    )
+    weights.add_argument("--seed", type=int, default=0, help="seed of the random weights (default: %(default)s)")
+    form = parser.add_argument_group("form")
+    form.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="fp32",
+        help="arithmetic: fp32 for CPUs, fp16 for GPUs (default: %(default)s)",
+    )
+    form.add_argument(
+        "--half-storage", action="store_true", help="store fp32 weights as fp16: half the size (default: off)"
+    )
+    steps = form.add_mutually_exclusive_group()
+    steps.add_argument(
+        "--no-guidance", action="store_true", help="only the step graph without guidance (default: only with)"
+    )
+    steps.add_argument("--both", action="store_true", help="both step graphs (default: only with guidance)")
+    form.add_argument(
+        "--check", action=argparse.BooleanOptionalAction,
+        help="run every graph in ONNX Runtime and compare it with torch (default: for demo and tiny only; full-size "
+        "models take many minutes and twice the memory)",
+    )  # fmt: skip
+    _add_quiet(parser)
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command(commands, "info", _info, "show what is in a bundle and verify its hashes")
+    parser.add_argument("bundle", nargs="?", default="demo", help="bundle folder, or demo (default: %(default)s)")
+    _add_json(parser)
+
+
+def _add_doctor(commands: Any) -> None:
+    about = "show what this machine can do, and what to install for more"
+    _add_json(_command(commands, "doctor", _doctor, about, epilog="exit code: 0 if videos can be made here, else 1"))
+
+
+def _add_json(parser: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON with a stable schema (default: as text)")
+
+
+def _animate(args: argparse.Namespace) -> None:
+    if args.out is None and args.frames_dir is None:
+        raise ConfigError("there is nothing to write; pass -o OUT.mp4, --frames-dir DIR, or both")
+    options = _options(args, "seed", "steps", "solver", "guidance", "speed", "motion_scale", "paste_back")
+    video = VideoOptions(
+        codec=args.codec,
+        crf=args.crf,
+        preset=args.preset,
+        fragmented=args.fragmented,
+        mark_generated=not args.no_generated_mark,
+    )
+    machine = {name: getattr(args, name) for name in ("bundle", "device", "backend", "threads", "quiet")}
+    picture = {name: getattr(args, name) for name in ("frames_dir", "overwrite", "face_box", "max_side")}
+    demo.animate(demo.Job(args.portrait, args.audio, args.out, options=options, video=video, **machine, **picture))
+
+
+def _demo(args: argparse.Namespace) -> None:
+    machine = {name: getattr(args, name) for name in ("device", "backend", "threads", "overwrite", "quiet")}
+    options = _options(args, "seed", "steps", "solver")
+    face = demo.DEMO_FACE
+    demo.demo(demo.Job(demo.DEMO_PORTRAIT, demo.DEMO_VOICE, args.out, face_box=face, options=options, **machine))
+
+
+def _options(args: argparse.Namespace, *names: str) -> AnimateOptions:
+    return AnimateOptions(**{name: getattr(args, name) for name in names})
+
+
+def _export(args: argparse.Namespace) -> None:
+    if args.half_storage and args.dtype == "fp16":
+        raise ConfigError("--half-storage is for --dtype fp32; with fp16 the weights are halves already")
+    try:
+        from emo_rt.export import command
+    except ModuleNotFoundError as exc:
+        raise MissingDependencyError(f"exporting needs {exc.name}; pip install 'emo_rt[export]'") from exc
+    command.run(
+        command.Request(
+            out=args.out,
+            preset=args.preset,
+            random_weights=args.random_weights,
+            seed=args.seed,
+            dtype=DTYPES[args.dtype],
+            half_storage=args.half_storage,
+            guidance=(True, False) if args.both else (not args.no_guidance,),
+            check=args.check,
+            quiet=args.quiet,
+        )
+    )
+
+
+def _info(args: argparse.Namespace) -> None:
+    info.show(args.bundle, as_json=args.json)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    return DONE if doctor.show(as_json=args.json) else FAILED
+
+
+def _video_name(text: str) -> str:
+    if text != "-" and Path(text).suffix.lower() not in FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no video name; it must end in {', '.join(FORMATS)}")
+    return text
+
+
+def _three_numbers(text: str) -> tuple[float, ...]:
+    try:
+        pose, face, lips = (float(part) for part in text.split(","))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} must be three numbers: pose,face,lips, like 1,1,1.2") from exc
+    return pose, face, lips
+
+
+def _face_box(text: str) -> FaceBox:
+    try:
+        return parse_face_box(text)
+    except PortraitError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

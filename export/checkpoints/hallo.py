@@ -1,0 +1,290 @@
+"""Import Hallo and Hallo2 checkpoints: their three weight files → an :class:`EmoModel` that computes what they do.
+
+Widths, layers and token counts are read from the tensors. What tensors do not show (heads, groups, strides) is the
+same in all published files and can be given where it differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emo_rt.config import (
+    AudioConfig,
+    LocatorConfig,
+    ModelConfig,
+    ReferenceConfig,
+    TemporalConfig,
+    UNetConfig,
+    VaeConfig,
+    Wav2VecConfig,
+)
+from emo_rt.errors import CheckpointError
+from emo_rt.export.checkpoints.tensors import Tensors, find_file, load_strictly, read_tensors, rename, shape
+from emo_rt.export.networks.model import EmoModel
+from emo_rt.export.presets import preset
+
+NETWORKS = (
+    ("denoising_unet.", "backbone."),
+    ("reference_unet.", "reference_net."),
+    ("face_locator.", "face_locator."),
+    ("imageproj.", "face_projector."),
+    ("audioproj.", "audio_projector."),
+)
+"""Prefixes of ``net.pth`` and ours."""
+
+NET_FILES = ("hallo/net.pth", "hallo2/net.pth", "net.pth", "net.safetensors")
+VAE_FOLDERS = ("sd-vae-ft-mse", "vae")
+VAE_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "vae.safetensors")
+WAV2VEC_FOLDERS = ("wav2vec/wav2vec2-base-960h", "wav2vec2-base-960h", "wav2vec")
+WAV2VEC_FILES = ("model.safetensors", "pytorch_model.bin", "wav2vec.safetensors")
+
+
+@dataclass(frozen=True)
+class HalloFiles:
+    """Where the three weight files are."""
+
+    net: Path
+    """``net.pth``: both UNets, face locator, projectors."""
+    vae: Path
+    """``sd-vae-ft-mse``: weight file of the VAE, or the folder with it."""
+    wav2vec: Path
+    """``wav2vec2-base-960h``: weight file of the audio encoder, or the folder with it."""
+
+    @classmethod
+    def find(cls, checkpoint: Path, vae: Path | None = None, wav2vec: Path | None = None) -> HalloFiles:
+        """From ``net.pth`` itself, or from a folder in the layout of the published files.
+
+        Raises :class:`CheckpointError` that names what is missing.
+        """
+        if checkpoint.is_dir():
+            net = find_file(checkpoint, NET_FILES)
+            vae = vae or _find_part(checkpoint, VAE_FOLDERS, VAE_FILES[-1:], "--vae")
+            wav2vec = wav2vec or _find_part(checkpoint, WAV2VEC_FOLDERS, WAV2VEC_FILES[-1:], "--wav2vec")
+        else:
+            net = checkpoint
+        for path, option in ((net, "--checkpoint"), (vae, "--vae"), (wav2vec, "--wav2vec")):
+            if path is None or not path.exists():
+                raise CheckpointError(
+                    f"{option} is {path}, which does not exist; give the file or folder with {option}"
+                )
+        assert vae is not None
+        assert wav2vec is not None
+        return cls(net, vae, wav2vec)
+
+
+@dataclass(frozen=True)
+class HalloSettings:
+    """What the weight files do not say. The defaults are those of the published checkpoints."""
+
+    size: int = 512
+    """Width and height of the picture, in pixels."""
+    frames: int = 16
+    """Frames per clip."""
+    motion_frames: int = 2
+    """Motion frames per clip."""
+    guidance: float = 3.5
+    """Classifier-free guidance scale."""
+    reencode_motion: bool = True
+    """Decode and encode the motion frames between clips, as the original does; False takes the latents directly."""
+    attention_heads: int = 8
+    """Heads of all UNet attentions, spatial and temporal."""
+    vae: Mapping[str, Any] | None = None
+    """diffusers' config of the VAE; ``None`` = ``config.json`` beside the weights, or the published values."""
+    wav2vec: Mapping[str, Any] | None = None
+    """transformers' config of wav2vec; ``None`` = ``config.json`` beside the weights, or the published values."""
+
+
+def import_hallo(files: HalloFiles, settings: HalloSettings | None = None) -> EmoModel:
+    """Read the files and build the model. Raises :class:`CheckpointError` with the names of tensors that do not fit."""
+    settings = settings or HalloSettings()
+    net = read_tensors(files.net)
+    vae, vae_config = _read_part(files.vae, VAE_FILES, settings.vae)
+    wav2vec, wav2vec_config = _read_part(files.wav2vec, WAV2VEC_FILES, settings.wav2vec)
+    wav2vec = rename(wav2vec, _wav2vec_name, str(files.wav2vec))
+    encoder = _wav2vec_config(wav2vec, wav2vec_config, str(files.wav2vec))
+    config = _config(net, encoder, _vae_config(vae, vae_config, str(files.vae)), settings, str(files.net))
+    with torch.device("meta"):
+        model = EmoModel(config)
+    parts = {"vae.": rename(vae, _vae_name, str(files.vae)), "audio_encoder.wav2vec.": wav2vec}
+    for prefix, tensors in parts.items():
+        where = str(files.vae if prefix == "vae." else files.wav2vec)
+        load_strictly(model.get_submodule(prefix[:-1]), tensors, where, lambda name: name)
+    _load_net(model, net, str(files.net))
+    return model.eval().requires_grad_(False)
+
+
+def _load_net(model: EmoModel, net: Tensors, where: str) -> None:
+    loaded = torch.nn.ModuleDict({ours[:-1]: model.get_submodule(ours[:-1]) for _, ours in NETWORKS})
+    load_strictly(loaded, rename(net, _net_name, where), where, _original_net_name)
+
+
+def _config(net: Tensors, encoder: Wav2VecConfig, vae: VaeConfig, settings: HalloSettings, where: str) -> ModelConfig:
+    hallo = preset("hallo")
+    reencoded = settings.reencode_motion
+    return replace(
+        hallo,
+        size=settings.size,
+        frames=settings.frames,
+        motion_frames=settings.motion_frames,
+        guidance=settings.guidance,
+        motion_source="reencoded" if reencoded else "latents",
+        decode_frames=_decode_frames(settings.frames - (settings.motion_frames if reencoded else 0)),
+        unet=_unet_config(net, settings, where),
+        reference=_reference_config(net, where),
+        audio=_audio_config(net, encoder, hallo.audio, where),
+        temporal=_temporal_config(net, hallo.temporal, settings, where),
+        locator=_locator_config(net, where),
+        vae=vae,
+    )
+
+
+def _decode_frames(frames: int) -> int:
+    """Frames per run of the decoder: the largest divisor up to 4."""
+    return next(count for count in (4, 3, 2, 1) if frames % count == 0)
+
+
+def _unet_config(net: Tensors, settings: HalloSettings, where: str) -> UNetConfig:
+    blocks = _count(net, r"denoising_unet\.down_blocks\.(\d+)\.")
+    names = [f"denoising_unet.down_blocks.{block}.resnets.0.conv1.weight" for block in range(blocks)]
+    return UNetConfig(
+        block_out_channels=tuple(shape(net, name, where)[0] for name in names),
+        layers_per_block=_count(net, r"denoising_unet\.down_blocks\.0\.resnets\.(\d+)\."),
+        attention_heads=settings.attention_heads,
+    )
+
+
+def _reference_config(net: Tensors, where: str) -> ReferenceConfig:
+    (dim,) = shape(net, "imageproj.norm.weight", where)
+    out, embedding = shape(net, "imageproj.proj.weight", where)
+    return ReferenceConfig(mode="concat", face_tokens=out // dim, face_embedding_dim=embedding, face_token_dim=dim)
+
+
+def _audio_config(net: Tensors, encoder: Wav2VecConfig, hallo: AudioConfig, where: str) -> AudioConfig:
+    (dim,) = shape(net, "audioproj.norm.weight", where)
+    hidden, window = shape(net, "audioproj.proj1.weight", where)
+    features = encoder.hidden_size * encoder.num_hidden_layers
+    if window % features or window // features % 2 == 0:
+        raise CheckpointError(
+            f"{where}: audioproj.proj1.weight takes {window} values, which is no odd number of frames "
+            f"of {encoder.num_hidden_layers} wav2vec layers x {encoder.hidden_size}"
+        )
+    return replace(
+        hallo,
+        encoder=encoder,
+        context_frames=window // features // 2,
+        tokens=shape(net, "audioproj.proj3.weight", where)[0] // dim,
+        token_dim=dim,
+        projector_dim=hidden,
+    )
+
+
+def _temporal_config(net: Tensors, hallo: TemporalConfig, settings: HalloSettings, where: str) -> TemporalConfig:
+    block = "denoising_unet.down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0."
+    positions = shape(net, f"{block}attention_blocks.0.pos_encoder.pe", where)[1]
+    layers = _count(net, re.escape(block) + r"attention_blocks\.(\d+)\.")
+    return replace(hallo, heads=settings.attention_heads, attention_layers=layers, max_positions=positions)
+
+
+def _locator_config(net: Tensors, where: str) -> LocatorConfig:
+    first, channels = shape(net, "face_locator.conv_in.weight", where)[:2]
+    count = _count(net, r"face_locator\.blocks\.(\d+)\.")
+    widths = [shape(net, f"face_locator.blocks.{index}.weight", where)[0] for index in range(1, count, 2)]
+    return LocatorConfig(channels=(first, *widths), in_channels=channels, in_unconditional=False)
+
+
+def _vae_config(vae: Tensors, given: Mapping[str, Any], where: str) -> VaeConfig:
+    blocks = _count(vae, r"encoder\.down_blocks\.(\d+)\.")
+    names = [f"encoder.down_blocks.{block}.resnets.0.conv1.weight" for block in range(blocks)]
+    return VaeConfig(
+        block_out_channels=tuple(shape(vae, name, where)[0] for name in names),
+        layers_per_block=_count(vae, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
+        latent_channels=shape(vae, "post_quant_conv.weight", where)[0],
+        norm_num_groups=int(given.get("norm_num_groups", 32)),
+        scaling_factor=float(given.get("scaling_factor", 0.18215)),
+        mid_block_attention=any(name.startswith("encoder.mid_block.attentions.") for name in vae),
+    )
+
+
+def _wav2vec_config(tensors: Tensors, given: Mapping[str, Any], where: str) -> Wav2VecConfig:
+    """Widths from the tensors; heads, strides, groups and norms from the config, by default those of wav2vec2-base."""
+    published = Wav2VecConfig()
+    (hidden,) = shape(tensors, "encoder.layer_norm.weight", where)
+    convolutions = _count(tensors, r"feature_extractor\.conv_layers\.(\d+)\.")
+    kernels = [shape(tensors, f"feature_extractor.conv_layers.{i}.conv.weight", where) for i in range(convolutions)]
+    _, narrow, positions = shape(tensors, "encoder.pos_conv_embed.conv.parametrizations.weight.original1", where)
+    stated = ("num_attention_heads", "conv_stride", "feat_extract_norm", "do_stable_layer_norm", "layer_norm_eps")
+    values = {name: given.get(name, getattr(published, name)) for name in stated}
+    return Wav2VecConfig(
+        hidden_size=hidden,
+        num_hidden_layers=_count(tensors, r"encoder\.layers\.(\d+)\."),
+        intermediate_size=shape(tensors, "encoder.layers.0.feed_forward.intermediate_dense.weight", where)[0],
+        conv_dim=tuple(kernel[0] for kernel in kernels),
+        conv_kernel=tuple(kernel[2] for kernel in kernels),
+        conv_bias="feature_extractor.conv_layers.0.conv.bias" in tensors,
+        num_conv_pos_embeddings=positions,
+        num_conv_pos_embedding_groups=hidden // narrow,
+        **{**values, "conv_stride": tuple(values["conv_stride"])},
+    )
+
+
+def _net_name(name: str) -> str:
+    for theirs, ours in NETWORKS:
+        if name.startswith(theirs):
+            name = ours + name.removeprefix(theirs)
+            break
+    return re.sub(r"\.motion_modules\.(\d+)\.temporal_transformer\.", r".temporal_modules.\1.", name)
+
+
+def _original_net_name(name: str) -> str:
+    for theirs, ours in NETWORKS:
+        if name.startswith(ours):
+            name = theirs + name.removeprefix(ours)
+            break
+    return re.sub(r"\.temporal_modules\.(\d+)\.", r".motion_modules.\1.temporal_transformer.", name)
+
+
+def _vae_name(name: str) -> str:
+    """The published VAE has diffusers' older names in its attentions."""
+    older = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+    match = re.fullmatch(r"(.*\.mid_block\.attentions\.0\.)(query|key|value|proj_attn)(\.\w+)", name)
+    return name if match is None else match[1] + older[match[2]] + match[3]
+
+
+def _wav2vec_name(name: str) -> str | None:
+    """Without the CTC head and the training mask; older names of the weight norm become today's."""
+    name = name.removeprefix("wav2vec2.")
+    if name.startswith("lm_head.") or name == "masked_spec_embed":
+        return None
+    older = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    head, _, last = name.rpartition(".")
+    return f"{head}.{older[last]}" if last in older else name
+
+
+def _find_part(checkpoint: Path, folders: tuple[str, ...], files: tuple[str, ...], option: str) -> Path:
+    for name in (*folders, *files):
+        if (checkpoint / name).exists():
+            return checkpoint / name
+    raise CheckpointError(f"{checkpoint} has none of {', '.join((*folders, *files))}; give the place with {option}")
+
+
+def _read_part(
+    path: Path, names: tuple[str, ...], config: Mapping[str, Any] | None
+) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    file = find_file(path, names) if path.is_dir() else path
+    if config is None:
+        stated = file.parent / "config.json"
+        config = json.loads(stated.read_text(encoding="utf-8")) if path.is_dir() and stated.is_file() else {}
+    return read_tensors(file), config
+
+
+def _count(tensors: Tensors, pattern: str) -> int:
+    """One more than the largest number that ``pattern`` finds in a name."""
+    return 1 + max((int(match[1]) for name in tensors if (match := re.match(pattern, name))), default=-1)

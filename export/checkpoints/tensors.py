@@ -1,0 +1,93 @@
+"""Reading public weight files: safely, strictly, and with errors that name tensors."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from emo_rt.errors import CheckpointError
+
+Tensors = Mapping[str, Tensor]
+
+LISTED = 12
+"""Names that an error message lists before it says how many more there are."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A state dict from a ``.safetensors`` file or a torch pickle (read with ``weights_only=True``, mapped, not loaded).
+
+    Raises :class:`CheckpointError` when the file is missing, damaged or holds anything else than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"there is no file {path}") from exc
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as exc:
+        raise CheckpointError(f"{path} is not a readable weight file: {str(exc).splitlines()[0]}") from exc
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} is not a state dict: expected tensors by name and nothing else")
+    return state
+
+
+def find_file(folder: Path, names: tuple[str, ...]) -> Path:
+    """The first of ``names`` that exists in ``folder``. Raises :class:`CheckpointError`."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder} has none of {', '.join(names)}")
+
+
+def rename(tensors: Tensors, renames: Callable[[str], str | None], where: str) -> dict[str, Tensor]:
+    """Tensors under our names; ``None`` drops one. Raises :class:`CheckpointError` when two get the same name."""
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        target = renames(name)
+        if target is None:
+            continue
+        if target in renamed:
+            raise CheckpointError(f"{where} has two tensors that mean {target}; {name} is the second")
+        renamed[target] = tensor
+    return renamed
+
+
+def load_strictly(module: nn.Module, tensors: Tensors, where: str, original: Callable[[str], str]) -> None:
+    """Put ``tensors`` in the place of all parameters and buffers of ``module``.
+
+    ``original`` turns one of our names into the checkpoint's, for messages. Raises :class:`CheckpointError` that lists
+    missing, unknown and wrongly shaped tensors, and those with NaN or infinite values. Nothing is loaded then.
+    """
+    wanted = module.state_dict()
+    missing = [original(name) for name in wanted if name not in tensors]
+    unknown = [original(name) for name in tensors if name not in wanted]
+    shared = [name for name in wanted if name in tensors]
+    shapes = [
+        f"{original(name)} is {list(tensors[name].shape)}, expected {list(wanted[name].shape)}"
+        for name in shared
+        if tensors[name].shape != wanted[name].shape
+    ]
+    broken = [original(name) for name in shared if not bool(torch.isfinite(tensors[name]).all())]
+    problems = {"missing": missing, "not known": unknown, "wrong shape": shapes, "NaN or infinite": broken}
+    found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
+    if found:
+        raise CheckpointError(f"{where} does not fit the network. " + "; ".join(found))
+    module.load_state_dict({name: tensors[name].to(wanted[name].dtype) for name in wanted}, assign=True)
+
+
+def shape(tensors: Tensors, name: str, where: str) -> tuple[int, ...]:
+    """Shape of a tensor. Raises :class:`CheckpointError` when it is missing."""
+    if name not in tensors:
+        raise CheckpointError(f"{where} does not fit the network. missing: {name}")
+    return tuple(tensors[name].shape)
+
+
+def _listed(names: list[str]) -> str:
+    rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + rest
