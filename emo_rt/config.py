@@ -193,13 +193,13 @@ class TemporalConfig:
     """Self-attentions along frames in one module."""
     max_positions: int = 32
     """Length of the sinusoidal position table; motion frames + frames must fit."""
-    motion_sites: Literal["all", "attention"] = "all"
-    """Where motion features are put in front of the frames: at every temporal module (EMO), or only where the
-    Backbone has spatial attention (Hallo)."""
+    sites: Literal["all", "attention"] = "all"
+    """Where temporal modules run: everywhere (EMO), or only where the Backbone has spatial attention. Hallo's checkpoint
+    has weights for all, but its inference leaves out those of the two blocks without attention."""
 
     def __post_init__(self) -> None:
         _all_positive(self, "temporal", "heads", "attention_layers", "max_positions")
-        check(self.motion_sites in ("all", "attention"), "temporal.motion_sites", self.motion_sites, "all or attention")
+        check(self.sites in ("all", "attention"), "temporal.sites", self.sites, "all or attention")
 
 
 @dataclass(frozen=True)

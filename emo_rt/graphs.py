@@ -129,14 +129,22 @@ def time_channels(unet: UNetConfig) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def has_motion(config: ModelConfig, site: Site) -> bool:
-    """Whether motion features are put in front of the frames at this site."""
-    return site.attention or config.temporal.motion_sites == "all"
+def has_temporal(config: ModelConfig, site: Site) -> bool:
+    """Whether the temporal module of this site runs, and with it motion features and speed."""
+    return site.attention or config.temporal.sites == "all"
 
 
-def motion_depends_on_guidance(config: ModelConfig) -> bool:
-    """Whether the unconditional half has motion features of its own (Hallo: its face tokens differ)."""
+def features_depend_on_guidance(config: ModelConfig) -> bool:
+    """Whether the ReferenceNet's features differ between the guidance halves (Hallo: its face tokens do)."""
     return config.reference.face_tokens > 0
+
+
+def reference_count(config: ModelConfig, guided: bool) -> int:
+    """R: how many sets of reference K/V a portrait has, one per guidance half where they differ.
+
+    Hallo deals both out in turn to the frames of the conditional half; see :mod:`emo_rt.export.networks.backbone`.
+    """
+    return 2 if guided and features_depend_on_guidance(config) else 1
 
 
 def audio_heads(config: ModelConfig) -> tuple[str, ...]:
@@ -147,11 +155,11 @@ def audio_heads(config: ModelConfig) -> tuple[str, ...]:
 def graph_specs(config: ModelConfig, dtype: str = "float32", guidance: Sequence[bool] = (True,)) -> list[GraphSpec]:
     """All graphs of a model in the order in which the runtime first needs them.
 
-    ``guidance``: which step graphs to have: True gives ``step``, False gives ``step_unguided``. Where motion features
-    depend on guidance (Hallo) and both are there, ``step_unguided`` continues from those made for ``step``.
+    ``guidance``: which step graphs to have: True gives ``step``, False gives ``step_unguided``. Where features
+    depend on guidance (Hallo) and both are there, ``step_unguided`` takes the conditional half of those for ``step``.
     """
-    builder = _SpecBuilder(config, dtype)
-    specs = [builder.vae_encoder(), builder.audio_encoder(), builder.reference(), builder.clip(True in guidance)]
+    builder = _SpecBuilder(config, dtype, True in guidance)
+    specs = [builder.vae_encoder(), builder.audio_encoder(), builder.reference(), builder.clip()]
     specs.append(builder.timestep())
     specs += [builder.step(guided) for guided in guidance]
     specs.append(builder.vae_decoder())
@@ -161,8 +169,8 @@ def graph_specs(config: ModelConfig, dtype: str = "float32", guidance: Sequence[
 
 
 class _SpecBuilder:
-    def __init__(self, config: ModelConfig, dtype: str) -> None:
-        self.config, self.dtype = config, dtype
+    def __init__(self, config: ModelConfig, dtype: str, guidance: bool) -> None:
+        self.config, self.dtype, self.guidance = config, dtype, guidance
         self.sites = sites(config.unet)
         s = config.latent_size
         self.latents = (config.frames, config.vae.latent_channels, s, s)
@@ -185,14 +193,14 @@ class _SpecBuilder:
             inputs.append(TensorSpec("face_embedding", "float32", (1, self.config.reference.face_embedding_dim)))
         return GraphSpec("reference", tuple(inputs), (*self._portrait_features(), *self._face_tokens()))
 
-    def clip(self, guided: bool) -> GraphSpec:
+    def clip(self) -> GraphSpec:
         config, encoder = self.config, self.config.audio.encoder
         window = (config.frames, 2 * config.audio.context_frames + 1, encoder.num_hidden_layers, encoder.hidden_size)
         inputs = [self._motion_latents(), TensorSpec("audio_windows", "float32", window)]
         if config.speed:
             inputs.append(TensorSpec("speed", "float32", (config.frames,)))
         tokens = TensorSpec("audio_tokens", self.dtype, (config.frames, config.audio.tokens, config.audio.token_dim))
-        outputs = (tokens, *self._clip_features(guided))
+        outputs = (tokens, *self._clip_features(self.guidance))
         return GraphSpec("clip", (*inputs, *self._face_tokens()), outputs)
 
     def timestep(self) -> GraphSpec:
@@ -246,12 +254,12 @@ class _SpecBuilder:
 
     def _portrait_features(self) -> list[TensorSpec]:
         """What ``step`` needs of a portrait."""
-        face = self.config.reference.face_tokens
+        face, references = self.config.reference.face_tokens, reference_count(self.config, self.guidance)
         s = self.config.latent_size
         tensors = [TensorSpec("face_feature", self.dtype, (1, self.config.unet.block_out_channels[0], s, s))]
         for site in self.sites:
             if site.attention:
-                tensors += self._pair("reference", site, self._heads(1, self._pixels(site), site.channels))
+                tensors += self._pair("reference", site, self._heads(references, self._pixels(site), site.channels))
                 tensors += self._pair("face", site, self._heads(1, face, site.channels)) if face else []
         return tensors
 
@@ -261,12 +269,12 @@ class _SpecBuilder:
         for site in self.sites:
             if site.attention:
                 tensors += self._audio_pairs(site)
-            if has_motion(config, site):
+            if has_temporal(config, site):
                 motion = (self._pixels(site), config.motion_frames, site.channels)
                 tensors.append(TensorSpec(f"motion.{site.name}", self.dtype, motion))
-                if guided and motion_depends_on_guidance(config):
+                if guided and features_depend_on_guidance(config):
                     tensors.append(TensorSpec(f"motion_unconditional.{site.name}", self.dtype, motion))
-            if config.speed:
+            if config.speed and has_temporal(config, site):
                 shape = (1, config.temporal.heads, config.frames, site.channels // config.temporal.heads)
                 tensors += self._pair("speed", site, shape)
         return tensors

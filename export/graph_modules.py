@@ -58,8 +58,9 @@ class ReferenceGraph(GraphModule):
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         embedding = inputs.get("face_embedding")
         embedding = None if embedding is None else self.half(embedding)
+        guided = any(t.name.startswith("reference_key") and t.shape[0] == 2 for t in self.spec.outputs)
         return self.model.portrait_features(
-            self.half(inputs["portrait_latent"]), self.half(inputs["face_mask"]), embedding
+            self.half(inputs["portrait_latent"]), self.half(inputs["face_mask"]), embedding, guided
         )
 
 

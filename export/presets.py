@@ -43,7 +43,7 @@ def _hallo() -> ModelConfig:
         first_motion="portrait",
         reference=ReferenceConfig(mode="concat", face_tokens=4),
         audio=AudioConfig(attention="hierarchical", normalize=True, window_frames=0),
-        temporal=TemporalConfig(motion_sites="attention"),
+        temporal=TemporalConfig(sites="attention"),
         speed=None,
         locator=LocatorConfig(in_channels=3, in_unconditional=False),
         schedule=ScheduleConfig(

@@ -59,7 +59,7 @@ BAD_SETTINGS: list[tuple[type, dict[str, Any], str]] = [
     (AudioConfig, {"normalize": True}, "false with windows"),
     (TemporalConfig, {"heads": 0}, "more than 0"),
     (TemporalConfig, {"attention_layers": 0}, "more than 0"),
-    (TemporalConfig, {"motion_sites": "some"}, "all or attention"),
+    (TemporalConfig, {"sites": "some"}, "all or attention"),
     (SpeedConfig, {"centres": ()}, "1 centre or more"),
     (SpeedConfig, {"radius": 0.0}, "more than 0"),
     (LocatorConfig, {"channels": ()}, "more than 0"),

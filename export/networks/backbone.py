@@ -30,7 +30,7 @@ from emo_rt.export.networks.audio_module import AudioModule
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.networks.transformer import SpatialTransformer
 from emo_rt.export.networks.unet import UNet
-from emo_rt.graphs import Site
+from emo_rt.graphs import Site, has_temporal
 
 Features = Mapping[str, Tensor]
 
@@ -80,6 +80,8 @@ class Backbone(UNet):
             hidden = transformer.leave(tokens, hidden)
         if "audio_modules" in parts:
             hidden = parts["audio_modules"](hidden, site, features, guided)
+        if not has_temporal(self.model_config, site):
+            return hidden
         motion = _motion(site, features, guided)
         speed = key_value(features, "speed", site) if self.model_config.speed else None
         output: Tensor = parts["temporal_modules"](hidden, motion, speed)
@@ -132,7 +134,7 @@ class BackboneBlock(nn.Module):
         reference = key_value(features, "reference", site)
         frames = normed.shape[0] // 2 if guided else 0
         both = [
-            torch.cat([mine[frames:], other.expand(mine.shape[0] - frames, -1, -1, -1)], dim=2)
+            torch.cat([mine[frames:], _dealt_out(other, self.config.frames, guided)], dim=2)
             for mine, other in zip(own, reference, strict=True)
         ]
         mixed = F.scaled_dot_product_attention(queries[frames:], both[0], both[1])
@@ -172,6 +174,18 @@ class BackboneBlock(nn.Module):
 def key_value(features: Features, kind: str, site: Site) -> KeyValue:
     """The projected pair of one kind at one site."""
     return features[f"{kind}_key.{site.name}"], features[f"{kind}_value.{site.name}"]
+
+
+def _dealt_out(reference: Tensor, frames: int, guided: bool) -> Tensor:
+    """Reference keys or values (R, heads, tokens, d) for each frame of the conditional half, (F, heads, tokens, d).
+
+    Where the guidance halves have sets of their own (Hallo), the original deals them out in turn over all frames of
+    both halves, so that the conditional half's frames see the one, the other, the one … The released weights are used
+    with exactly this.
+    """
+    if reference.shape[0] == 1 or not guided:
+        return reference[-1:].expand(frames, -1, -1, -1)
+    return torch.cat([reference[(frames + frame) % 2].unsqueeze(0) for frame in range(frames)])
 
 
 def _motion(site: Site, features: Features, guided: bool) -> Tensor | None:

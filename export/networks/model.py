@@ -19,7 +19,7 @@ from emo_rt.export.networks.speed import SpeedEncoder
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.networks.transformer import to_tokens
 from emo_rt.export.networks.vae import make_vae
-from emo_rt.graphs import Site, audio_heads, has_motion, sites
+from emo_rt.graphs import Site, audio_heads, has_temporal, sites
 
 Features = dict[str, Tensor]
 
@@ -65,11 +65,13 @@ class EmoModel(nn.Module):
         """Float type of the network."""
         return self.backbone.conv_in.weight.dtype
 
-    def portrait_features(self, latent: Tensor, face_mask: Tensor, face_embedding: Tensor | None) -> Features:
+    def portrait_features(
+        self, latent: Tensor, face_mask: Tensor, face_embedding: Tensor | None, guided: bool = True
+    ) -> Features:
         """``latent`` (1, 4, S, S), ``face_mask`` (1, C, size, size) → face feature, reference K/V, face-token K/V."""
         features = {"face_feature": self.face_locator(face_mask)}
         tokens = None if face_embedding is None else self.face_projector(face_embedding)
-        reference = self.reference_net.features(latent, tokens)
+        reference = self._portrait_maps(latent, tokens, guided)
         for site, block in self.blocks():
             attention = block.reference_attention()
             _store(features, "reference", site, project(attention, to_tokens(reference[site.name])))
@@ -91,7 +93,7 @@ class EmoModel(nn.Module):
         self._add_motion(features, motion, face_tokens, guided)
         if speed is not None:
             speed_tokens = self.speed_encoder(speed)[None]
-            for site in self.sites:
+            for site in filter(lambda site: has_temporal(self.config, site), self.sites):
                 block = self.temporal(site).transformer_blocks[0]
                 _store(features, "speed", site, project(block.attn_speed, speed_tokens))
         return features
@@ -146,26 +148,36 @@ class EmoModel(nn.Module):
         if face_tokens is None:
             self._add_motion_tokens(features, "motion", self.reference_net.features(motion))
             return
-        halves = [("motion_unconditional", 0), ("motion", 1)] if guided else [("motion", None)]
-        for kind, half in halves:
-            tokens = self._tiled_face_tokens(face_tokens, motion.shape[0], half)
+        count = motion.shape[0]
+        if not guided:
+            maps = self.reference_net.features(motion, face_tokens.expand(count, -1, -1))
+            self._add_motion_tokens(features, "motion", maps)
+            return
+        for half, kind in enumerate(("motion_unconditional", "motion")):
+            first = half * (count + 1) + 1
+            tokens = self._tiled_face_tokens(face_tokens, list(range(first, first + count)))
             self._add_motion_tokens(features, kind, self.reference_net.features(motion, tokens))
 
-    def _tiled_face_tokens(self, face_tokens: Tensor, count: int, half: int | None) -> Tensor:
-        """Face tokens of each motion frame, as Hallo mixes them up.
+    def _portrait_maps(self, latent: Tensor, face_tokens: Tensor | None, guided: bool) -> dict[str, Tensor]:
+        """ReferenceNet features of the portrait, (R, C, h, w) each: one set per guidance half where they differ."""
+        if face_tokens is None or not guided:
+            return self.reference_net.features(latent, face_tokens)
+        period = self.config.motion_frames + 1
+        tokens = self._tiled_face_tokens(face_tokens, [0, period])
+        return self.reference_net.features(latent.expand(2, -1, -1, -1), tokens)
 
-        Its ReferenceNet batch is [portrait, motion 1 … N] for the unconditional, then for the conditional half, while
-        the tokens alternate u, c, u, c, … over all rows; the released weights are used with exactly this.
+    def _tiled_face_tokens(self, face_tokens: Tensor, rows: list[int]) -> Tensor:
+        """Face tokens of some rows of the ReferenceNet's batch, as Hallo mixes them up.
+
+        Its batch is [portrait, motion 1 … N] for the unconditional, then for the conditional half, while the tokens
+        alternate u, c, u, c, … over all rows; the released weights are used with exactly this.
         """
-        if half is None:
-            return face_tokens.expand(count, -1, -1)
-        rows = [half * (count + 1) + 1 + j for j in range(count)]
         choices = (self.null_face_tokens(), face_tokens)
         return torch.cat([choices[row % 2] for row in rows])
 
     def _add_motion_tokens(self, features: Features, kind: str, maps: dict[str, Tensor]) -> None:
         for site in self.sites:
-            if has_motion(self.config, site):
+            if has_temporal(self.config, site):
                 features[f"{kind}.{site.name}"] = self.temporal(site).motion_tokens(maps[site.name])
 
 

@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.graphs import AUDIO_REGIONS, Site, has_motion
+from emo_rt.graphs import AUDIO_REGIONS, Site, has_temporal
 
 
 @dataclass
@@ -86,7 +86,7 @@ class _Half:
         block, tokens = shell.transformer_blocks[0], shell.enter(hidden)
         frames = tokens.shape[0]
         normed = block.norm1(tokens)
-        reference = self.reference[site.name].flatten(2).transpose(1, 2).expand(frames, -1, -1)
+        reference = self._dealt_out(self.reference[site.name].flatten(2).transpose(1, 2), frames)
         concatenated = self.config.reference.mode == "concat" and self.conditional
         context = torch.cat([normed, reference], dim=1) if concatenated else normed
         tokens = tokens + _attention(block.attn1, normed, context)
@@ -127,10 +127,10 @@ class _Half:
         return output
 
     def _temporal(self, module: Any, site: Site, hidden: Tensor) -> Tensor:
+        if not has_temporal(self.config, site):
+            return hidden
         frames, channels, height, width = hidden.shape
-        joined = hidden
-        if has_motion(self.config, site):
-            joined = torch.cat([self.motion[site.name], hidden])
+        joined = torch.cat([self.motion[site.name], hidden])
         tokens = module.norm(joined).permute(2, 3, 0, 1).reshape(height * width, -1, channels)
         tokens, block = module.proj_in(tokens), module.transformer_blocks[0]
         for attention, norm in zip(block.attention_blocks, block.norms, strict=True):
@@ -159,22 +159,28 @@ class _Half:
         return torch.zeros_like(tokens)
 
     def _reference_features(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Features of the portrait and of the motion frames, in one batch [portrait, motion 1 … N]."""
-        pictures = torch.cat([self.inputs.portrait_latent, self.inputs.motion_latents])
-        maps = self.model.reference_net.features(pictures, self._tiled_tokens(pictures.shape[0]))
-        return {name: m[:1] for name, m in maps.items()}, {name: m[1:] for name, m in maps.items()}
+        """Features of the portrait, of both halves if they differ, and of this half's motion frames.
 
-    def _tiled_tokens(self, count: int) -> Tensor | None:
-        """Hallo tiles the pair (unconditional, conditional) over the rows of both halves, one after the other."""
-        embedding = self.inputs.face_embedding
-        if embedding is None:
-            return None
-        conditional = self.model.face_projector(embedding)
-        if not self.guided:
-            return conditional.expand(count, -1, -1)
-        pair = torch.cat([self.model.face_projector(torch.zeros_like(embedding)), conditional])
-        rows = pair.repeat(count, 1, 1)
-        return rows[count:] if self.conditional else rows[:count]
+        Hallo's batch is [portrait, motion 1 … N] twice, for the unconditional and for the conditional half, and the
+        pair of face tokens (unconditional, conditional) is tiled over its rows.
+        """
+        pictures = torch.cat([self.inputs.portrait_latent, self.inputs.motion_latents])
+        period, embedding, tokens = len(pictures), self.inputs.face_embedding, None
+        if embedding is not None:
+            tokens = self.model.face_projector(embedding).expand(period, -1, -1)
+        if embedding is not None and self.guided:
+            pair = torch.cat([embedding * 0, embedding])
+            tokens = torch.cat([self.model.face_projector(half[None]) for half in pair]).repeat(period, 1, 1)
+            pictures = pictures.repeat(2, 1, 1, 1)
+        maps = self.model.reference_net.features(pictures, tokens)
+        first = len(pictures) - period if self.conditional else 0
+        motion = {name: m[first + 1 : first + period] for name, m in maps.items()}
+        return {name: m[::period] for name, m in maps.items()}, motion
+
+    def _dealt_out(self, reference: Tensor, frames: int) -> Tensor:
+        """Rows of the halves in turn over the frames of both halves, of which this half has the last (or only)."""
+        rows = reference.repeat(2 * frames, 1, 1) if len(reference) > 1 else reference.expand(2 * frames, -1, -1)
+        return rows[frames : 2 * frames]
 
 
 def _attention(attention: Attention, hidden: Tensor, context: Tensor) -> Tensor:
