@@ -10,7 +10,7 @@ from emo_rt.animation import Video
 from emo_rt.animator import Animator
 from emo_rt.avatar import Avatar
 from emo_rt.bundle import Bundle
-from emo_rt.config import AnimateOptions, ModelConfig
+from emo_rt.config import ModelConfig
 from emo_rt.errors import (
     AudioError,
     BackendError,
@@ -31,6 +31,7 @@ from emo_rt.errors import (
     PortraitError,
 )
 from emo_rt.faces import Box, FaceDetector
+from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, Progress, RunStats
 from emo_rt.version import __version__
 from emo_rt.video import VideoOptions

@@ -20,10 +20,11 @@ from emo_rt.avatar import Avatar, make_avatar
 from emo_rt.backends import open_backend
 from emo_rt.bundle import Bundle
 from emo_rt.clips import clip_count
-from emo_rt.config import AUDIO_SAMPLE_RATE, AnimateOptions, ModelConfig
+from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.engine import Engine
 from emo_rt.errors import AudioError, InputError
 from emo_rt.faces import FaceBox, FaceDetector
+from emo_rt.options import AnimateOptions
 from emo_rt.pipeline import Channel
 from emo_rt.portrait import PictureSource, prepare_portrait
 from emo_rt.run import Chunk, Control, Noise, Progress, Run

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from emo_rt.config import ModelConfig, check, from_dict
+from emo_rt.config import ModelConfig
 from emo_rt.errors import BundleError, BundleIntegrityError, BundleVersionError
 from emo_rt.graphs import GraphSpec
 from emo_rt.onnx_files import external_locations
+from emo_rt.settings import check, from_dict
 
 MANIFEST = "emo_rt.json"
 GRAPHS_FOLDER = "graphs"

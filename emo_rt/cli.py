@@ -15,9 +15,9 @@ from typing import Any, Literal, NoReturn
 
 from emo_rt import demo, doctor, info, terminal
 from emo_rt.backends import BACKENDS, DEVICES
-from emo_rt.config import SOLVERS, AnimateOptions
 from emo_rt.errors import Cancelled, ConfigError, EmoRtError, MissingDependencyError, PortraitError
 from emo_rt.faces import FaceBox, parse_face_box
+from emo_rt.options import SOLVERS, AnimateOptions
 from emo_rt.version import __version__
 from emo_rt.video import FORMATS, VideoOptions
 

@@ -1,47 +1,19 @@
-"""Settings of a model and of one animation, as frozen dataclasses that check themselves.
+"""Shape of a model, as frozen dataclasses that check themselves.
 
-A :class:`ModelConfig` describes every network of one checkpoint; it is stored in the bundle's manifest. An
-:class:`AnimateOptions` describes one run. Both reject unknown names and values out of range with :class:`ConfigError`.
+A :class:`ModelConfig` describes every network of one checkpoint; it is stored in the bundle's manifest. Unknown names
+and values out of range raise :class:`ConfigError`. What one run is asked for is in :mod:`emo_rt.options`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from emo_rt.errors import ConfigError
+from emo_rt.settings import all_positive, check
 
 AUDIO_SAMPLE_RATE = 16_000
 """Rate of the waveform that the audio encoder takes, in Hz (wav2vec 2.0)."""
-
-SOLVERS = ("ddim", "euler", "dpmpp_2m", "unipc")
-"""Names of the solvers in :mod:`emo_rt.solvers`."""
-
-ConfigT = TypeVar("ConfigT")
-
-
-def check(condition: bool, name: str, value: object, expected: str) -> None:
-    """Raise :class:`ConfigError` with the name, the value and what was expected unless ``condition`` holds."""
-    if not condition:
-        raise ConfigError(f"{name} is {value!r}; expected {expected}")
-
-
-def _within(value: object, low: float, high: float) -> bool:
-    """Whether ``value`` is a number from ``low`` to ``high``; NaN is not."""
-    return isinstance(value, Real) and low <= float(value) <= high
-
-
-def _all_positive(config: object, section: str, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        check(len(numbers) > 0 and all(number > 0 for number in numbers), f"{section}.{name}", value, "more than 0")
 
 
 @dataclass(frozen=True)
@@ -59,7 +31,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         check(len(self.block_out_channels) >= 2, "unet.block_out_channels", self.block_out_channels, "2 widths or more")
-        _all_positive(self, "unet", "layers_per_block", "attention_heads", "norm_groups")
+        all_positive(self, "unet", "layers_per_block", "attention_heads", "norm_groups")
         for width in self.block_out_channels:
             check(
                 width > 0 and width % self.norm_groups == 0 and width % self.attention_heads == 0,
@@ -89,7 +61,7 @@ class ReferenceConfig:
         check(self.mode in ("cross", "concat"), "reference.mode", self.mode, "'cross' or 'concat'")
         check(self.null in ("zero", "learned"), "reference.null", self.null, "'zero' or 'learned'")
         check(self.face_tokens >= 0, "reference.face_tokens", self.face_tokens, "0 or more")
-        _all_positive(self, "reference", "face_embedding_dim", "face_token_dim")
+        all_positive(self, "reference", "face_embedding_dim", "face_token_dim")
         check(
             self.mode == "concat" or self.face_tokens == 0,
             "reference.face_tokens",
@@ -132,7 +104,7 @@ class Wav2VecConfig:
     def __post_init__(self) -> None:
         lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
         check(len(lengths) == 1, "wav2vec.conv_dim, conv_kernel, conv_stride", lengths, "the same number of layers")
-        _all_positive(self, "wav2vec", "hidden_size", "num_hidden_layers", "num_attention_heads", "conv_dim",
+        all_positive(self, "wav2vec", "hidden_size", "num_hidden_layers", "num_attention_heads", "conv_dim",
                       "conv_kernel", "conv_stride")  # fmt: skip
 
 
@@ -167,7 +139,7 @@ class AudioConfig:
     def __post_init__(self) -> None:
         for name in ("context_frames", "window_frames", "left_context_frames", "right_context_frames"):
             check(getattr(self, name) >= 0, f"audio.{name}", getattr(self, name), "0 or more")
-        _all_positive(self, "audio", "tokens", "token_dim", "projector_dim")
+        all_positive(self, "audio", "tokens", "token_dim", "projector_dim")
         check(self.attention in ("single", "hierarchical"), "audio.attention", self.attention, "single or hierarchical")
         check(self.null in ("zero", "learned"), "audio.null", self.null, "'zero' or 'learned'")
         check(
@@ -194,11 +166,11 @@ class TemporalConfig:
     max_positions: int = 32
     """Length of the sinusoidal position table; motion frames + frames must fit."""
     sites: Literal["all", "attention"] = "all"
-    """Where temporal modules run: everywhere (EMO), or only where the Backbone has spatial attention. Hallo's checkpoint
-    has weights for all, but its inference leaves out those of the two blocks without attention."""
+    """Where temporal modules run: everywhere (EMO), or only where the Backbone has spatial attention. Hallo's
+    checkpoint has weights for all, but its inference leaves out those of the two blocks without attention."""
 
     def __post_init__(self) -> None:
-        _all_positive(self, "temporal", "heads", "attention_layers", "max_positions")
+        all_positive(self, "temporal", "heads", "attention_layers", "max_positions")
         check(self.sites in ("all", "attention"), "temporal.sites", self.sites, "all or attention")
 
 
@@ -217,7 +189,7 @@ class SpeedConfig:
 
     def __post_init__(self) -> None:
         check(len(self.centres) >= 1, "speed.centres", self.centres, "1 centre or more")
-        _all_positive(self, "speed", "radius", "hidden_dim", "token_dim")
+        all_positive(self, "speed", "radius", "hidden_dim", "token_dim")
 
 
 @dataclass(frozen=True)
@@ -232,7 +204,7 @@ class LocatorConfig:
     """Whether the unconditional half also gets the face feature (Hallo: no)."""
 
     def __post_init__(self) -> None:
-        _all_positive(self, "locator", "channels", "in_channels")
+        all_positive(self, "locator", "channels", "in_channels")
 
 
 @dataclass(frozen=True)
@@ -253,7 +225,7 @@ class VaeConfig:
     """Whether the middle block has its single-head attention."""
 
     def __post_init__(self) -> None:
-        _all_positive(self, "vae", "block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups",
+        all_positive(self, "vae", "block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups",
                       "scaling_factor")  # fmt: skip
 
     @property
@@ -401,83 +373,5 @@ class ModelConfig:
         return self.size // self.vae.downsampling
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; :func:`from_dict` reads them back."""
+        """Plain values for JSON; :func:`emo_rt.settings.from_dict` reads them back."""
         return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True)
-class AnimateOptions:
-    """One run of :meth:`emo_rt.Animator.animate` or :meth:`emo_rt.Animator.stream`."""
-
-    seed: int = 0
-    """Key of the noise, 0 … 2⁶³−1. The same seed gives the same video on one backend."""
-    steps: int = 40
-    """Solver steps, 1 … 1000. The paper uses 40 (section 4.1)."""
-    solver: str = "ddim"
-    """One of :data:`SOLVERS`."""
-    guidance: float | None = None
-    """Classifier-free guidance scale, 0 … 50; ``None`` = the model's own. 1 = no guidance."""
-    speed: float = 0.5
-    """Head speed, 0 … 3: speech 0.1–1.0, singing 1.0–1.3, above 1.5 it jitters (paper, section 4.4)."""
-    motion_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Weight of the audio on pose, face and lips, each 0 … 10. Models with hierarchical audio attention only."""
-    paste_back: bool | None = None
-    """Put the animated square back into the whole picture; ``None`` = when the picture is larger than the square."""
-
-    def __post_init__(self) -> None:
-        check(isinstance(self.seed, int) and 0 <= self.seed < 2**63, "seed", self.seed, "an integer, 0 … 2**63 - 1")
-        check(isinstance(self.steps, int) and 1 <= self.steps <= 1000, "steps", self.steps, "an integer from 1 to 1000")
-        check(self.solver in SOLVERS, "solver", self.solver, f"one of {', '.join(SOLVERS)}")
-        check(self.guidance is None or _within(self.guidance, 0, 50), "guidance", self.guidance, "0 … 50, or None")
-        check(_within(self.speed, 0, 3), "speed", self.speed, "0 … 3")
-        scales = self.motion_scale
-        check(
-            isinstance(scales, Sequence) and len(scales) == 3 and all(_within(value, 0, 10) for value in scales),
-            "motion_scale",
-            scales,
-            "three numbers from 0 to 10: pose, face, lips",
-        )
-        check(self.paste_back in (None, True, False), "paste_back", self.paste_back, "True, False or None")
-
-    def replace(self, **changes: Any) -> AnimateOptions:
-        """A copy with some settings changed. Raises :class:`ConfigError` for a name that does not exist."""
-        reject_unknown(AnimateOptions, changes, "option")
-        return dataclasses.replace(self, **changes)
-
-
-def reject_unknown(cls: type, names: Mapping[str, object], what: str) -> None:
-    """Raise :class:`ConfigError` if ``names`` has a key that is no field of the dataclass ``cls``."""
-    known = [f.name for f in dataclasses.fields(cls)]
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise ConfigError(f"unknown {what} {', '.join(unknown)}; {cls.__name__} has {', '.join(known)}")
-
-
-def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
-    """Build the config dataclass ``cls`` from plain JSON values, strictly.
-
-    Unknown names and values of another type than the field's raise :class:`ConfigError`.
-    """
-    check(isinstance(data, Mapping), cls.__name__, data, "an object with its settings")
-    reject_unknown(cls, data, "setting")
-    hints = typing.get_type_hints(cls)
-    return cls(**{name: _field_value(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
-
-
-def _field_value(name: str, hint: Any, value: Any) -> Any:
-    """JSON value → field value: mappings become nested configs, lists become tuples."""
-    choices = typing.get_args(hint)
-    if isinstance(hint, types.UnionType):  # only "X | None" is used
-        return None if value is None else _field_value(name, choices[0], value)
-    if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value)
-    if typing.get_origin(hint) is Literal:
-        check(value in choices, name, value, f"one of {choices}")
-    elif typing.get_origin(hint) is tuple:
-        check(isinstance(value, list | tuple), name, value, "a list")
-        return tuple(_field_value(name, choices[0], item) for item in value)
-    elif hint is float:
-        check(type(value) in (int, float) and math.isfinite(value), name, value, "a finite number")
-    else:
-        check(type(value) is hint, name, value, f"a value of type {hint.__name__}")
-    return value

@@ -14,9 +14,9 @@ from emo_rt.animator import Animator
 from emo_rt.arena import Array
 from emo_rt.audio import open_audio
 from emo_rt.bundle import Bundle
-from emo_rt.config import AnimateOptions
 from emo_rt.errors import InputError, OutputError
 from emo_rt.faces import Box, FaceBox
+from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, RunStats
 from emo_rt.version import __version__
 from emo_rt.video import VideoOptions, VideoWriter, write_frames_png

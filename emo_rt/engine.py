@@ -12,10 +12,11 @@ import numpy as np
 from emo_rt.arena import Arena, Array, Buffer
 from emo_rt.backends import Backend, Session
 from emo_rt.bundle import Bundle
-from emo_rt.config import AnimateOptions, ModelConfig
+from emo_rt.config import ModelConfig
 from emo_rt.denoiser import Scheduler
 from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
 from emo_rt.graphs import TensorSpec
+from emo_rt.options import AnimateOptions
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from emo_rt import terminal
 from emo_rt.bundle import GRAPHS_FOLDER, SCHEMA_VERSION, Bundle
-from emo_rt.config import AnimateOptions
 from emo_rt.demo import is_untrained
 from emo_rt.onnx_files import external_locations
+from emo_rt.options import AnimateOptions
 
 REPORT_SCHEMA = 1
 """Version of the JSON report; raised when a key changes its meaning or goes away."""

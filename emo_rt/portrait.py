@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from emo_rt.config import check
 from emo_rt.errors import InputError, PortraitError
 from emo_rt.faces import MIN_FACE, Box, FaceBox, FaceDetector, locate_face
+from emo_rt.settings import check
 
 __all__ = ["Box", "FaceBox", "Paster", "Portrait", "load_picture", "paste_back", "prepare_portrait"]
 

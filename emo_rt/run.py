@@ -16,10 +16,10 @@ import numpy as np
 from emo_rt.arena import Arena, Array, Buffer
 from emo_rt.avatar import Avatar
 from emo_rt.clips import ClipAudio, noise_for_clip, split_into_clips
-from emo_rt.config import AnimateOptions
 from emo_rt.denoiser import FINAL_BUFFERS, Denoiser
 from emo_rt.engine import Engine
 from emo_rt.errors import Cancelled, InputError
+from emo_rt.options import AnimateOptions
 from emo_rt.pipeline import Closed, Pipeline
 from emo_rt.portrait import Paster
 

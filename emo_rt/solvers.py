@@ -20,7 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt.config import SOLVERS, ScheduleConfig, check
+from emo_rt.config import ScheduleConfig
+from emo_rt.options import SOLVERS
+from emo_rt.settings import check
 
 Float64 = NDArray[np.float64]
 
@@ -59,7 +61,7 @@ def solver_table(schedule: ScheduleConfig, solver: str, steps: int) -> SolverTab
 
     Args:
         schedule: what the checkpoint was trained with.
-        solver: one of :data:`emo_rt.config.SOLVERS`.
+        solver: one of :data:`emo_rt.options.SOLVERS`.
         steps: 1 … ``schedule.train_timesteps``; for multistep solvers with ``leading`` spacing one less.
 
     Raises:

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from emo_rt._mux import FRAGMENT_SECONDS, PRESETS, Mux, choose_encoder, open_encoder_works
 from emo_rt.audio import AudioSource, open_audio
-from emo_rt.config import check
 from emo_rt.errors import ClosedError, EmoRtError, InputError, OutputError
+from emo_rt.settings import check
 
 __all__ = ["VideoInfo", "VideoOptions", "VideoWriter", "open_encoder_works", "probe", "write_frames_png"]
 

@@ -42,8 +42,8 @@ from emo_rt.avatar import make_avatar
 from emo_rt.backends import open_backend
 from emo_rt.bundle import MANIFEST
 from emo_rt.clips import frame_count, noise_for_clip
-from emo_rt.config import SOLVERS
 from emo_rt.engine import Engine
+from emo_rt.options import SOLVERS
 from emo_rt.portrait import prepare_portrait
 from emo_rt.solvers import solver_table
 

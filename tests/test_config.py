@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emo_rt.config import (
-    AnimateOptions,
     AudioConfig,
     LocatorConfig,
     ModelConfig,
@@ -22,10 +21,11 @@ from emo_rt.config import (
     UNetConfig,
     VaeConfig,
     Wav2VecConfig,
-    from_dict,
 )
 from emo_rt.errors import ConfigError
 from emo_rt.export.presets import preset
+from emo_rt.options import AnimateOptions
+from emo_rt.settings import from_dict
 from tests.conftest import hallo_tiny
 
 PRESETS = [preset(name) for name in ("emo", "hallo", "demo", "tiny")] + [hallo_tiny()]

@@ -15,12 +15,12 @@ from emo_rt import AnimateOptions, Bundle
 from emo_rt.arena import Arena, Array, Buffer, HostBuffer
 from emo_rt.avatar import Avatar, make_avatar
 from emo_rt.backends import Backend, Launch, Session, open_backend
-from emo_rt.config import SOLVERS
 from emo_rt.denoiser import KEPT_SCHEDULES, Denoiser, Schedule, Scheduler
 from emo_rt.engine import Engine
 from emo_rt.errors import ConfigError
 from emo_rt.export.presets import preset
 from emo_rt.graphs import GraphSpec, TensorSpec, graph_specs
+from emo_rt.options import SOLVERS
 from emo_rt.portrait import prepare_portrait
 from emo_rt.run import Control, Run
 from emo_rt.solvers import solver_table

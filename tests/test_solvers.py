@@ -14,8 +14,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from emo_rt.config import SOLVERS, ScheduleConfig
+from emo_rt.config import ScheduleConfig
 from emo_rt.errors import ConfigError
+from emo_rt.options import SOLVERS
 from emo_rt.solvers import MULTISTEP, SMALLEST_SIGNAL, SolverTable, alphas_cumprod, solver_table
 
 # diffusers turns tensors into arrays in a way that numpy 2 frowns at; not ours to repair.

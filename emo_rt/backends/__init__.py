@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from emo_rt.backends.base import Backend, Launch, Session
-from emo_rt.config import check
 from emo_rt.errors import BackendUnavailableError
+from emo_rt.settings import check
 
 __all__ = ["Backend", "Launch", "Session", "open_backend"]
 

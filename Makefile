@@ -1,0 +1,11 @@
+# What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
+PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+
+.PHONY: check lint format types test
+check: lint format types test
+
+lint format types:
+	PYTHON="$(PYTHON)" .ci/run $@
+
+test:
+	$(PYTHON) -m pytest
