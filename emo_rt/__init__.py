@@ -31,6 +31,7 @@ from emo_rt.errors import (
     PortraitError,
 )
 from emo_rt.faces import Box, FaceDetector
+from emo_rt.identity import FaceInputs
 from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, Progress, RunStats
 from emo_rt.version import __version__
@@ -56,6 +57,7 @@ __all__ = [
     "EmoRtError",
     "ExportError",
     "FaceDetector",
+    "FaceInputs",
     "FaceNotFoundError",
     "InputError",
     "MissingDependencyError",

@@ -24,9 +24,10 @@ from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.engine import Engine
 from emo_rt.errors import AudioError, InputError
 from emo_rt.faces import FaceBox, FaceDetector
+from emo_rt.identity import FaceInputs, face_inputs
 from emo_rt.options import AnimateOptions
 from emo_rt.pipeline import Channel
-from emo_rt.portrait import PictureSource, prepare_portrait
+from emo_rt.portrait import PictureSource, load_picture, prepare_portrait
 from emo_rt.run import Chunk, Control, Noise, Progress, Run
 
 FEED_DEPTH = 8
@@ -92,16 +93,21 @@ class Animator:
         face_box: FaceBox | None = None,
         detector: FaceDetector | None = None,
         max_side: int = 1920,
+        face: FaceInputs | None = None,
     ) -> Avatar:
         """Find the face, cut the square around it and compute all that the networks need of it, once.
 
         ``picture``: a file, a Pillow image or an array (H, W, 3) uint8. ``face_box``: a :class:`Box` in pixels of the
         upright picture, ``"full"`` for the largest centred square, or ``None`` to look for the face with ``detector``
-        (default: the one of the extra ``face``). ``max_side``: longest side of the video, in pixels.
-        Raises :class:`PortraitError`, :class:`FaceNotFoundError`, :class:`MissingDependencyError`.
+        (default: the one of the extra ``face``), or to take it from the landmarks of ``face``. ``max_side``: longest
+        side of the video, in pixels. ``face``: what Hallo models need to know of the face besides; others take none.
+        Raises :class:`PortraitError`, :class:`FaceNotFoundError`, :class:`InputError`, :class:`MissingDependencyError`.
         """
-        portrait = prepare_portrait(picture, self.config.size, face_box=face_box, detector=detector, max_side=max_side)
-        avatar = make_avatar(self._engine, portrait)
+        original = load_picture(picture)
+        if face_box is None and face is not None:
+            face_box = face.silhouette()
+        portrait = prepare_portrait(original, self.config.size, face_box=face_box, detector=detector, max_side=max_side)
+        avatar = make_avatar(self._engine, portrait, face_inputs(portrait, self.config, face, original))
         with self._alive:
             self._avatars.add(avatar)
         return avatar
@@ -170,7 +176,8 @@ class Animator:
         options = (options or AnimateOptions()).replace(paste_back=False)
         self._engine.scheduler.schedule(options.solver, options.steps)
         size = self.config.size
-        avatar = self.prepare(np.full((size, size, 3), 128, np.uint8), face_box="full")
+        face = FaceInputs(no_embedding=self.config.reference.face_tokens > 0)
+        avatar = self.prepare(np.full((size, size, 3), 128, np.uint8), face_box="full", face=face)
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
         self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=1).numpy()
 

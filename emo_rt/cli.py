@@ -17,6 +17,7 @@ from emo_rt import demo, doctor, info, terminal
 from emo_rt.backends import BACKENDS, DEVICES
 from emo_rt.errors import Cancelled, ConfigError, EmoRtError, MissingDependencyError, PortraitError
 from emo_rt.faces import FaceBox, parse_face_box
+from emo_rt.identity import FaceInputs
 from emo_rt.options import SOLVERS, AnimateOptions
 from emo_rt.version import __version__
 from emo_rt.video import FORMATS, VideoOptions
@@ -140,6 +141,7 @@ def _add_animate(commands: Any) -> None:
     _add_overwrite(output)
     _add_motion(parser.add_argument_group("motion"))
     _add_face(parser.add_argument_group("picture"))
+    _add_identity(parser.add_argument_group("face (Hallo models only)"))
     _add_encoding(parser.add_argument_group("encoding"))
     machine = parser.add_argument_group("model and machine")
     machine.add_argument("--bundle", metavar="DIR", default="demo", help="model folder, or demo (default: %(default)s)")
@@ -181,6 +183,28 @@ def _add_face(group: Any) -> None:
     group.add_argument(
         "--paste-back", action=argparse.BooleanOptionalAction, default=ANIMATE.paste_back,
         help="put the animated square back into the whole picture (default: if the picture is larger)",
+    )  # fmt: skip
+
+
+def _add_identity(group: Any) -> None:
+    embedding = group.add_mutually_exclusive_group()
+    embedding.add_argument(
+        "--face-embedding", metavar="FILE.npy", type=Path, help="embedding of the face, made by a recognition model"
+    )
+    embedding.add_argument(
+        "--embedding-model", metavar="FILE.onnx", type=Path,
+        help="recognition model that computes it, like InsightFace's glintr100.onnx; brings a licence of its own",
+    )  # fmt: skip
+    embedding.add_argument(
+        "--no-face-embedding", action="store_true", help="do without an embedding, at the cost of likeness"
+    )
+    group.add_argument(
+        "--landmarks", metavar="FILE.npy", type=Path,
+        help="MediaPipe face mesh, (468 or 478, 2) pixels of the picture (default: estimated from the face box)",
+    )  # fmt: skip
+    group.add_argument(
+        "--masks", metavar="FULL,FACE,LIP", type=_three_files,
+        help="three square pictures of where the sound acts, white = fully (default: from landmarks or face box)",
     )  # fmt: skip
 
 
@@ -229,13 +253,15 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("-o", "--out", metavar="DIR", type=Path, required=True, help="bundle folder; new or empty")
     weights = parser.add_argument_group("model")
     weights.add_argument(
-        "--preset", choices=PRESETS, required=True,
-        help="emo (paper, full size), hallo (layout of that checkpoint), demo (small), tiny (tests)",
+        "--preset", choices=PRESETS,
+        help="emo (paper, full size), hallo (layout of that checkpoint), demo (small), tiny (tests); "
+        "with --random-weights",
     )  # fmt: skip
     weights.add_argument(
         "--random-weights", action="store_true", help="untrained weights, to measure speed (default: off)"
     )
     weights.add_argument("--seed", type=int, default=0, help="seed of the random weights (default: %(default)s)")
+    _add_hallo(parser.add_argument_group("published weights"))
     form = parser.add_argument_group("form")
     form.add_argument(
         "--dtype",
@@ -257,6 +283,32 @@ def _add_export(commands: Any) -> None:
         "models take many minutes and twice the memory)",
     )  # fmt: skip
     _add_quiet(parser)
+
+
+def _add_hallo(group: Any) -> None:
+    group.add_argument("--from", dest="source", choices=("hallo",), help="import a Hallo or Hallo2 checkpoint")
+    group.add_argument(
+        "--checkpoint", metavar="PATH", type=Path,
+        help="its folder, with hallo/net.pth, sd-vae-ft-mse/ and wav2vec/wav2vec2-base-960h/, or net.pth itself",
+    )  # fmt: skip
+    group.add_argument("--vae", metavar="PATH", type=Path, help="file or folder (default: in the checkpoint's folder)")
+    group.add_argument(
+        "--wav2vec", metavar="PATH", type=Path, help="file or folder (default: in the checkpoint's folder)"
+    )
+    group.add_argument(
+        "--config", metavar="FILE", type=Path,
+        help="JSON with what the weights do not say: size, frames, motion_frames, attention_heads, cfg, and the "
+        "sections vae, wav2vec, scheduler; the options below go before it (default: config.json beside net.pth, else "
+        "the published settings)",
+    )  # fmt: skip
+    group.add_argument("--resolution", metavar="N", type=int, help="width and height in pixels (default: 512)")
+    group.add_argument("--frames", metavar="N", type=int, help="frames per clip (default: 16)")
+    group.add_argument("--motion-frames", metavar="N", type=int, help="motion frames per clip (default: 2)")
+    group.add_argument("--attention-heads", metavar="N", type=int, help="heads of the UNets (default: 8)")
+    group.add_argument(
+        "--motion-from-latents", action="store_true",
+        help="take motion frames as latents: faster, not what the original does (default: decode and encode them)",
+    )  # fmt: skip
 
 
 def _add_info(commands: Any) -> None:
@@ -287,6 +339,9 @@ def _animate(args: argparse.Namespace) -> None:
     )
     machine = {name: getattr(args, name) for name in ("bundle", "device", "backend", "threads", "quiet")}
     picture = {name: getattr(args, name) for name in ("frames_dir", "overwrite", "face_box", "max_side")}
+    picture["face"] = FaceInputs(
+        args.face_embedding, args.embedding_model, args.no_face_embedding, args.masks, args.landmarks
+    )
     demo.animate(demo.Job(args.portrait, args.audio, args.out, options=options, video=video, **machine, **picture))
 
 
@@ -304,6 +359,7 @@ def _options(args: argparse.Namespace, *names: str) -> AnimateOptions:
 def _export(args: argparse.Namespace) -> None:
     if args.half_storage and args.dtype == "fp16":
         raise ConfigError("--half-storage is for --dtype fp32; with fp16 the weights are halves already")
+    _check_source(args)
     try:
         from emo_rt.export import command
     except ModuleNotFoundError as exc:
@@ -312,6 +368,7 @@ def _export(args: argparse.Namespace) -> None:
         command.Request(
             out=args.out,
             preset=args.preset,
+            hallo=command.HalloRequest(**_hallo_fields(args)) if args.source else None,
             random_weights=args.random_weights,
             seed=args.seed,
             dtype=DTYPES[args.dtype],
@@ -321,6 +378,29 @@ def _export(args: argparse.Namespace) -> None:
             quiet=args.quiet,
         )
     )
+
+
+HALLO_FIELDS = {"checkpoint": "--checkpoint", "vae": "--vae", "wav2vec": "--wav2vec", "config": "--config",
+                "resolution": "--resolution", "frames": "--frames", "motion_frames": "--motion-frames",
+                "attention_heads": "--attention-heads", "motion_from_latents": "--motion-from-latents"}  # fmt: skip
+"""Fields of ``args`` that belong to ``--from``, with their options."""
+
+
+def _check_source(args: argparse.Namespace) -> None:
+    """Exactly one source of weights, and only the options that belong to it."""
+    given = [option for name, option in HALLO_FIELDS.items() if getattr(args, name)]
+    if args.source is None and given:
+        raise ConfigError(f"{given[0]} belongs to --from; pass --from hallo")
+    if args.source is None and args.preset is None:
+        raise ConfigError("say what to export: --from hallo --checkpoint PATH, or --preset NAME --random-weights")
+    if args.source is not None and (args.preset is not None or args.random_weights):
+        raise ConfigError("--from brings its own weights; leave out --preset and --random-weights")
+    if args.source is not None and args.checkpoint is None:
+        raise ConfigError("--from needs --checkpoint PATH: the checkpoint's folder, or net.pth")
+
+
+def _hallo_fields(args: argparse.Namespace) -> dict[str, Any]:
+    return {"size" if name == "resolution" else name: getattr(args, name) for name in HALLO_FIELDS}
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -343,6 +423,13 @@ def _three_numbers(text: str) -> tuple[float, ...]:
     except ValueError as exc:
         raise argparse.ArgumentTypeError(f"{text!r} must be three numbers: pose,face,lips, like 1,1,1.2") from exc
     return pose, face, lips
+
+
+def _three_files(text: str) -> tuple[Path, ...]:
+    files = tuple(Path(name) for name in text.split(","))
+    if len(files) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} must be three files: FULL,FACE,LIP")
+    return files
 
 
 def _face_box(text: str) -> FaceBox:

@@ -16,6 +16,7 @@ from emo_rt.audio import open_audio
 from emo_rt.bundle import Bundle
 from emo_rt.errors import InputError, OutputError
 from emo_rt.faces import Box, FaceBox
+from emo_rt.identity import FaceInputs
 from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, RunStats
 from emo_rt.version import __version__
@@ -61,6 +62,8 @@ class Job:
     """Where the face is; ``None`` = look for it."""
     max_side: int = 1920
     """Longest side of the video, in pixels."""
+    face: FaceInputs = field(default_factory=FaceInputs)
+    """What is known about the face, for models that take it."""
     options: AnimateOptions = field(default_factory=AnimateOptions)
     """How to animate."""
     video: VideoOptions = field(default_factory=VideoOptions)
@@ -101,7 +104,7 @@ def run(job: Job) -> Outcome:
     """Everything but the receipt. Checks first what takes no time to check."""
     _check_files(job)
     with Animator.load(job.bundle, device=job.device, backend=job.backend, threads=job.threads) as animator:
-        avatar = animator.prepare(job.portrait, face_box=job.face_box, max_side=job.max_side)
+        avatar = animator.prepare(job.portrait, face_box=job.face_box, max_side=job.max_side, face=job.face)
         with terminal.ProgressBar("animating", quiet=job.quiet) as bar, terminal.stop_event() as stop:
             video = animator.animate(
                 avatar,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from emo_rt import terminal
 from emo_rt.bundle import Bundle
 from emo_rt.errors import ConfigError, OutputError
+from emo_rt.export.checkpoints.hallo import HalloFiles, HalloSettings, import_hallo, original_name
+from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
+from emo_rt.export.checkpoints.tensors import refuse_half_overflow
 from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
@@ -17,6 +21,9 @@ from emo_rt.export.presets import preset
 
 FULL_SIZE = ("emo", "hallo")
 """Presets of billions of parameters, which are not compared with torch unless that is asked for."""
+LARGE = 200_000_000
+"""Parameters from which on the same holds for a checkpoint."""
+HALLO_LICENCE = "MIT (Hallo), plus the licences of the VAE (MIT, sd-vae-ft-mse) and wav2vec 2.0 (Apache-2.0)"
 PUBLISHED = {
     "backbone": "859.5 M (SD 1.5 UNet) + 453.2 M (temporal modules), without audio and speed layers",
     "backbone: temporal modules": "453.2 M (AnimateDiff v2)",
@@ -28,13 +35,47 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
+class HalloRequest:
+    """A Hallo or Hallo2 checkpoint, as given on the command line. ``None``: as ``config`` says, else as published."""
+
+    checkpoint: Path
+    """Its folder, or ``net.pth``."""
+    vae: Path | None = None
+    """File or folder of the VAE; ``None``: in the checkpoint's folder."""
+    wav2vec: Path | None = None
+    """File or folder of wav2vec; ``None``: in the checkpoint's folder."""
+    config: Path | None = None
+    """Settings file; ``None``: ``config.json`` beside ``net.pth``, if there is one."""
+    size: int | None = None
+    """Width and height of the picture, in pixels."""
+    frames: int | None = None
+    """Frames per clip."""
+    motion_frames: int | None = None
+    """Motion frames per clip."""
+    attention_heads: int | None = None
+    """Heads of the UNets' attentions."""
+    motion_from_latents: bool = False
+    """Take the motion frames' latents directly, not decoded and encoded again."""
+
+    def settings(self, net: Path) -> HalloSettings:
+        """From the settings file and what was given. Raises :class:`CheckpointError` for an unusable file."""
+        path = self.config or net.parent / "config.json"
+        stated = settings_of(read_config(path), str(path)) if self.config or path.is_file() else HalloSettings()
+        names = ("size", "frames", "motion_frames", "attention_heads")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(stated, **given, reencode_motion=not self.motion_from_latents)
+
+
+@dataclass(frozen=True)
 class Request:
     """What to export, and how, as given on the command line."""
 
     out: Path
     """Bundle folder to write."""
-    preset: str
-    """Name of the configuration."""
+    preset: str | None = None
+    """Name of the configuration, for random weights."""
+    hallo: HalloRequest | None = None
+    """Checkpoint to import."""
     random_weights: bool = False
     """Take random weights."""
     seed: int = 0
@@ -67,7 +108,9 @@ def run(request: Request) -> None:
     report = _Reporter(start, request.quiet)
     weights = _load(request, report)
     counts = parameter_counts(weights.model)
-    check = request.preset not in FULL_SIZE if request.check is None else request.check
+    total = sum(count for name, count in counts.items() if ":" not in name)
+    full_size = total >= LARGE if request.hallo else request.preset in FULL_SIZE
+    check = not full_size if request.check is None else request.check
     options = ExportOptions(
         dtype=request.dtype,
         half_storage=request.half_storage,
@@ -78,17 +121,34 @@ def run(request: Request) -> None:
     )
     bundle = export_bundle(weights.model, request.out, options, report)
     if not request.quiet:
-        full_size = request.preset in FULL_SIZE
         terminal.say(_receipt(bundle, counts, full_size, time.perf_counter() - start))
 
 
 def _load(request: Request, report: _Reporter) -> Weights:
     """The model that was asked for. Sources of weights are added here."""
-    if not request.random_weights:
-        raise ConfigError("there are no weights to export; pass --random-weights")
+    if request.hallo is not None:
+        return _load_hallo(request.hallo, request.dtype == "float16" or request.half_storage, report)
+    if request.preset is None or not request.random_weights:
+        raise ConfigError("there are no weights to export; pass --from and --checkpoint, or --preset --random-weights")
     config = preset(request.preset)
     report(f"building {request.preset} with random weights, seed {request.seed}")
     return Weights(build_model(config, seed=request.seed), "random weights", "Apache-2.0")
+
+
+def _load_hallo(request: HalloRequest, halved: bool, report: _Reporter) -> Weights:
+    files = HalloFiles.find(request.checkpoint, request.vae, request.wav2vec)
+    report(f"reading {', '.join(path.name for path in files.resolved())}")
+    model = import_hallo(files, request.settings(files.net))
+    if halved:
+        refuse_half_overflow(model, original_name)
+    report("hashing the files for the manifest")
+    sources = [f"{path.name} sha256:{_sha256(path)}" for path in files.resolved()]
+    return Weights(model, f"Hallo checkpoint: {', '.join(sources)}", HALLO_LICENCE)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Reporter:

@@ -1,4 +1,8 @@
-"""How close an exported graph is to the torch module that it was traced from."""
+"""How close an exported graph is to the torch module that it was traced from.
+
+As a command, `python -m emo_rt.export.parity GOLDEN_DIR`, it holds the whole model against the original code's numbers;
+that is :mod:`emo_rt.export.golden`.
+"""
 
 from __future__ import annotations
 
@@ -91,3 +95,9 @@ def _options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return options
+
+
+if __name__ == "__main__":
+    from emo_rt.export.golden import main
+
+    raise SystemExit(main())

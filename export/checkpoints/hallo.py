@@ -21,6 +21,7 @@ from emo_rt.config import (
     LocatorConfig,
     ModelConfig,
     ReferenceConfig,
+    ScheduleConfig,
     TemporalConfig,
     UNetConfig,
     VaeConfig,
@@ -70,14 +71,19 @@ class HalloFiles:
             wav2vec = wav2vec or _find_part(checkpoint, WAV2VEC_FOLDERS, WAV2VEC_FILES[-1:], "--wav2vec")
         else:
             net = checkpoint
-        for path, option in ((net, "--checkpoint"), (vae, "--vae"), (wav2vec, "--wav2vec")):
+        for path, option in ((vae, "--vae"), (wav2vec, "--wav2vec")):
+            if path is None:
+                raise CheckpointError(f"{net.name} is not all of a checkpoint; give the file or folder with {option}")
+        for path in (net, vae, wav2vec):
             if path is None or not path.exists():
-                raise CheckpointError(
-                    f"{option} is {path}, which does not exist; give the file or folder with {option}"
-                )
+                raise CheckpointError(f"there is no file or folder {path}")
         assert vae is not None
         assert wav2vec is not None
         return cls(net, vae, wav2vec)
+
+    def resolved(self) -> tuple[Path, Path, Path]:
+        """The weight files themselves. Raises :class:`CheckpointError` where a folder has none."""
+        return self.net, _weight_file(self.vae, VAE_FILES), _weight_file(self.wav2vec, WAV2VEC_FILES)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,8 @@ class HalloSettings:
     """diffusers' config of the VAE; ``None`` = ``config.json`` beside the weights, or the published values."""
     wav2vec: Mapping[str, Any] | None = None
     """transformers' config of wav2vec; ``None`` = ``config.json`` beside the weights, or the published values."""
+    schedule: ScheduleConfig | None = None
+    """Diffusion schedule; ``None`` = the published one."""
 
 
 def import_hallo(files: HalloFiles, settings: HalloSettings | None = None) -> EmoModel:
@@ -136,6 +144,7 @@ def _config(net: Tensors, encoder: Wav2VecConfig, vae: VaeConfig, settings: Hall
         motion_frames=settings.motion_frames,
         guidance=settings.guidance,
         motion_source="reencoded" if reencoded else "latents",
+        schedule=settings.schedule or hallo.schedule,
         decode_frames=_decode_frames(settings.frames - (settings.motion_frames if reencoded else 0)),
         unet=_unet_config(net, settings, where),
         reference=_reference_config(net, where),
@@ -251,6 +260,14 @@ def _original_net_name(name: str) -> str:
     return re.sub(r"\.temporal_modules\.(\d+)\.", r".motion_modules.\1.temporal_transformer.", name)
 
 
+def original_name(name: str) -> str:
+    """Name of one of the model's tensors → its name in the file that it comes from."""
+    for part in ("vae.", "audio_encoder.wav2vec."):
+        if name.startswith(part):
+            return name.removeprefix(part)
+    return _original_net_name(name)
+
+
 def _vae_name(name: str) -> str:
     """The published VAE has diffusers' older names in its attentions."""
     older = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -278,11 +295,25 @@ def _find_part(checkpoint: Path, folders: tuple[str, ...], files: tuple[str, ...
 def _read_part(
     path: Path, names: tuple[str, ...], config: Mapping[str, Any] | None
 ) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    file = find_file(path, names) if path.is_dir() else path
+    file = _weight_file(path, names)
     if config is None:
         stated = file.parent / "config.json"
-        config = json.loads(stated.read_text(encoding="utf-8")) if path.is_dir() and stated.is_file() else {}
+        config = _read_json(stated) if path.is_dir() and stated.is_file() else {}
     return read_tensors(file), config
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as exc:
+        raise CheckpointError(f"{path} is not readable JSON: {exc}") from exc
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return config
+
+
+def _weight_file(path: Path, names: tuple[str, ...]) -> Path:
+    return find_file(path, names) if path.is_dir() else path
 
 
 def _count(tensors: Tensors, pattern: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,19 +17,27 @@ from emo_rt.errors import CheckpointError
 
 Tensors = Mapping[str, Tensor]
 
+HALF_MAX = torch.finfo(torch.float16).max
+"""Largest number in fp16: 65504."""
+
 LISTED = 12
 """Names that an error message lists before it says how many more there are."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A state dict from a ``.safetensors`` file or a torch pickle (read with ``weights_only=True``, mapped, not loaded).
+    """A state dict from a ``.safetensors`` file or a torch pickle.
+
+    Pickles are read with ``weights_only=True``, so that no code in them runs, and mapped instead of loaded, but for
+    those in torch's format of before 2020.
 
     Raises :class:`CheckpointError` when the file is missing, damaged or holds anything else than tensors.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickle protocols other than its own, and reads them
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError as exc:
         raise CheckpointError(f"there is no file {path}") from exc
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as exc:
@@ -75,10 +85,18 @@ def load_strictly(module: nn.Module, tensors: Tensors, where: str, original: Cal
     ]
     broken = [original(name) for name in shared if not bool(torch.isfinite(tensors[name]).all())]
     problems = {"missing": missing, "not known": unknown, "wrong shape": shapes, "NaN or infinite": broken}
-    found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
+    found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
     if found:
         raise CheckpointError(f"{where} does not fit the network. " + "; ".join(found))
     module.load_state_dict({name: tensors[name].to(wanted[name].dtype) for name in wanted}, assign=True)
+
+
+def refuse_half_overflow(module: nn.Module, original: Callable[[str], str]) -> None:
+    """Raise :class:`CheckpointError` with the names of parameters and buffers that fp16 cannot hold."""
+    state = module.state_dict().items()
+    beyond = [original(name) for name, tensor in state if tensor.numel() and float(tensor.abs().max()) > HALF_MAX]
+    if beyond:
+        raise CheckpointError(f"fp16 holds at most {HALF_MAX:.0f}; beyond it: {listed(beyond)}; export with fp32")
 
 
 def shape(tensors: Tensors, name: str, where: str) -> tuple[int, ...]:
@@ -88,6 +106,7 @@ def shape(tensors: Tensors, name: str, where: str) -> tuple[int, ...]:
     return tuple(tensors[name].shape)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names for a message: the first :data:`LISTED`, and how many more there are."""
     rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + rest

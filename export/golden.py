@@ -1,0 +1,412 @@
+"""Our graphs against what the original code computed: `python -m emo_rt.export.parity GOLDEN_DIR`.
+
+The folder's clips are run from the stored noise, each from the end of our own clip before, and every stored number is
+held against ours. Exit status: 0 within the bounds, 1 past one, 2 the folder or the command line is unusable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from emo_rt.arena import Arena, Array
+from emo_rt.backends import open_backend
+from emo_rt.bundle import Bundle
+from emo_rt.denoiser import Denoiser
+from emo_rt.engine import Engine
+from emo_rt.errors import EmoRtError
+from emo_rt.export.checkpoints.golden_folder import Golden, read_golden
+from emo_rt.export.checkpoints.hallo import original_name
+from emo_rt.export.checkpoints.tensors import refuse_half_overflow
+from emo_rt.export.graph_modules import GraphModule, clamp_unit, graph_modules
+from emo_rt.export.networks import vae as vae_network
+from emo_rt.export.networks.attention import project
+from emo_rt.export.onnx_export import ExportOptions, export_bundle
+from emo_rt.export.parity import PIXEL_BOUND, compare
+from emo_rt.graphs import sites
+from emo_rt.solvers import solver_table
+
+PASSED, FAILED, UNUSABLE = 0, 1, 2
+"""Exit codes."""
+
+AfterStep = Callable[[int, Array, Array], None]
+"""Gets a step's index, the latents that it took, (F, 4, S, S), and its prediction, (halves, F, 4, S, S)."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Largest relative errors ‖ours − golden‖ / ‖golden‖ by kind, and what frames must keep."""
+
+    hidden: float
+    """Audio hidden states."""
+    tokens: float
+    """Audio tokens, reference features, motion latents."""
+    prediction: float
+    """Predictions of both guidance halves."""
+    latents: float
+    """Latents in front of each step."""
+    frames: float
+    """Frames."""
+    frames_maximum: float
+    """Largest difference of a frame's value, in 0 … 1."""
+    psnr: float = 0.0
+    """Least peak signal-to-noise ratio of a clip's frames, in dB."""
+
+
+BOUNDS = {
+    "fp32": Bounds(1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1 / 255),
+    # fp16 rounds to 11 bits. Guidance g weighs each half's error with up to g, and the steps add up.
+    "fp16": Bounds(2e-2, 2e-2, 5e-2, 5e-2, 2e-2, 16 / 255, 40.0),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stored tensor, ours against it."""
+
+    what: str
+    relative: float
+    bound: float
+    maximum: float
+    maximum_bound: float = math.inf
+    psnr: float | None = None
+    psnr_bound: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Within every bound; NaN never is."""
+        near = self.relative <= self.bound and self.maximum <= self.maximum_bound
+        return near and (self.psnr is None or self.psnr >= self.psnr_bound)
+
+
+class Runner(Protocol):
+    """The model's graphs, in the order in which a video needs them. Arrays in, arrays out."""
+
+    bytes_out: bool
+    """Whether frames went through uint8."""
+
+    def hear(self, waveform: Array) -> Array:
+        """(samples,) → (video frames, layers, hidden)."""
+        ...
+
+    def encode(self, pixels: Array) -> Array:
+        """(1, 3, size, size) in −1 … 1 → (1, 4, S, S)."""
+        ...
+
+    def see(self, pixels: Array, inputs: dict[str, Array]) -> Callable[[str], Array]:
+        """Portrait pixels and the other inputs by name → what ``reference`` gave, by name."""
+        ...
+
+    def begin(self, motion_latents: Array, windows: Array) -> Callable[[str], Array]:
+        """Motion latents and audio windows of a clip → what ``clip`` gave, by name."""
+        ...
+
+    def denoise(self, noise: Array, after_step: AfterStep) -> None:
+        """All steps of the clip."""
+        ...
+
+    def finish(self) -> tuple[Array, Array]:
+        """Frames (F, 3, size, size) in 0 … 1 and the next clip's motion latents."""
+        ...
+
+
+class TorchRunner:
+    """The graphs as torch modules."""
+
+    bytes_out = False
+
+    def __init__(self, golden: Golden) -> None:
+        self.golden, config = golden, golden.config
+        modules = graph_modules(golden.model, (golden.guided,))
+        self.modules: dict[str, GraphModule] = {module.spec.name: module for module in modules}
+        self.table = solver_table(config.schedule, "ddim", golden.steps)
+        self.tensors: dict[str, Array] = {
+            "motion_scale": np.array(golden.motion_scale, np.float32),
+            "guidance_scale": np.array([golden.guidance], np.float32),
+        }
+
+    def hear(self, waveform: Array) -> Array:
+        return self._run("audio_encoder", waveform=waveform[None])["audio_hidden"]
+
+    def encode(self, pixels: Array) -> Array:
+        return self._run("vae_encoder", pixels=pixels)["portrait_latent"]
+
+    def see(self, pixels: Array, inputs: dict[str, Array]) -> Callable[[str], Array]:
+        encoded = self._run("vae_encoder", pixels=pixels)
+        return {**encoded, **self._run("reference", **inputs)}.__getitem__
+
+    def begin(self, motion_latents: Array, windows: Array) -> Callable[[str], Array]:
+        return self._run("clip", motion_latents=motion_latents, audio_windows=windows).__getitem__
+
+    def denoise(self, noise: Array, after_step: AfterStep) -> None:
+        state = {"latents": noise, "x0_history": np.zeros((2, *noise.shape), np.float32)}
+        for step in range(self.golden.steps):
+            self._run("timestep", timestep=self.table.timesteps[step : step + 1])
+            name = "step" if self.golden.guided else "step_unguided"
+            given = self._run(name, **state, coefficients=self.table.coefficients[step])
+            after_step(step, state["latents"], given["prediction"])
+            state = {key: given[f"next_{key}"] for key in state}
+        self.tensors["latents"] = state["latents"]
+
+    def finish(self) -> tuple[Array, Array]:
+        latents, model = self.tensors["latents"], self.golden.model
+        with torch.no_grad():
+            pictures = [
+                vae_network.decode(model.vae, torch.from_numpy(one).to(model.dtype)) for one in latents[:, None]
+            ]
+        frames = clamp_unit(torch.cat(pictures).float()).numpy()
+        last = latents[-self.golden.config.motion_frames :]
+        return frames, self._run("motion_encoder", last_latents=last)["motion_latents"]
+
+    @torch.no_grad()
+    def _run(self, name: str, **inputs: Array) -> dict[str, Array]:
+        """One graph, from ``inputs`` and what is known by name already; its outputs are known from then on."""
+        self.tensors.update(inputs)
+        module = self.modules[name]
+        given = [torch.from_numpy(np.array(self.tensors[tensor.name])) for tensor in module.spec.inputs]
+        outputs = {t.name: value.numpy() for t, value in zip(module.spec.outputs, module(*given), strict=True)}
+        self.tensors.update(outputs)
+        return outputs
+
+
+class EngineRunner:
+    """The exported bundle in the runtime's own engine and solver loop."""
+
+    bytes_out = True
+
+    def __init__(self, golden: Golden, engine: Engine) -> None:
+        self.golden, self.engine = golden, engine
+        self.step = engine.session("step" if golden.guided else "step_unguided")
+        self.clip = engine.session("clip")
+        self.denoiser = _WatchedDenoiser(engine.backend, self.step.spec)
+        scale = [tensor for tensor in self.step.spec.inputs if tensor.name == "motion_scale"]
+        self.arena = Arena(engine.backend, [*self.clip.spec.inputs, *self.clip.spec.outputs, *scale])
+        self.arena["motion_scale"].write(np.array(golden.motion_scale, np.float32))
+        self.schedule = engine.scheduler.schedule("ddim", golden.steps)
+
+    def hear(self, waveform: Array) -> Array:
+        return self.engine.encode_audio(waveform)
+
+    def encode(self, pixels: Array) -> Array:
+        session = self.engine.session("vae_encoder")
+        buffers = Arena(self.engine.backend, [*session.spec.inputs, *session.spec.outputs])
+        buffers["pixels"].write(pixels)
+        session.bind(buffers).run()
+        return buffers["portrait_latent"].read()
+
+    def see(self, pixels: Array, inputs: dict[str, Array]) -> Callable[[str], Array]:
+        portrait = self.engine.portrait_features(pixels, inputs)
+        features = {**self.arena, **portrait}
+        self.clip_launch = self.clip.bind(features)
+        self.step_launch = self.denoiser.bind(self.step, features, self.schedule)
+        return lambda name: portrait[name].read()
+
+    def begin(self, motion_latents: Array, windows: Array) -> Callable[[str], Array]:
+        self.arena["motion_latents"].write(motion_latents)
+        self.arena["audio_windows"].write(windows)
+        self.clip_launch.run()
+        return lambda name: self.arena[name].read()
+
+    def denoise(self, noise: Array, after_step: AfterStep) -> None:
+        def watch(step: int) -> None:
+            after_step(step, self.denoiser.latents_before(step), self.denoiser.prediction.read().copy())
+
+        final = self.denoiser.finals[0]
+        self.denoiser.run(self.step_launch, self.schedule, noise, self.golden.guidance, final, watch)
+
+    def finish(self) -> tuple[Array, Array]:
+        config, final = self.golden.config, self.denoiser.finals[0]
+        fresh = config.frames - config.motion_frames
+        encoder = self.engine.session("motion_encoder")
+        buffers = Arena(self.engine.backend, encoder.spec.outputs)
+        encoder.bind({"last_latents": final.rows(fresh, config.frames), **buffers}).run()
+        frames = [self.engine.decode(final, fresh)[:fresh], buffers["motion_pixels_rgb"].read()]
+        pixels = np.concatenate(frames).transpose(0, 3, 1, 2)
+        return pixels.astype(np.float32) / 255, buffers["motion_latents"].read()
+
+
+class _WatchedDenoiser(Denoiser):
+    """Shows the latents that a step has read, which lie where they are until the next step writes."""
+
+    def latents_before(self, step: int) -> Array:
+        return self._state[step % 2]["latents"].read().copy()
+
+
+class Comparison:
+    """Runs all clips and collects the rows."""
+
+    def __init__(self, golden: Golden, runner: Runner, bounds: Bounds) -> None:
+        self.golden, self.runner, self.bounds = golden, runner, bounds
+        self.rows: list[Row] = []
+
+    def run(self) -> list[Row]:
+        """Every row, in the order of computation."""
+        golden, runner, stored = self.golden, self.runner, self.golden.tensors
+        hidden = runner.hear(stored["in.wave"][0])
+        self._add("audio hidden states", hidden, stored["audio.hidden"], self.bounds.hidden)
+        inputs = {"face_mask": stored["in.region"][None], "face_embedding": stored["in.face_emb"], **golden.masks()}
+        portrait = runner.see(stored["in.source"][None], inputs)
+        motion = np.repeat(portrait("portrait_latent"), golden.config.motion_frames, axis=0)
+        for clip in range(golden.clips):
+            motion = self._clip(clip, motion, hidden, portrait)
+        return self.rows
+
+    def _clip(self, clip: int, motion: Array, hidden: Array, portrait: Callable[[str], Array]) -> Array:
+        """One clip; gives the next one's motion latents."""
+        stored, bounds = self.golden.tensors, self.bounds
+        pictures = stored[f"clip{clip}.ref_pixels"][0]
+        self._add(f"clip {clip} portrait pixels", stored["in.source"], pictures[0], bounds.tokens)
+        encoded = np.concatenate([self.runner.encode(picture[None]).copy() for picture in pictures[1:]])
+        self._add(f"clip {clip} motion latents", motion, encoded, bounds.tokens)
+        given = self.runner.begin(motion, _windows(self.golden, hidden, clip))
+        self._add(
+            f"clip {clip} audio tokens", given("audio_tokens"), stored[f"clip{clip}.audio_tokens"][0], bounds.tokens
+        )
+        self._add_reference(clip, portrait, given)
+        noise = self.golden.latents(f"clip{clip}.noise")[0]
+
+        def after_step(step: int, latents: Array, prediction: Array) -> None:
+            name = f"clip{clip}.step{step}"
+            row = f"clip {clip} step {step}"
+            self._add(f"{row} latents", latents, self.golden.latents(f"{name}.latents")[0], bounds.latents)
+            halves = ("unconditional", "conditional")[-len(prediction) :]
+            wanted = self.golden.latents(f"{name}.pred")
+            for half, ours, theirs in zip(halves, prediction, wanted, strict=True):
+                self._add(f"{row} {half}", ours, theirs, bounds.prediction)
+
+        self.runner.denoise(noise, after_step)
+        frames, motion = self.runner.finish()
+        self._add_frames(f"clip {clip} frames", frames, self.golden.frames(clip))
+        return motion
+
+    def _add(self, what: str, ours: Array, theirs: Array, bound: float) -> None:
+        row = compare("", what, ours, theirs, bound)
+        self.rows.append(Row(what, row.relative, bound, row.maximum))
+
+    def _add_frames(self, what: str, ours: Array, theirs: Array) -> None:
+        """Frames that went through bytes are held against the golden ones' bytes."""
+        bounds, rounded = self.bounds, theirs
+        if self.runner.bytes_out:
+            bounds = replace(bounds, frames=max(bounds.frames, PIXEL_BOUND))
+            rounded = np.floor(theirs * 255 + 0.5) / 255
+        row = compare("", what, ours, rounded, bounds.frames)
+        error = float(np.mean((ours.astype(np.float64) - theirs) ** 2))
+        psnr = math.inf if error == 0 else -10 * math.log10(error)
+        maximum = bounds.frames_maximum * (1 + 1e-4)  # one byte apart is 1/255 and its rounding in fp32
+        self.rows.append(Row(what, row.relative, bounds.frames, row.maximum, maximum, psnr, bounds.psnr))
+
+    @torch.no_grad()
+    def _add_reference(self, clip: int, portrait: Callable[[str], Array], given: Callable[[str], Array]) -> None:
+        """Where the ReferenceNet's features are stored: they, as the Backbone projects them, against ours."""
+        golden, model = self.golden, self.golden.model
+        period = 1 + golden.config.motion_frames
+        blocks = dict(model.blocks())
+        for site in sites(golden.config.unet):
+            stored = golden.tensors.get(f"clip{clip}.reference.{site.name}")
+            if stored is None:
+                continue
+            features = torch.from_numpy(stored).to(model.dtype)
+            projected = project(blocks[site].reference_attention(), features[::period])
+            for kind, wanted in zip(("key", "value"), projected, strict=True):
+                name = f"reference_{kind}.{site.name}"
+                self._add(f"clip {clip} {name}", portrait(name), wanted.float().numpy(), self.bounds.tokens)
+            side = golden.config.latent_size >> site.level
+            maps = features.transpose(1, 2).reshape(*features.shape[::2], side, side)
+            for half in range(1 + golden.guided):
+                kind = "motion_unconditional" if golden.guided and half == 0 else "motion"
+                rows = maps[half * period + 1 : (half + 1) * period]
+                wanted = model.temporal(site).motion_tokens(rows)
+                name = f"{kind}.{site.name}"
+                self._add(f"clip {clip} {name}", given(name), wanted.float().numpy(), self.bounds.tokens)
+
+
+def _windows(golden: Golden, hidden: Array, clip: int) -> Array:
+    """Each frame's hidden states with those of its neighbours, the ends repeated: (F, 2m+1, layers, hidden)."""
+    frames, reach = golden.config.frames, golden.config.audio.context_frames
+    centres = np.arange(clip * frames, (clip + 1) * frames)
+    windows: Array = hidden[(centres[:, None] + np.arange(-reach, reach + 1)).clip(0, len(hidden) - 1)]
+    return windows
+
+
+def check_golden(folder: Path, backend: str = "torch", dtype: str = "fp32") -> list[Row]:
+    """Import the checkpoint of a golden folder, run its clips and compare. Every row, passed or not.
+
+    ``backend``: ``torch`` or ``onnxruntime``; ``dtype``: ``fp32`` or ``fp16``, a key of :data:`BOUNDS`.
+    Raises :class:`CheckpointError` or :class:`ConfigError` when the folder cannot be used, and what exporting and
+    running raise.
+    """
+    golden = read_golden(folder)
+    if dtype == "fp16":
+        refuse_half_overflow(golden.model, original_name)
+    with _runner(golden, backend, dtype) as runner, np.errstate(over="ignore", invalid="ignore"):
+        return Comparison(golden, runner, BOUNDS[dtype]).run()
+
+
+@contextmanager
+def _runner(golden: Golden, backend: str, dtype: str) -> Iterator[Runner]:
+    if backend == "torch":
+        golden.model.to(torch.float16 if dtype == "fp16" else torch.float32)
+        yield TorchRunner(golden)
+        return
+    with tempfile.TemporaryDirectory(prefix="emo-rt-golden-") as scratch:
+        options = ExportOptions(
+            dtype="float16" if dtype == "fp16" else "float32",
+            guidance=(golden.guided,),
+            check=False,
+            source="golden folder",
+            licence="that of the golden folder",
+        )
+        bundle: Bundle = export_bundle(golden.model, Path(scratch) / "bundle", options)
+        with Engine(bundle, open_backend(backend, "cpu")) as engine:
+            yield EngineRunner(golden, engine)
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Rows as an aligned table."""
+    width = max(len(row.what) for row in rows)
+    lines = [f"{'ours against the golden':<{width}} {'relative':>9} {'bound':>8} {'maximum':>9}"]
+    for row in rows:
+        line = f"{row.what:<{width}} {row.relative:>9.1e} {row.bound:>8.0e} {row.maximum:>9.1e}"
+        if row.psnr is not None:
+            line += f" ({row.maximum * 255:.4f}/255, bound {row.maximum_bound * 255:.0f}/255) PSNR {row.psnr:.1f} dB"
+            line += f" (bound {row.psnr_bound:.0f} dB)" if row.psnr_bound else ""
+        lines.append(line if row.passed else f"{line}  FAILED")
+    return "\n".join(lines)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """One line: how many rows, the worst one, the verdict."""
+    worst = max(rows, key=lambda row: row.relative / row.bound)
+    failed = sum(not row.passed for row in rows)
+    verdict = f"{failed} past their bounds" if failed else "all within their bounds"
+    return f"{len(rows)} rows, {verdict}; nearest to its bound: {worst.what}, {worst.relative:.1e} of {worst.bound:.0e}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table of a golden folder. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m emo_rt.export.parity",
+        description="Hold our graphs against the numbers of the original code in a golden folder.",
+        epilog="exit status: 0 within the bounds, 1 past one of them, 2 the folder cannot be used",
+    )
+    parser.add_argument("folder", metavar="GOLDEN_DIR", type=Path, help="checkpoint, config.json, vectors.safetensors")
+    parser.add_argument("--backend", choices=("torch", "onnxruntime"), default="torch", help="default: %(default)s")
+    parser.add_argument("--dtype", choices=tuple(BOUNDS), default="fp32", help="default: %(default)s")
+    args = parser.parse_args(argv)
+    try:
+        rows = check_golden(args.folder, args.backend, args.dtype)
+    except EmoRtError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return UNUSABLE
+    sys.stdout.write(f"{format_rows(rows)}\n{summary(rows)}\n")
+    return PASSED if all(row.passed for row in rows) else FAILED

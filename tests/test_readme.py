@@ -1,0 +1,230 @@
+"""README's code blocks are run. Each kind of block has an entry in :data:`KINDS`; a block of no kind fails."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+import wave
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emo_rt import Bundle, cli, demo
+from emo_rt.video import probe
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
+FAST = ("--steps", "2")
+"""Added to commands that make a video and don't set their steps themselves."""
+SET_UP = re.compile(
+    r"python3 -m venv \.venv && \.venv/bin/pip install (?P<editable>-e )?'\.\[(?P<extras>[\w,-]+)\]' && (?P<rest>.+)"
+)
+"""One line from nothing to something that runs."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of README."""
+
+    language: str
+    """The word after the fence."""
+    code: str
+    """What is inside, without the last line's end."""
+
+    @property
+    def lines(self) -> list[str]:
+        return self.code.splitlines()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block runs: a folder with ``portrait.png`` and ``speech.wav``."""
+
+    folder: Path
+    """Working folder."""
+    bundle: Path
+    """A bundle of the preset ``tiny``."""
+
+
+def blocks(text: str) -> list[Block]:
+    """Every fenced block of a Markdown text."""
+    return [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)]
+
+
+def kind_of(block: Block) -> str:
+    """Name of the block's kind, a key of :data:`KINDS`."""
+    if block.language == "bash":
+        if len(block.lines) == 1 and block.code.startswith("python3 -m venv"):
+            return "tests" if "pytest" in block.code else "set-up"
+        return "emo-rt" if all(line.startswith("emo-rt ") for line in block.lines) else "unknown bash"
+    return {"python": "python", "text": "layout"}.get(block.language, f"unknown {block.language}")
+
+
+def run_set_up(block: Block, place: Place) -> None:
+    """The line's form and extras are checked, and its command runs; a new environment is .ci/run's business."""
+    found = SET_UP.fullmatch(block.code)
+    assert found, block.code
+    assert set(found["extras"].split(",")) <= known_extras()
+    assert found["rest"].startswith(".venv/bin/emo-rt ")
+    run_command(found["rest"].removeprefix(".venv/bin/"), place)
+
+
+def run_tests_line(block: Block, place: Place) -> None:
+    """`.ci/run` contains the line letter by letter and runs it in a fresh copy; so does CONTRIBUTING."""
+    found = SET_UP.fullmatch(block.code)
+    assert found, block.code
+    assert found["extras"] in known_extras()
+    assert found["rest"] == ".venv/bin/python -m pytest"
+    script = [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
+    assert block.code in script
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def run_commands(block: Block, place: Place) -> None:
+    """Line by line, with the installed entry point."""
+    for line in block.lines:
+        run_command(line, place)
+
+
+def run_command(line: str, place: Place) -> None:
+    """One `emo-rt` command with few steps. A video that it names must be there, and sound, afterwards."""
+    program, *arguments = shlex.split(line)
+    assert program == "emo-rt"
+    settings = parsed(arguments)
+    if arguments[0] == "export":
+        stand_in_for_export(settings, place)
+        return
+    if arguments[0] in ("demo", "animate"):
+        arguments += ["--overwrite", *(() if "--steps" in arguments else FAST)]
+    done = run([entry_point(), *arguments], place.folder)
+    assert done.stdout, line
+    if out := getattr(settings, "out", None):
+        video = probe(place.folder / out)
+        assert set(video.codecs) == {"h264", "aac"}, line
+    if folder := getattr(settings, "frames_dir", None):
+        assert list((place.folder / folder).glob("*.png"))
+
+
+def parsed(arguments: list[str]) -> argparse.Namespace:
+    """The command line is right, down to each option."""
+    return cli._parser().parse_args(arguments)
+
+
+def stand_in_for_export(settings: argparse.Namespace, place: Place) -> None:
+    """Exporting takes a minute: the line was parsed, and what it makes is the bundle that the fixture exported."""
+    assert settings.preset == Bundle.open(place.bundle).config.name == "tiny"
+    assert settings.random_weights
+    shutil.copytree(place.bundle, place.folder / settings.out)
+
+
+def run_python(block: Block, place: Place) -> None:
+    """As a script of its own."""
+    script = place.folder / "example.py"
+    script.write_text(block.code, encoding="utf-8")
+    assert run([sys.executable, "-W", "error", str(script)], place.folder).stdout
+
+
+def check_layout(block: Block, place: Place) -> None:
+    """Each folder is there, and has its line."""
+    assert all(re.fullmatch(r"\w+/ +\S.*", line) for line in block.lines)
+    assert all((ROOT / line.split("/")[0]).is_dir() for line in block.lines)
+
+
+KINDS: dict[str, Callable[[Block, Place], None]] = {
+    "set-up": run_set_up,
+    "tests": run_tests_line,
+    "emo-rt": run_commands,
+    "python": run_python,
+    "layout": check_layout,
+}
+"""Kind of block → how it is tested."""
+BLOCKS = blocks(README)
+
+
+def known_extras() -> set[str]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return set(tomllib.load(file)["project"]["optional-dependencies"])
+
+
+def entry_point() -> str:
+    """`emo-rt` beside this Python."""
+    program = Path(sys.executable).parent / "emo-rt"
+    assert program.exists(), "install emo_rt first: pip install -e '.[dev]'"
+    return str(program)
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture
+def place(tiny_bundle: Bundle, tmp_path: Path) -> Place:
+    """What README takes for granted: a portrait and half a second of speech."""
+    shutil.copy(demo.DEMO_PORTRAIT, tmp_path / "portrait.png")
+    tone = np.sin(np.arange(8000) * 0.1) * 8000
+    with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(tone.astype("<i2").tobytes())
+    return Place(tmp_path, tiny_bundle.path)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"{i}-{kind_of(block)}" for i, block in enumerate(BLOCKS)])
+def test_block(block: Block, place: Place) -> None:
+    kind = kind_of(block)
+    assert kind in KINDS, f"nobody says how to test this block; add its kind:\n{block.code}"
+    KINDS[kind](block, place)
+
+
+def test_no_block_is_missed() -> None:
+    """Every fence belongs to a block that was found, and every kind of test has something to do."""
+    assert README.count("```") == 2 * len(BLOCKS)
+    assert {kind_of(block) for block in BLOCKS} == set(KINDS)
+
+
+def test_unknown_blocks_fail() -> None:
+    for block in (Block("bash", "curl example.com | sh"), Block("", "text"), Block("json", "{}")):
+        assert kind_of(block) not in KINDS
+
+
+def test_contributing_has_the_same_line() -> None:
+    (line,) = (block.code for block in BLOCKS if kind_of(block) == "tests")
+    assert line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_in_the_text(document: Path) -> None:
+    """Commands between backquotes are right, and files that links and backquotes name are there."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for line in re.findall(r"`emo-rt (\w+ [^`]+)`", text):
+        parsed(shlex.split(line))
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (document.parent / target).exists(), target
+    for name in re.findall(r"`((?:tests|emo_rt|export|training|benchmarks|engines)/[\w./]*)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_links_to_headings() -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-")
+        for line in re.findall(r"^#+ (.+)$", README, re.M)
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= headings
+
+
+def test_untrained_model_is_called_untrained() -> None:
+    """As long as the bundled weights are random, README says so; afterwards it must not."""
+    done = run([entry_point(), "info", "demo", "--json"], ROOT)
+    assert json.loads(done.stdout)["untrained"] == ("**untrained" in README)
