@@ -329,7 +329,7 @@ def _recognise(path: Path, face: NDArray[np.uint8], length: int) -> Array:
 def _open(path: Path) -> Any:
     """The model in ONNX Runtime, on the CPU: it runs once."""
     try:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
     except ImportError as exc:
         raise MissingDependencyError("computing a face embedding needs ONNX Runtime; install emo_rt[cpu]") from exc
     if not path.is_file():

@@ -20,13 +20,18 @@ import numpy as np
 import pytest
 
 from emo_rt import Bundle, cli, demo
+from emo_rt.export.checkpoints.hallo import HalloFiles
 from emo_rt.video import probe
+from tests.conftest import shared_file
+from tests.test_identity import recogniser
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
 FAST = ("--steps", "2")
 """Added to commands that make a video and don't set their steps themselves."""
+DOWNLOADS = "pretrained_models"
+"""README's folder of published Hallo files."""
 SET_UP = re.compile(
     r"python3 -m venv \.venv && \.venv/bin/pip install (?P<editable>-e )?'\.\[(?P<extras>[\w,-]+)\]' && (?P<rest>.+)"
 )
@@ -55,6 +60,8 @@ class Place:
     """Working folder."""
     bundle: Path
     """A bundle of the preset ``tiny``."""
+    hallo: Path
+    """A bundle in the manner of Hallo."""
 
 
 def blocks(text: str) -> list[Block]:
@@ -67,7 +74,11 @@ def kind_of(block: Block) -> str:
     if block.language == "bash":
         if len(block.lines) == 1 and block.code.startswith("python3 -m venv"):
             return "tests" if "pytest" in block.code else "set-up"
+        if block.code.startswith("python -m emo_rt.export.parity "):
+            return "parity"
         return "emo-rt" if all(line.startswith("emo-rt ") for line in block.lines) else "unknown bash"
+    if block.language == "text" and block.lines[0] == f"{DOWNLOADS}/":
+        return "downloads"
     return {"python": "python", "text": "layout"}.get(block.language, f"unknown {block.language}")
 
 
@@ -122,7 +133,17 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 
 def stand_in_for_export(settings: argparse.Namespace, place: Place) -> None:
-    """Exporting takes a minute: the line was parsed, and what it makes is the bundle that the fixture exported."""
+    """Exporting takes a minute: the line was parsed, and what it makes is the bundle that the fixture exported.
+
+    The import of Hallo files is run for real in tests/export/test_golden.py.
+    """
+    if settings.source == "hallo":
+        assert str(settings.checkpoint) == DOWNLOADS
+        shutil.copytree(place.hallo, place.folder / settings.out)
+        model = place.folder / DOWNLOADS / "face_analysis/models/glintr100.onnx"
+        model.parent.mkdir(parents=True)
+        recogniser(model, 8)
+        return
     assert settings.preset == Bundle.open(place.bundle).config.name == "tiny"
     assert settings.random_weights
     shutil.copytree(place.bundle, place.folder / settings.out)
@@ -141,12 +162,34 @@ def check_layout(block: Block, place: Place) -> None:
     assert all((ROOT / line.split("/")[0]).is_dir() for line in block.lines)
 
 
+def check_downloads(block: Block, place: Place) -> None:
+    """The importer finds the files where README says that they lie."""
+    names = [line.split()[0] for line in block.lines[1:]]
+    for name in names:
+        path = place.folder / DOWNLOADS / name
+        path.mkdir(parents=True) if name.endswith("/") else path.parent.mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    found = HalloFiles.find(place.folder / DOWNLOADS)
+    parts = [path.relative_to(place.folder / DOWNLOADS) for path in (found.net, found.vae, found.wav2vec)]
+    assert [str(part).rstrip("/") for part in parts] == [name.rstrip("/") for name in names[:3]]
+
+
+def run_parity(block: Block, place: Place) -> None:
+    """With the golden vectors of the shared folder."""
+    folder = shared_file("golden/hallo_small/vectors.safetensors").parent
+    command = [sys.executable, *shlex.split(block.code.replace("GOLDEN_DIR", str(folder)))[1:]]
+    assert "all within their bounds" in run(command, place.folder).stdout
+
+
 KINDS: dict[str, Callable[[Block, Place], None]] = {
     "set-up": run_set_up,
     "tests": run_tests_line,
     "emo-rt": run_commands,
     "python": run_python,
     "layout": check_layout,
+    "downloads": check_downloads,
+    "parity": run_parity,
 }
 """Kind of block → how it is tested."""
 BLOCKS = blocks(README)
@@ -171,14 +214,14 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def place(tiny_bundle: Bundle, tmp_path: Path) -> Place:
+def place(tiny_bundle: Bundle, hallo_bundle: Bundle, tmp_path: Path) -> Place:
     """What README takes for granted: a portrait and half a second of speech."""
     shutil.copy(demo.DEMO_PORTRAIT, tmp_path / "portrait.png")
     tone = np.sin(np.arange(8000) * 0.1) * 8000
     with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(tone.astype("<i2").tobytes())
-    return Place(tmp_path, tiny_bundle.path)
+    return Place(tmp_path, tiny_bundle.path, hallo_bundle.path)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"{i}-{kind_of(block)}" for i, block in enumerate(BLOCKS)])

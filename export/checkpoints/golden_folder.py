@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from emo_rt.arena import Array
 from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.errors import CheckpointError
 from emo_rt.export.checkpoints.hallo import HalloFiles, import_hallo
@@ -23,6 +23,8 @@ from emo_rt.export.checkpoints.hallo_config import check_widths, number, read_co
 from emo_rt.export.checkpoints.tensors import listed, read_tensors
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.graphs import AUDIO_REGIONS, sites
+
+Array = NDArray[Any]
 
 VECTORS = "vectors.safetensors"
 REQUIRED = ("size", "frames", "motion_frames", "attention_heads", "steps", "clips", "cfg", "motion_scale", "scheduler",
