@@ -192,7 +192,7 @@ def count_work(config: ModelConfig, steps: int) -> dict[str, Any]:
     vae = _count_vae(model)
     pictures = 1 + (config.motion_frames if config.motion_source == "reencoded" else 0)
     both = {"VAE encode": vae["encode"] * pictures, "VAE decode": vae["decode"] * config.frames}
-    order = [*dict.fromkeys(CROSS.get(part, part) for _, part in PARTS), *both]
+    order = [*dict.fromkeys(name for _, part in PARTS for name in (CROSS.get(part, part), part)), *both]
     rows = [Row(part, (original | both).get(part, 0), (ours | both).get(part, 0)) for part in order]
     rows = [row for row in rows if row.original or row.ours]
     total = Row("total", sum(row.original for row in rows), sum(row.ours for row in rows))

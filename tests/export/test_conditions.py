@@ -127,11 +127,29 @@ def test_only_odd_motion_frames_of_the_unconditional_half_get_the_conditional_fa
 
 @pytest.mark.parametrize("config", list(CONFIGS))
 def test_conditional_half_is_the_prediction_without_guidance(config: str) -> None:
-    """For Hallo only behind motion features that were made for the conditional half."""
+    """For Hallo only where both halves have the conditional half's features of the portrait: else it mixes them."""
     _, tensors = baseline(config)
-    step = {"step_unguided": modules_by_name(small_model(config), guided=False)["step_unguided"]}
-    alone = run_graphs(step, tensors)["prediction"][0]
-    assert relative_error(alone, tensors["prediction"][1]) <= 1e-5
+    for name in [name for name in tensors if name.startswith("reference_")]:
+        tensors = {**tensors, name: tensors[name][-1:].expand_as(tensors[name]).contiguous()}
+    both, alone = (
+        run_graphs({name: modules_by_name(small_model(config), guided=name == "step")[name]}, tensors)["prediction"]
+        for name in ("step", "step_unguided")
+    )
+    assert relative_error(alone[0], both[1]) <= 1e-5
+
+
+@pytest.mark.parametrize("config", [name for name in CONFIGS if name.startswith("hallo")])
+def test_frames_of_hallo_see_both_reference_sets_in_turn(config: str) -> None:
+    """Changing the unconditional half's set moves the even frames of the conditional half directly, the odd ones only
+    through their neighbours; no frame of the unconditional half moves."""
+    model, tensors = small_model(config), baseline(config)[1]
+    step = {"step": modules_by_name(model, guided=True)["step"]}
+    changed = {name: torch.cat([value[:1] * 1.5, value[1:]]) if name.startswith("reference_") else value
+               for name, value in tensors.items()}  # fmt: skip
+    before, after = tensors["prediction"], run_graphs(step, changed)["prediction"]
+    assert torch.equal(before[0], after[0])
+    moved = (after[1] - before[1]).flatten(1).norm(dim=1)
+    assert moved[0::2].min() > 2 * moved[1::2].max()
 
 
 def test_guidance_scale_one_is_the_conditional_half_and_zero_the_unconditional() -> None:

@@ -122,9 +122,18 @@ def clip(request: pytest.FixtureRequest) -> tuple[EmoModel, Tensors]:
     return model, run_graphs(modules, caller_inputs(modules))
 
 
+def portrait_maps(model: EmoModel, tensors: Tensors) -> Tensors:
+    """ReferenceNet features of the portrait: for Hallo of both guidance halves, as its two motion frames tile them."""
+    if "face_tokens" not in tensors:
+        return model.reference_net.features(tensors["portrait_latent"])
+    assert model.config.motion_frames == 2
+    tokens = torch.cat([model.null_face_tokens(), tensors["face_tokens"]])
+    return model.reference_net.features(tensors["portrait_latent"].expand(2, -1, -1, -1), tokens)
+
+
 def test_reference_keys_and_values_are_those_that_the_attention_would_project(clip: tuple[EmoModel, Tensors]) -> None:
     model, tensors = clip
-    maps = model.reference_net.features(tensors["portrait_latent"], tensors.get("face_tokens"))
+    maps = portrait_maps(model, tensors)
     for site, block in model.blocks():
         attention = block.reference_attention()
         tokens = maps[site.name].flatten(2).mT
@@ -184,7 +193,7 @@ def test_reference_attention_is_computed_for_the_conditional_half_only(
         for site, _ in model.blocks():
             reference = tensors[f"reference_key.{site.name}"]
             own = key.shape[2] - shared_tokens[site.name]
-            if key.shape[1] == reference.shape[1] and own >= 0 and torch.equal(key[:1, :, own:], reference):
+            if key.shape[1] == reference.shape[1] and own >= 0 and torch.equal(key[:1, :, own:], reference[:1]):
                 met.append(query.shape[0] * query.shape[2] // shared_tokens[site.name])
         return original(query, key, value)
 
@@ -212,11 +221,12 @@ def test_self_attention_of_the_unconditional_half_is_its_own_when_reference_toke
     model = small_model(HALLO)
     modules = modules_by_name(model)
     tensors = run_graphs(modules, caller_inputs(modules))
-    maps = model.reference_net.features(tensors["portrait_latent"], tensors["face_tokens"])
+    maps = portrait_maps(model, tensors)
+    assert model.config.frames % 2 == 0  # so that the conditional half starts with the first set
     for site, block in model.blocks():
         normed = noise(2 * model.config.frames, (model.config.latent_size >> site.level) ** 2, site.channels)
         unconditional, conditional = normed.chunk(2)
-        reference = maps[site.name].flatten(2).mT.expand(len(conditional), -1, -1)
+        reference = maps[site.name].flatten(2).mT.repeat(len(conditional) // 2, 1, 1)
         ours = block._self_attention(normed, site, tensors, True).chunk(2)
         assert close(ours[0], written_out(block.attn1, unconditional, unconditional))
         assert close(ours[1], written_out(block.attn1, conditional, torch.cat([conditional, reference], dim=1)))
