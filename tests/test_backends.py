@@ -76,7 +76,7 @@ def test_threads_out_of_range_are_refused(threads: Any) -> None:
     "options", [{"device": "cuda"}, {"backend": "tensorrt"}, {"device": "cuda", "backend": "onnxruntime"}]
 )
 def test_what_cannot_be_had_is_refused_and_not_replaced(options: dict[str, str]) -> None:
-    with pytest.raises(BackendUnavailableError, match="use device='cpu'"):
+    with pytest.raises(BackendUnavailableError, match="runs on the CPU only; use device 'cpu'"):
         open_backend(**options)  # type: ignore[arg-type]
 
 

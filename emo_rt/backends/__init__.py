@@ -27,9 +27,10 @@ def open_backend(backend: str = "auto", device: str = "auto", threads: int | Non
     usable = threads is None or (isinstance(threads, int) and 1 <= threads <= 1024)
     check(usable, "threads", threads, "an integer from 1 to 1024, or None")
     if device == "cuda" or backend == "tensorrt":
+        wanted = "device 'cuda'" if device == "cuda" else "backend 'tensorrt'"
         raise BackendUnavailableError(
-            f"backend={backend!r}, device={device!r}: this version of emo_rt runs on the CPU only; "
-            "use device='cpu' (the GPU runtime is not in this release)"
+            f"{wanted} cannot be had: this version of emo_rt runs on the CPU only; use device 'cpu' or 'auto' and "
+            "backend 'onnxruntime' or 'auto'"
         )
     from emo_rt.backends.ort import OrtBackend
 
