@@ -216,8 +216,7 @@ class Animator:
         return run
 
     def _output_size(self, avatar: Avatar, options: AnimateOptions) -> tuple[int, int]:
-        paste_back = not avatar.portrait.covers_picture if options.paste_back is None else options.paste_back
-        if not paste_back:
+        if not avatar.is_pasted_back(options.paste_back):
             return self.config.size, self.config.size
         height, width = avatar.portrait.picture.shape[:2]
         return width, height

@@ -29,6 +29,10 @@ class Avatar:
         """Memory of the features."""
         return self.features.nbytes
 
+    def is_pasted_back(self, choice: bool | None) -> bool:
+        """Whether the animated square goes back into the whole picture; ``None`` = when there is more than it."""
+        return not self.portrait.covers_picture if choice is None else choice
+
 
 def make_avatar(engine: Engine, portrait: Portrait, inputs: Mapping[str, Array] | None = None) -> Avatar:
     """Run the portrait's graphs. ``inputs``: what the model needs beside picture and face box, by tensor name."""

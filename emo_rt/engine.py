@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -12,13 +11,11 @@ import numpy as np
 from emo_rt.arena import Arena, Array, Buffer
 from emo_rt.backends import Backend, Session
 from emo_rt.bundle import Bundle
-from emo_rt.config import ModelConfig
+from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.denoiser import Scheduler
 from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
 from emo_rt.graphs import TensorSpec
 from emo_rt.options import AnimateOptions
-
-logger = logging.getLogger(__name__)
 
 ON_DEMAND = ("step", "step_unguided")
 """Graphs that are opened when first asked for: most runs need only one of the two."""
@@ -73,7 +70,7 @@ class Engine:
         """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""
         session = self.session("audio_encoder")
         source, hidden = session.spec.inputs[0], session.spec.outputs[0]
-        frames = -(-len(waveform) * self.config.fps // 16_000)
+        frames = -(-len(waveform) * self.config.fps // AUDIO_SAMPLE_RATE)
         heard = self.backend.allocate(TensorSpec(source.name, source.dtype, (1, len(waveform))))
         given = self.backend.allocate(TensorSpec(hidden.name, hidden.dtype, (frames, *hidden.shape[1:])))
         heard.write(waveform[None])

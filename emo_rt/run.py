@@ -117,7 +117,7 @@ class Run:
         self._step_launch = self._denoiser.bind(step, features, self._schedule)
         self._clip_launch = clip.bind(features)
         self._motion = self._first_motion()
-        self._paster = _paster(avatar, options)
+        self._paster = Paster(avatar.portrait) if avatar.is_pasted_back(options.paste_back) else None
 
     def chunks(self, blocks: Iterable[Array]) -> Pipeline[Chunk]:
         """Start: 16 kHz ``blocks`` → chunks. The caller closes the pipeline."""
@@ -226,8 +226,3 @@ class Run:
             latent = self._avatar.features["portrait_latent"].read()
             first.write(np.repeat(latent, self._engine.config.motion_frames, axis=0))
         return first
-
-
-def _paster(avatar: Avatar, options: AnimateOptions) -> Paster | None:
-    wanted = not avatar.portrait.covers_picture if options.paste_back is None else options.paste_back
-    return Paster(avatar.portrait) if wanted else None

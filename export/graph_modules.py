@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from emo_rt.config import ModelConfig
+from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.graphs import GraphSpec, graph_specs
@@ -176,4 +176,4 @@ def example_samples(config: ModelConfig) -> int:
     """Samples of one encoder window, or of one clip where the whole file is encoded at once."""
     audio = config.audio
     frames = audio.left_context_frames + audio.window_frames + audio.right_context_frames
-    return (frames if audio.window_frames else config.frames) * 16_000 // config.fps
+    return (frames if audio.window_frames else config.frames) * AUDIO_SAMPLE_RATE // config.fps

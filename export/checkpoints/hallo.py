@@ -161,13 +161,18 @@ def _decode_frames(frames: int) -> int:
 
 
 def _unet_config(net: Tensors, settings: HalloSettings, where: str) -> UNetConfig:
-    blocks = _count(net, r"denoising_unet\.down_blocks\.(\d+)\.")
-    names = [f"denoising_unet.down_blocks.{block}.resnets.0.conv1.weight" for block in range(blocks)]
     return UNetConfig(
-        block_out_channels=tuple(shape(net, name, where)[0] for name in names),
+        block_out_channels=_block_widths(net, "denoising_unet", where),
         layers_per_block=_count(net, r"denoising_unet\.down_blocks\.0\.resnets\.(\d+)\."),
         attention_heads=settings.attention_heads,
     )
+
+
+def _block_widths(tensors: Tensors, network: str, where: str) -> tuple[int, ...]:
+    """Width of each resolution on the way down, finest first."""
+    blocks = _count(tensors, rf"{network}\.down_blocks\.(\d+)\.")
+    names = [f"{network}.down_blocks.{block}.resnets.0.conv1.weight" for block in range(blocks)]
+    return tuple(shape(tensors, name, where)[0] for name in names)
 
 
 def _reference_config(net: Tensors, where: str) -> ReferenceConfig:
@@ -210,10 +215,8 @@ def _locator_config(net: Tensors, where: str) -> LocatorConfig:
 
 
 def _vae_config(vae: Tensors, given: Mapping[str, Any], where: str) -> VaeConfig:
-    blocks = _count(vae, r"encoder\.down_blocks\.(\d+)\.")
-    names = [f"encoder.down_blocks.{block}.resnets.0.conv1.weight" for block in range(blocks)]
     return VaeConfig(
-        block_out_channels=tuple(shape(vae, name, where)[0] for name in names),
+        block_out_channels=_block_widths(vae, "encoder", where),
         layers_per_block=_count(vae, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
         latent_channels=shape(vae, "post_quant_conv.weight", where)[0],
         norm_num_groups=int(given.get("norm_num_groups", 32)),
