@@ -1,0 +1,103 @@
+"""How a plan gets to disk: never half, and never without the sidecar that vouches for it.
+
+The plan's file name contains its hash and the sidecar's does not. So a rebuild writes a new plan, then replaces the
+sidecar in one step, then removes the old plan: at every moment the sidecar vouches for a whole plan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from emo_rt.errors import OutputError
+from emo_rt.owned_files import OwnedFolder
+from emo_rt.plans import Plan, PlanKey, PlanRecord, plans_in
+
+SIDECAR, PLAN, PART = ".json", ".plan", ".part"
+"""Ends of file names."""
+DIGITS = 12
+"""Of the hash, in the plan's file name."""
+
+
+def make_folder(folder: Path) -> None:
+    """Create the engines' folder so that only its owner can write. Raises :class:`OutputError`, and
+    :class:`EngineIntegrityError` for one that others can write."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o755)
+            folder.chmod(0o755)  # whatever the umask lets through
+        OwnedFolder(folder).close()
+    except OSError as exc:
+        reason = f"cannot write engines to {folder}: {exc.strerror}"
+        raise OutputError(f"{reason}; pass another folder with --cache") from exc
+
+
+def plan_for(folder: Path, key: PlanKey) -> Plan | None:
+    """The plan that a build for ``key`` would replace; an unreadable one counts as none."""
+    return next((plan for plan in plans_in(folder) if plan.record.key.stem == key.stem), None)
+
+
+def plan_file(key: PlanKey, sha256: str) -> str:
+    """File name of a plan."""
+    return f"{key.stem}.{sha256[:DIGITS]}{PLAN}"
+
+
+def scratch_file(folder: Path, key: PlanKey) -> Path:
+    """Where a plan is written before it has a name; nothing is there."""
+    path = folder / f".{key.stem}{PLAN}{PART}"
+    path.unlink(missing_ok=True)
+    return path
+
+
+def put_plan(folder: Path, record: PlanRecord, scratch: Path) -> Plan:
+    """Put a written plan and its sidecar in place. Raises :class:`OutputError`; then the old ones are still whole."""
+    try:
+        scratch.chmod(0o644)  # whatever the umask lets through
+        os.replace(scratch, folder / record.file)
+        _replace(folder / f"{record.key.stem}{SIDECAR}", record.to_json().encode())
+    except OSError as exc:
+        raise OutputError(f"cannot write {folder / record.file}: {exc.strerror}") from exc
+    sweep(folder, record)
+    return Plan(folder, record)
+
+
+def sweep(folder: Path, record: PlanRecord) -> None:
+    """Remove earlier plans of the same name with what lies beside them (compiled kernels), and what a killed build
+    left. Only with the lock."""
+    kept = (record.file.removesuffix(PLAN), f"{record.key.stem}{SIDECAR}")
+    old = [path for path in folder.glob(f"{record.key.stem}.*") if not path.name.startswith(kept)]
+    for path in [*old, *folder.glob(f".*{PART}")]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside the target, to the disk, then rename."""
+    scratch = path.with_name(f".{path.name}{PART}")
+    scratch.unlink(missing_ok=True)
+    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            if os.name == "posix":
+                os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that the new name survives a power cut. Windows cannot and need not."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
