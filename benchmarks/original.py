@@ -50,7 +50,7 @@ class OriginalClip:
         """``latents`` (F, 4, S, S), ``timestep`` (1,) → predictions (2, F, 4, S, S), unconditional first."""
         backbone = self.model.backbone
         shifts = backbone.time_shifts(timestep.expand(2))
-        hidden = backbone.conv_in(latents.repeat(2, 1, 1, 1))
+        hidden = backbone.enter(latents.repeat(2, 1, 1, 1))
         in_unconditional = self.config.locator.in_unconditional
         unlocated = self.face_feature if in_unconditional else torch.zeros_like(self.face_feature)
         hidden = backbone.walk(hidden + torch.cat([unlocated, self.face_feature]), shifts[:1], self._visit)

@@ -28,6 +28,9 @@ class UNetConfig:
     """Heads of every attention. SD 1.5: 8 at each width."""
     norm_groups: int = 32
     """Groups of every GroupNorm."""
+    position_map: bool = False
+    """Add a fixed sinusoidal map of places behind the first convolution. SD's UNets learn places from zero padding; a
+    small network that is trained from nothing learns much sooner with it to look at the same place of the portrait."""
 
     def __post_init__(self) -> None:
         check(len(self.block_out_channels) >= 2, "unet.block_out_channels", self.block_out_channels, "2 widths or more")
@@ -202,9 +205,13 @@ class LocatorConfig:
     """Channels of the mask picture (Hallo: 3)."""
     in_unconditional: bool = True
     """Whether the unconditional half also gets the face feature (Hallo: no)."""
+    margin: float = 0.0
+    """Room to move: space added to each side of the portrait's face box, in box widths and heights. Checkpoints are
+    trained with the union of a video's face boxes, which is larger than the box of one frame."""
 
     def __post_init__(self) -> None:
         all_positive(self, "locator", "channels", "in_channels")
+        check(0 <= self.margin <= 4, "locator.margin", self.margin, "0 … 4")
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,11 @@ class Box:
         down = across if down is None else down
         return Box(self.left * across, self.top * down, self.right * across, self.bottom * down)
 
+    def widened(self, margin: float) -> Box:
+        """With ``margin`` of its width and height added to each side."""
+        across, down = margin * self.width, margin * self.height
+        return Box(self.left - across, self.top - down, self.right + across, self.bottom + down)
+
     def shifted(self, right: float, down: float) -> Box:
         """Moved by that many pixels."""
         return Box(self.left + right, self.top + down, self.right + right, self.bottom + down)

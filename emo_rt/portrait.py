@@ -205,7 +205,7 @@ def prepare_portrait(
     # From the original: a face that is small in a large picture keeps all its detail.
     pixels = _sample(original, crop.scaled(1 / across, 1 / down), size)
     face = face.shifted(-crop.left, -crop.top).scaled(size / crop.width).clipped(size, size)
-    return Portrait(_frozen(limited), crop, face, _frozen(pixels), _frozen(_mask(face, size)))
+    return Portrait(_frozen(limited), crop, face, _frozen(pixels), _frozen(box_mask(face, size)))
 
 
 def _limited(picture: NDArray[np.uint8], max_side: int) -> tuple[NDArray[np.uint8], float, float]:
@@ -260,8 +260,8 @@ def _sample(picture: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8
     return np.array(area.resize((size, size), Image.Resampling.LANCZOS, box=window))
 
 
-def _mask(face: Box, size: int) -> NDArray[np.float32]:
-    """(size, size): 1 in every pixel that the face touches, else 0."""
+def box_mask(face: Box, size: int) -> NDArray[np.float32]:
+    """(size, size): 1 in every pixel that the box touches, else 0."""
     mask = np.zeros((size, size), np.float32)
     mask[math.floor(face.top) : math.ceil(face.bottom), math.floor(face.left) : math.ceil(face.right)] = 1
     return mask

@@ -56,25 +56,35 @@ def _hallo() -> ModelConfig:
 
 
 def _demo() -> ModelConfig:
+    """Small enough to train and to run on two CPU cores; its trained weights ship with the package."""
     return ModelConfig(
         name="demo",
         size=128,
         fps=25,
         decode_frames=12,
-        guidance=2.0,
-        unet=UNetConfig(block_out_channels=(48, 96, 128, 128), attention_heads=4, norm_groups=16),
+        guidance=1.5,
+        unet=UNetConfig(
+            block_out_channels=(48, 96, 112), layers_per_block=1, attention_heads=4, norm_groups=16, position_map=True
+        ),
         audio=AudioConfig(
             encoder=_small_wav2vec(96, 4, 64),
             tokens=4,
             token_dim=96,
-            projector_dim=192,
+            projector_dim=160,
             window_frames=12,
             left_context_frames=25,
             right_context_frames=8,
         ),
         temporal=TemporalConfig(heads=4),
         speed=SpeedConfig(hidden_dim=64, token_dim=64),
-        vae=VaeConfig(block_out_channels=(24, 48, 64, 64), layers_per_block=1, norm_num_groups=8),
+        locator=LocatorConfig(channels=(8, 16, 24, 32), margin=0.2),
+        vae=VaeConfig(
+            block_out_channels=(24, 40, 64, 64),
+            layers_per_block=1,
+            norm_num_groups=8,
+            scaling_factor=1.0,
+            mid_block_attention=False,
+        ),
         schedule=ScheduleConfig(prediction_type="v_prediction", zero_terminal_snr=True, timestep_spacing="trailing"),
     )
 
@@ -87,7 +97,9 @@ def _tiny() -> ModelConfig:
         motion_frames=2,
         fps=25,
         decode_frames=2,
-        unet=UNetConfig(block_out_channels=(16, 32), layers_per_block=1, attention_heads=2, norm_groups=8),
+        unet=UNetConfig(
+            block_out_channels=(16, 32), layers_per_block=1, attention_heads=2, norm_groups=8, position_map=True
+        ),
         reference=ReferenceConfig(null="learned"),
         audio=AudioConfig(
             encoder=_small_wav2vec(16, 2, 16),

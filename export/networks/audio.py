@@ -24,6 +24,10 @@ class AudioEncoder(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """(1, samples) at 16 kHz → (ceil(samples / 16000 · fps), layers, hidden)."""
+        return self.hidden_states(waveform)[0]
+
+    def hidden_states(self, waveform: Tensor) -> Tensor:
+        """(B, samples) at 16 kHz → (B, ceil(samples / 16000 · fps), layers, hidden)."""
         frames = (waveform.shape[1] * self.fps + AUDIO_SAMPLE_RATE - 1) // AUDIO_SAMPLE_RATE
         features = self.wav2vec.feature_extractor(waveform.to(self.wav2vec.dtype))
         features = F.interpolate(features, size=frames, mode="linear", align_corners=True).transpose(1, 2)
@@ -31,7 +35,7 @@ class AudioEncoder(nn.Module):
         return self._layers(projected)
 
     def _layers(self, hidden: Tensor) -> Tensor:
-        """The transformer, written out so that no attention mask is built: (1, frames, hidden) → all layers."""
+        """The transformer, written out so that no attention mask is built: (B, frames, hidden) → all layers."""
         encoder = self.wav2vec.encoder
         hidden = hidden + encoder.pos_conv_embed(hidden)
         stable = self.config.encoder.do_stable_layer_norm
@@ -42,7 +46,7 @@ class AudioEncoder(nn.Module):
             states.append(hidden)
         if stable:
             states[-1] = encoder.layer_norm(hidden)
-        return torch.stack(states, dim=2)[0]
+        return torch.stack(states, dim=2)
 
     def _layer(self, layer: nn.Module, hidden: Tensor) -> Tensor:
         if self.config.encoder.do_stable_layer_norm:

@@ -51,12 +51,14 @@ class Backbone(UNet):
         super().__init__(config.unet, config.vae.latent_channels, parts)
         width = config.unet.block_out_channels[0]
         self.model_config = config
+        self.still = False
+        """Leave the temporal modules out: for training on single pictures (EMO, section 3.3, stage 1)."""
         self.conv_norm_out = nn.GroupNorm(config.unet.norm_groups, width, eps=1e-5)
         self.conv_out = nn.Conv2d(width, config.vae.latent_channels, 3, padding=1)
 
     def forward(self, latents: Tensor, time_shifts: Tensor, features: Features, guided: bool) -> Tensor:
         """``latents`` (F, 4, S, S) → prediction (halves·F, 4, S, S), unconditional half first."""
-        hidden = self.conv_in(latents)
+        hidden = self.enter(latents)
         located = hidden + features["face_feature"]
         if guided:
             hidden = torch.cat([located if self.model_config.locator.in_unconditional else hidden, located])
@@ -80,7 +82,7 @@ class Backbone(UNet):
             hidden = transformer.leave(tokens, hidden)
         if "audio_modules" in parts:
             hidden = parts["audio_modules"](hidden, site, features, guided)
-        if not has_temporal(self.model_config, site):
+        if self.still or not has_temporal(self.model_config, site):
             return hidden
         motion = _motion(site, features, guided)
         speed = key_value(features, "speed", site) if self.model_config.speed else None

@@ -53,7 +53,7 @@ class _Half:
     def predict(self, latents: Tensor, timestep: Tensor) -> Tensor:
         backbone = self.model.backbone
         embedding = backbone.time_embedding(backbone.time_proj(timestep).to(latents.dtype))
-        hidden = backbone.conv_in(latents)
+        hidden = backbone.enter(latents)
         if self.conditional or self.config.locator.in_unconditional:
             hidden = hidden + self.model.face_locator(self.inputs.face_mask)
         skips = [hidden]

@@ -45,7 +45,7 @@ class ReferenceNet(UNet):
             collected[site.name] = from_tokens(normed, hidden)
             return transformer.leave(tokens, hidden)
 
-        self.walk(self.conv_in(latents), self.time_shifts(latents.new_zeros(1, dtype=torch.float32)), visit)
+        self.walk(self.enter(latents), self.time_shifts(latents.new_zeros(1, dtype=torch.float32)), visit)
         return collected
 
 

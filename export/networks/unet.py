@@ -5,6 +5,7 @@ Module names are those of diffusers' ``UNet2DConditionModel``, so that state dic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -60,8 +61,15 @@ class UNet(nn.Module):
         embedding = F.silu(self.time_embedding(self.time_proj(timestep).to(dtype)))
         return torch.cat([resnet.time_emb_proj(embedding) for resnet in self.residual_blocks()], dim=1)
 
+    def enter(self, latents: Tensor) -> Tensor:
+        """Latents (B, 4, S, S) → features (B, C0, S, S): first convolution and, if there is one, the position map."""
+        hidden: Tensor = self.conv_in(latents)
+        if self.config.position_map:
+            hidden = hidden + position_map(hidden.shape[1], hidden.shape[2]).to(hidden)
+        return hidden
+
     def walk(self, hidden: Tensor, time_shifts: Tensor, visit: Visit) -> Tensor:
-        """From the features after ``conv_in`` to those before the output layers, calling ``visit`` at every site."""
+        """From what :meth:`enter` gives to the features before the output layers, calling ``visit`` at every site."""
         shifts = iter(time_shifts.split(list(time_channels(self.config)), dim=1))
         skips = [hidden]
         for block in self.down_blocks:
@@ -116,6 +124,17 @@ def residual(resnet: ResnetBlock2D, hidden: Tensor, time_shift: Tensor) -> Tenso
     inner = inner + time_shift[:, :, None, None]
     inner = resnet.conv2(resnet.nonlinearity(resnet.norm2(inner)))
     return (resnet.conv_shortcut(hidden) if resnet.conv_shortcut is not None else hidden) + inner
+
+
+def position_map(channels: int, size: int) -> Tensor:
+    """Sines and cosines of row and column, (1, channels, size, size): as a vision transformer's fixed positions."""
+    quarter = channels // 4
+    rate = torch.exp(torch.arange(quarter) * (-math.log(100.0) / quarter))
+    angles = torch.arange(size)[:, None] * rate  # (size, quarter)
+    across = torch.cat([angles.sin(), angles.cos()], dim=1).T
+    rows, columns = across[:, :, None].expand(-1, -1, size), across[:, None, :].expand(-1, size, -1)
+    both = torch.cat([rows, columns])
+    return F.pad(both, (0, 0, 0, 0, 0, channels - len(both)))[None]
 
 
 def _resnet(config: UNetConfig, in_channels: int, out_channels: int) -> ResnetBlock2D:

@@ -1,0 +1,231 @@
+"""What the stages of training are made of: the corpus on disk, the autoencoder's latents, what is trained when."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from emo_rt.clips import split_into_clips  # noqa: E402
+from emo_rt.export.networks.model import EmoModel, build_model  # noqa: E402
+from emo_rt.export.networks.vae import decode, encode  # noqa: E402
+from emo_rt.export.presets import preset  # noqa: E402
+from training import diffusion, hearing  # noqa: E402
+from training.autoencoder import Pictures, crop, standardise, to_pixels  # noqa: E402
+from training.corpus import Recording, available, clip_path, detector_box  # noqa: E402
+from training.encoded import EncodedClip, Footage, encode_clip, hear, mouth_weight  # noqa: E402
+
+FRAMES, SIZE = 40, 128
+
+
+@pytest.fixture(scope="module")
+def model() -> EmoModel:
+    return build_model(preset("demo"))
+
+
+def recording(seed: int = 0) -> Recording:
+    """Noise in the form of a clip: what is tested here needs no drawing."""
+    rng = np.random.default_rng(seed)
+    box = np.tile(np.array([0.25, 0.2, 0.75, 0.85], np.float32), (FRAMES, 1)) + rng.normal(0, 0.01, (FRAMES, 4))
+    return Recording(
+        frames=rng.integers(0, 256, (FRAMES, SIZE, SIZE, 3), dtype=np.uint8),
+        waveform=rng.normal(0, 0.1, FRAMES * 640).astype(np.float32),
+        phonemes=rng.integers(0, 20, FRAMES),
+        lips=rng.random((FRAMES, 3)).astype(np.float32),
+        face_box=box.astype(np.float32),
+        speed=np.float32(0.7),
+    )
+
+
+@pytest.fixture(scope="module")
+def encoded(model: EmoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoded")
+    for seed in range(2):
+        encode_clip(model, recording(seed), seed, "cpu").save(clip_path(folder, seed))
+    return folder
+
+
+def test_recording_survives_the_disk(tmp_path: Path) -> None:
+    original = recording()
+    original.save(clip_path(tmp_path, 7))
+    assert available(tmp_path) == [7]
+    loaded = Recording.load(clip_path(tmp_path, 7))
+    for field in dataclasses.fields(Recording):
+        assert np.array_equal(getattr(loaded, field.name), getattr(original, field.name)), field.name
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_detector_box_is_inside_the_head_at_the_forehead() -> None:
+    head = np.array([[0.2, 0.1, 0.8, 0.9]], np.float32)
+    left, top, right, bottom = detector_box(head)[0]
+    assert top > 0.15, "hair line and crown are outside the detector's box"
+    assert left == pytest.approx(0.2, abs=0.05)
+    assert right == pytest.approx(0.8, abs=0.05)
+    assert bottom > 0.85
+
+
+def test_crops_stay_inside() -> None:
+    frame = np.arange(SIZE * SIZE * 3, dtype=np.uint32).reshape(SIZE, SIZE, 3)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert crop(frame, np.array([0.0, 0.0, 1.0, 1.0]), rng, 64).shape == (64, 64, 3)
+
+
+def test_standardised_latents_decode_the_same(tmp_path: Path) -> None:
+    recording().save(clip_path(tmp_path, 0))
+    pictures = Pictures(tmp_path, kept=2)
+    vae = build_model(preset("demo"), seed=1).vae
+    pixels = to_pixels(recording().frames[:4])
+    before = decode(vae, encode(vae, pixels))
+    standardise(vae, pictures, "cpu", count=64)
+    latents = encode(vae, pixels)
+    assert torch.allclose(decode(vae, latents), before, atol=2e-3 * float(before.abs().max()))
+    assert latents.mean().abs() < 0.3
+    assert 0.5 < latents.std() < 2
+
+
+def test_training_hears_what_the_runtime_hears(model: EmoModel) -> None:
+    """Hidden states window by window, as `emo_rt.clips` gives them to the `clip` graph."""
+    sound = recording().waveform
+    config = model.config
+    with torch.no_grad():
+        clips = list(
+            split_into_clips(config, lambda w: model.audio_encoder(torch.from_numpy(w)[None]).numpy(), [sound])
+        )
+        ours = hear(model, sound, FRAMES, "cpu").numpy()
+    middle = config.audio.context_frames
+    theirs = np.concatenate([clip.windows[: clip.frames, middle] for clip in clips])
+    assert theirs.shape == ours.shape
+    assert np.abs(theirs - ours).max() < 1e-4 * np.abs(ours).max() + 1e-5
+
+
+def test_encoded_clip(encoded: Path) -> None:
+    clip = EncodedClip.load(clip_path(encoded, 1))
+    assert clip.latents.shape == (FRAMES, 4, 16, 16)
+    assert clip.hidden.shape == (2, FRAMES, 4, 96)
+    assert not np.array_equal(clip.hidden[0], clip.hidden[1]), "the second is of a disturbed sound"
+
+
+def test_examples(encoded: Path, model: EmoModel) -> None:
+    footage = Footage(encoded, model.config, "cpu")
+    config, rng = model.config, np.random.default_rng(0)
+    seen_zero = seen_motion = seen_white = 0
+    for _ in range(60):
+        example = footage.video(rng)
+        assert example.latents.shape == (config.frames, 4, 16, 16)
+        assert example.motion.shape == (config.motion_frames, 4, 16, 16)
+        assert example.windows.shape == (config.frames, 5, 4, 96)
+        assert set(example.mask.unique().tolist()) <= {0.0, 1.0}
+        seen_white += bool(example.mask.min() == 1)
+        seen_zero += bool((example.motion == 0).all())
+        seen_motion += bool((example.motion != 0).any())
+    assert seen_zero >= 5
+    assert seen_motion >= 20
+    assert 2 <= seen_white <= 30
+
+
+def test_motion_comes_just_before(encoded: Path, model: EmoModel) -> None:
+    """With the noise of generated frames taken off, motion frames and latents are consecutive."""
+    footage = Footage(encoded, model.config, "cpu")
+    clips = [clip.latents.astype(np.float32) for clip in footage.clips]
+    rng = np.random.default_rng(1)
+    checked = 0
+    for _ in range(40):
+        example = footage.video(rng)
+        if not example.motion.any():
+            continue
+        first = example.latents[0].numpy()
+        place = next((c, int(i)) for c in clips for i in [np.abs(c - first).sum(axis=(1, 2, 3)).argmin()]
+                     if np.allclose(c[i], first))  # fmt: skip
+        clip, index = place
+        distance = np.abs(example.motion.numpy() - clip[index - 4 : index]).mean()
+        wrong = np.abs(example.motion.numpy() - clip[index : index + 4]).mean()
+        assert distance < wrong
+        checked += 1
+    assert checked > 10
+
+
+def test_mouth_weight() -> None:
+    weight = mouth_weight(np.array([[0.25, 0.25, 0.75, 0.75]]), 16)
+    assert weight.shape == (1, 1, 16, 16)
+    rows, columns = np.nonzero(weight[0, 0] > 1)
+    assert rows.min() >= 8, "the mouth is in the lower half of the face"
+    assert columns.min() >= 5
+    assert columns.max() <= 10
+
+
+def test_disturbed_sound_keeps_its_length_and_range() -> None:
+    rng = np.random.default_rng(0)
+    sound = np.sin(np.arange(28800) * 0.1).astype(np.float32)
+    for _ in range(10):
+        heard = hearing.disturb(sound, rng)
+        assert heard.shape == sound.shape
+        assert heard.dtype == np.float32
+        assert np.abs(heard).max() <= 1
+        assert not np.allclose(heard, sound, atol=0.01)
+    silent = hearing.disturb(np.zeros(28800, np.float32), rng)
+    assert np.isfinite(silent).all()
+
+
+def test_stages_train_what_the_paper_says(model: EmoModel) -> None:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    chosen = {stage: {names[id(p)] for p in diffusion.trainable(model, stage)} for stage in diffusion.STAGES}
+    assert not any("temporal" in n or "audio" in n or "speed" in n for n in chosen["image"])
+    assert any(n.startswith("reference_net.") for n in chosen["image"])
+    assert any(n.startswith("face_locator.") for n in chosen["image"])
+    assert chosen["image"] < chosen["video"]
+    assert any("attn_audio" in n for n in chosen["video"])
+    assert not any("speed" in n for n in chosen["video"])
+    assert all("temporal_modules" in n or n.startswith("speed_encoder.") for n in chosen["speed"])
+    assert any("attn_speed" in n for n in chosen["speed"])
+    for stage in chosen.values():
+        assert not any(n.startswith(("vae.", "audio_encoder.")) for n in stage)
+
+
+def test_begin(encoded: Path) -> None:
+    """Before any training, time and speed change nothing, and without a portrait the reference attention is silent."""
+    fresh = build_model(preset("demo"), seed=3)
+    diffusion.begin(fresh)
+    torch.nn.init.normal_(fresh.backbone.conv_out.weight, std=0.1)
+    footage = Footage(encoded, fresh.config, "cpu")
+    example = footage.video(np.random.default_rng(0))
+    always = np.random.default_rng(0)
+    always.random = lambda: 0.5  # type: ignore[method-assign]
+    with torch.no_grad():
+        features = diffusion.features_of(fresh, example, always, "video")
+        shifts = fresh.backbone.time_shifts(torch.tensor([500.0]))
+        with_time = fresh.backbone(example.latents, shifts, features, guided=False)
+        fresh.backbone.still = True
+        without = fresh.backbone(example.latents, shifts, features, guided=False)
+        fresh.backbone.still = False
+        nothing = {k: torch.zeros_like(v) if k.startswith(("reference_", "audio_key", "audio_value")) else v
+                   for k, v in features.items()}  # fmt: skip
+        alone = fresh.backbone(example.latents, shifts, nothing, guided=False)
+        both = fresh.backbone(
+            example.latents, shifts, {**features, **fresh.null_features(), "guidance_scale": torch.ones(1)}, guided=True
+        )
+    assert torch.allclose(with_time, without, atol=1e-5)
+    assert torch.allclose(both[:12], alone, atol=1e-4), "what training leaves out is what guidance leaves out"
+    assert torch.allclose(both[12:], with_time, atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", list(diffusion.STAGES))
+def test_a_few_steps_of_each_stage(stage: str, encoded: Path, tmp_path: Path) -> None:
+    """Losses are finite, gradients reach what the stage trains."""
+    model = build_model(preset("demo"), seed=4)
+    diffusion.begin(model)
+    torch.nn.init.normal_(model.backbone.conv_out.weight, std=0.02)
+    chosen = diffusion.trainable(model, stage)
+    model.requires_grad_(False)
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    loss = diffusion.diffusion_loss(model, Footage(encoded, model.config, "cpu"), stage, "cpu")
+    losses = loss(np.random.default_rng(2))
+    assert all(torch.isfinite(value) for value in losses.values())
+    losses["total"].backward()
+    reached = sum(parameter.grad is not None for parameter in chosen)
+    assert reached > 0.8 * len(chosen)

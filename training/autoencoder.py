@@ -1,0 +1,113 @@
+"""Stage 0a: the autoencoder learns to draw.
+
+Pictures of the corpus, mostly crops around the face; L1 on pixels and on their differences (lines matter in a drawing),
+a weak Kullback-Leibler term. At the end every latent channel is given zero mean and unit variance by changing the two
+1×1 convolutions around the latents: exact, and the diffusion then needs no scaling factor.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional
+
+from training.corpus import Recording, available, clip_path
+from training.loop import Loss, Stage
+
+STAGE = Stage("vae", steps=2400, learning_rate=1e-3, warmup=100, ema=0.995, weight_decay=0.0)
+BATCH = 8
+CROP = 64
+"""Side of the crops; the last part of the stage sees whole pictures."""
+WHOLE_FROM = 0.85
+"""Share of the stage after which it sees whole pictures, fewer at a time."""
+KL_WEIGHT = 1e-3
+EDGE_WEIGHT = 1.0
+
+
+class Pictures:
+    """Frames of the corpus, a few clips at a time in memory."""
+
+    def __init__(self, folder: Path, kept: int = 192) -> None:
+        self._folder, self._kept = folder, kept
+        self._clips: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A frame (size, size, 3) uint8 and its face box (4,) in shares."""
+        if len(self._clips) < self._kept or rng.random() < 0.02:
+            self._load(rng)
+        frames, boxes = self._clips[rng.integers(len(self._clips))]
+        index = rng.integers(len(frames))
+        return frames[index], boxes[index]
+
+    def _load(self, rng: np.random.Generator) -> None:
+        seeds = available(self._folder)
+        path = clip_path(self._folder, int(rng.choice(seeds)))
+        clip = Recording.load(path, ("frames", "face_box"))
+        chosen = rng.choice(len(clip.frames), 8, replace=False)
+        self._clips.append((clip.frames[chosen], clip.face_box[chosen]))
+        if len(self._clips) > self._kept:
+            self._clips.pop(int(rng.integers(self._kept)))
+
+
+def crop(frame: np.ndarray, box: np.ndarray, rng: np.random.Generator, side: int) -> np.ndarray:
+    """A square of ``side`` pixels, mostly with its middle in the face."""
+    size = frame.shape[0]
+    share = rng.uniform(0, 1, 2)
+    if rng.random() < 0.7:
+        share = box[:2] + share * (box[2:] - box[:2])
+    left, top = np.clip(np.round(share * size - side / 2), 0, size - side).astype(int)
+    piece = frame[top : top + side, left : left + side]
+    return piece[:, ::-1] if rng.random() < 0.5 else piece
+
+
+def to_pixels(frames: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 → (B, 3, H, W) float32 in −1 … 1."""
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 127.5 - 1
+
+
+def vae_loss(vae: AutoencoderKL, pictures: Pictures, whole: bool, device: str) -> Loss:
+    """What the stage minimises."""
+
+    def loss(rng: np.random.Generator) -> dict[str, Tensor]:
+        drawn = [pictures.draw(rng) for _ in range(BATCH // 2 if whole else BATCH)]
+        frames = [frame if whole else crop(frame, box, rng, CROP) for frame, box in drawn]
+        pixels = to_pixels(np.stack(frames)).to(device)
+        mean, log_variance = vae.quant_conv(vae.encoder(pixels)).chunk(2, dim=1)
+        log_variance = log_variance.clamp(-20, 10)
+        latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+        difference = vae.decoder(vae.post_quant_conv(latents)) - pixels
+        pixel = difference.abs().mean()
+        edge = difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+        return {"total": pixel + EDGE_WEIGHT * edge + KL_WEIGHT * kl, "pixel": pixel, "edge": edge, "kl": kl}
+
+    return loss
+
+
+@torch.no_grad()
+def standardise(vae: AutoencoderKL, pictures: Pictures, device: str, count: int = 512) -> None:
+    """Give each latent channel zero mean and unit variance over the corpus, without changing what is decoded."""
+    rng = np.random.default_rng(7)
+    batches = [np.stack([pictures.draw(rng)[0] for _ in range(32)]) for _ in range(count // 32)]
+    latents = torch.cat([vae.quant_conv(vae.encoder(to_pixels(b).to(device))).chunk(2, 1)[0] for b in batches])
+    mean, scale = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+    channels = len(mean)
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant.weight[:channels] /= scale[:, None, None, None]
+    quant.bias[:channels] = (quant.bias[:channels] - mean) / scale
+    quant.bias[channels:] -= 2 * scale.log()  # the log variances of the posterior
+    post.bias += post.weight[:, :, 0, 0] @ mean
+    post.weight *= scale[None, :, None, None]
+
+
+@torch.no_grad()
+def fidelity(vae: AutoencoderKL, pictures: Pictures, device: str, count: int = 64) -> float:
+    """Peak signal-to-noise ratio of decoded pictures, dB."""
+    rng = np.random.default_rng(11)
+    pixels = to_pixels(np.stack([pictures.draw(rng)[0] for _ in range(count)])).to(device)
+    decoded = vae.decoder(vae.post_quant_conv(vae.quant_conv(vae.encoder(pixels)).chunk(2, 1)[0])).clamp(-1, 1)
+    return float(10 * torch.log10(4 / functional.mse_loss(decoded, pixels)))

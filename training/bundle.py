@@ -1,0 +1,34 @@
+"""The trained model as a bundle, with a model card of what really happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from emo_rt.export.networks.model import parameter_counts
+from emo_rt.export.onnx_export import ExportOptions, export_bundle
+from training.stages import load_model
+
+SOURCE = "trained by emo_rt on drawn portraits (training/)"
+
+
+def write_bundle(folder: Path, target: Path | None = None) -> Path:
+    """``folder/bundle`` (replaced if it is there) from the newest finished stage, with ``MODEL_CARD.md`` beside it."""
+    target = target or folder / "bundle"
+    net = newest(folder)
+    model = load_model(folder, "vae", "hearing", net)
+    counts = parameter_counts(model)
+    shutil.rmtree(target, ignore_errors=True)
+    export_bundle(model, target, ExportOptions(half_storage=True, guidance=(True, False), source=SOURCE), print)
+    facts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    (folder / "facts.txt").write_text(json.dumps({"net": net, "parameters": counts, **facts}, indent=1) + "\n")
+    return target
+
+
+def newest(folder: Path) -> str:
+    """The stage whose weights a bundle takes."""
+    for name in ("speed", "speed-so-far", "video", "video-so-far", "image", "image-so-far"):
+        if (folder / f"{name}.weights.pt").exists():
+            return name
+    raise FileNotFoundError(f"no stage of the diffusion has left weights in {folder}; run `python -m training image`")

@@ -1,0 +1,142 @@
+"""Stages 1 to 3: the denoising loss, what each stage trains, and how the networks begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from emo_rt.export.networks.model import EmoModel, Features
+from emo_rt.export.networks.temporal import TemporalModule
+from emo_rt.graphs import has_temporal
+from emo_rt.solvers import alphas_cumprod
+from training.encoded import Example, Footage
+from training.loop import Loss, Stage
+
+STAGES = {
+    "image": Stage("image", steps=3000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
+    "video": Stage("video", steps=12000, learning_rate=4e-4, warmup=200, ema=0.999),
+    "speed": Stage("speed", steps=2000, learning_rate=3e-4, warmup=100, ema=0.998),
+}
+DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
+"""How often the portrait, the voice or both are left out, so that guidance has an unconditional half."""
+
+
+def begin(model: EmoModel) -> None:
+    """First weights.
+
+    The ReferenceNet starts as a copy of the Backbone, as in the paper. Reference attention starts by looking for what
+    is alike (equal projections of queries and keys). What later stages add starts as nothing: temporal modules and
+    speed layers leave their input as it is.
+    """
+    own = model.backbone.state_dict()
+    shared = {key: own[key] for key in model.reference_net.state_dict() if key in own}
+    model.reference_net.load_state_dict(shared, strict=False)
+    with torch.no_grad():
+        for _, block in model.blocks():
+            block.attn2.to_q.weight.mul_(2.0)
+            block.attn2.to_k.weight.copy_(block.attn2.to_q.weight)
+        for zero in [model.backbone.conv_out, *(module.proj_out for module in temporal_modules(model))]:
+            nn.init.zeros_(zero.weight)
+            nn.init.zeros_(zero.bias)
+        for bias in reference_biases(model):
+            bias.zero_()
+    silence_speed(model)
+
+
+def silence_speed(model: EmoModel) -> None:
+    """Speed layers add nothing until their own stage."""
+    for module in temporal_modules(model):
+        output = module.transformer_blocks[0].attn_speed.to_out[0]
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
+
+
+def temporal_modules(model: EmoModel) -> list[TemporalModule]:
+    """Those of all sites."""
+    return [model.temporal(site) for site in model.sites if has_temporal(model.config, site)]
+
+
+def reference_biases(model: EmoModel) -> list[nn.Parameter]:
+    """Output biases of the reference attention. They stay zero: without a portrait the attention then gives nothing,
+    which is what the unconditional half gets (``reference.null = "zero"``)."""
+    return [block.attn2.to_out[0].bias for _, block in model.blocks()]
+
+
+def trainable(model: EmoModel, stage: str) -> list[nn.Parameter]:
+    """What a stage trains: 1 all but sound and time; 2 all but speed; 3 temporal modules and speed."""
+    temporal = [f"backbone.{name}" for name, part in model.backbone.named_modules() if isinstance(part, TemporalModule)]
+    frozen = {id(bias) for bias in reference_biases(model)}
+    chosen = []
+    for name, parameter in model.named_parameters():
+        in_time, in_speed = name.startswith(tuple(temporal)), "speed" in name
+        in_sound = "audio" in name
+        if name.startswith(("vae.", "audio_encoder.")) or id(parameter) in frozen:
+            continue
+        wanted = {
+            "image": not (in_time or in_speed or in_sound),
+            "video": not in_speed,
+            "speed": in_time or in_speed,
+        }
+        if wanted[stage]:
+            chosen.append(parameter)
+    return chosen
+
+
+def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -> Loss:
+    """Squared error of v with more weight on the mouth (arXiv 2202.00512; zero terminal SNR, arXiv 2305.08891).
+
+    v with zero terminal SNR, because at few steps everything hangs on the first one, which starts from pure noise:
+    there epsilon says nothing about the picture, and v is the picture.
+    """
+    draw: Callable[[np.random.Generator], Example] = footage.pictures if stage == "image" else footage.video
+    signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float()
+    model.backbone.still = stage == "image"
+
+    def loss(rng: np.random.Generator) -> dict[str, Tensor]:
+        example = draw(rng)
+        timestep = int(rng.integers(len(signal)))
+        alpha, sigma = signal[timestep].sqrt(), (1 - signal[timestep]).sqrt()
+        noise = torch.randn(example.latents.shape).to(device)
+        noisy = alpha * example.latents + sigma * noise
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            features = features_of(model, example, rng, stage)
+            shifts = model.backbone.time_shifts(torch.tensor([float(timestep)], device=device))
+            prediction = model.backbone(noisy, shifts, features, guided=False)
+        error = (prediction.float() - (alpha * noise - sigma * example.latents)) ** 2
+        inside = (example.weight > 1).float()
+        mouth = (error * inside).sum() / (inside.sum() * error.shape[1])
+        return {"total": (error * example.weight).mean(), "picture": error.mean(), "mouth": mouth}
+
+    return loss
+
+
+def features_of(model: EmoModel, example: Example, rng: np.random.Generator, stage: str) -> Features:
+    """Everything that the Backbone is told, with the portrait and the voice sometimes left out."""
+    features = model.portrait_features(example.reference, example.mask, None, guided=False)
+    if stage == "image":
+        features |= silent(model)
+    else:
+        speed = example.speed if model.config.speed else None
+        features |= model.clip_features(example.motion, example.windows, speed, None, guided=False)
+    chance = rng.random()
+    no_reference = chance < DROP_REFERENCE or chance > 1 - DROP_BOTH
+    no_audio = DROP_REFERENCE <= chance < DROP_REFERENCE + DROP_AUDIO or chance > 1 - DROP_BOTH
+    for key in features:
+        left_out = (no_reference and key.startswith("reference_")) or (no_audio and key.startswith("audio_"))
+        if left_out and key != "audio_tokens":
+            features[key] = torch.zeros_like(features[key])
+    return features
+
+
+def silent(model: EmoModel) -> Features:
+    """Audio keys and values of zeros, one token: the audio attention then adds its output bias only."""
+    features: Features = {}
+    heads = model.config.unet.attention_heads
+    weight = model.backbone.conv_in.weight
+    for site, _ in model.blocks():
+        nothing = weight.new_zeros(model.config.frames, heads, 1, site.channels // heads)
+        features |= {f"audio_{part}.{site.name}": nothing for part in ("key", "value")}
+    return features

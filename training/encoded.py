@@ -1,0 +1,183 @@
+"""The corpus as the diffusion stages read it: latents instead of pictures, hidden states instead of sound."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
+from emo_rt.export.networks.model import EmoModel
+from emo_rt.export.networks.vae import encode
+from training.autoencoder import to_pixels
+from training.corpus import Recording, available, clip_path
+from training.hearing import disturb
+from training.stages import CORPUS, ENCODED, load_model
+
+Halves = NDArray[np.float16]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedClip:
+    """One clip of T frames."""
+
+    latents: Halves
+    """(T, channels, S, S)."""
+    hidden: Halves
+    """(2, T, layers, hidden): of the clean sound, and of a disturbed one."""
+    face_box: NDArray[np.float32]
+    """(T, 4), shares of the side."""
+    speed: NDArray[np.float32]
+    """() head speed."""
+
+    @classmethod
+    def load(cls, path: Path) -> EncodedClip:
+        """Read one file."""
+        with np.load(path) as data:
+            return cls(**{field.name: data[field.name] for field in fields(cls)})
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+        part.replace(path)
+
+
+def encode_corpus(folder: Path, device: str) -> None:
+    """Encode every clip of the corpus that is not encoded yet."""
+    model = load_model(folder, "vae", "hearing").to(device)
+    (folder / ENCODED).mkdir(exist_ok=True)
+    for done, seed in enumerate(available(folder / CORPUS), 1):
+        path = clip_path(folder / ENCODED, seed)
+        if not path.exists():
+            encode_clip(model, Recording.load(clip_path(folder / CORPUS, seed)), seed, device).save(path)
+        if done % 100 == 0:
+            sys.stderr.write(f"{done} clips encoded" + "\n")
+
+
+@torch.no_grad()
+def encode_clip(model: EmoModel, clip: Recording, seed: int, device: str) -> EncodedClip:
+    """Pictures → latents, sound → hidden states as the runtime would hear them."""
+    pixels = to_pixels(clip.frames)
+    latents = [encode(model.vae, part.to(device)).cpu().half().numpy() for part in pixels.split(16)]
+    sounds = (clip.waveform, disturb(clip.waveform, np.random.default_rng([0xD157, seed])))
+    hidden = [hear(model, sound, len(clip.frames), device).cpu().half().numpy() for sound in sounds]
+    return EncodedClip(np.concatenate(latents), np.stack(hidden), clip.face_box, clip.speed)
+
+
+def hear(model: EmoModel, sound: NDArray[np.float32], frames: int, device: str) -> Tensor:
+    """(samples,) → (frames, layers, hidden), window by window as :mod:`emo_rt.clips` does it."""
+    audio, per_frame = model.config.audio, AUDIO_SAMPLE_RATE // model.config.fps
+    count = -(-frames // audio.window_frames)
+    before = audio.left_context_frames * per_frame
+    after = (count * audio.window_frames + audio.right_context_frames) * per_frame - len(sound)
+    padded = np.pad(sound, (before, max(after, 0)))
+    length = (audio.left_context_frames + audio.window_frames + audio.right_context_frames) * per_frame
+    starts = [index * audio.window_frames * per_frame for index in range(count)]
+    windows = torch.from_numpy(np.stack([padded[start : start + length] for start in starts])).to(device)
+    first = audio.left_context_frames
+    kept = model.audio_encoder.hidden_states(windows)[:, first : first + audio.window_frames]
+    return kept.flatten(0, 1)[:frames]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """What one clip of a run would have, and what it should become."""
+
+    latents: Tensor
+    """(F, 4, S, S) the truth."""
+    motion: Tensor
+    """(N, 4, S, S) what came before; zeros where nothing did."""
+    reference: Tensor
+    """(1, 4, S, S) another moment of the same person."""
+    windows: Tensor
+    """(F, 2m+1, layers, hidden)."""
+    mask: Tensor
+    """(1, 1, size, size) where the face may be."""
+    speed: Tensor
+    """(F,)."""
+    weight: Tensor
+    """(F, 1, S, S) importance of each place for the loss."""
+
+
+class Footage:
+    """All encoded clips in memory, and examples from them."""
+
+    def __init__(self, folder: Path, config: ModelConfig, device: str, limit: int = 8000) -> None:
+        self.config, self.device = config, device
+        self.clips = [EncodedClip.load(clip_path(folder, seed)) for seed in available(folder)[:limit]]
+
+    def pictures(self, rng: np.random.Generator) -> Example:
+        """F frames of one person, in no order, without sound: for the stage on pictures."""
+        clip = self._clip(rng)
+        rows = rng.integers(len(clip.latents), size=self.config.frames)
+        return self._example(rng, clip, rows, np.zeros((0,), int), disturbed=False)
+
+    def video(self, rng: np.random.Generator) -> Example:
+        """N + F frames in a row; one time in five nothing came before."""
+        clip, n, f = self._clip(rng), self.config.motion_frames, self.config.frames
+        first = int(rng.integers(-n, len(clip.latents) - n - f + 1)) + n
+        before = np.arange(first - n, first)
+        dropped = first < n or rng.random() < 0.2
+        return self._example(rng, clip, np.arange(first, first + f), before[:0] if dropped else before, True)
+
+    def _clip(self, rng: np.random.Generator) -> EncodedClip:
+        return self.clips[rng.integers(len(self.clips))]
+
+    def _example(
+        self, rng: np.random.Generator, clip: EncodedClip, rows: np.ndarray, before: np.ndarray, disturbed: bool
+    ) -> Example:
+        config, shape = self.config, clip.latents.shape[1:]
+        reach = config.audio.context_frames
+        around = (rows[:, None] + np.arange(-reach, reach + 1)).clip(0, len(clip.latents) - 1)
+        hidden = clip.hidden[int(disturbed and rng.random() < 0.5)]
+        motion = clip.latents[before] if len(before) else np.zeros((config.motion_frames, *shape), np.float16)
+        if len(before) and rng.random() < 0.7:  # the runtime's motion frames are generated ones, with their mistakes
+            motion = motion + rng.uniform(0, 0.2) * rng.standard_normal(motion.shape)
+        reference = clip.latents[rng.integers(len(clip.latents))][None]
+        return Example(
+            latents=self._tensor(clip.latents[rows]),
+            motion=self._tensor(motion),
+            reference=self._tensor(reference),
+            windows=self._tensor(hidden[around]),
+            mask=self._tensor(self._mask(rng, clip)),
+            speed=self._tensor(np.full(config.frames, clip.speed)),
+            weight=self._tensor(mouth_weight(clip.face_box[rows], shape[-1])),
+        )
+
+    def _mask(self, rng: np.random.Generator, clip: EncodedClip) -> np.ndarray:
+        """The union of the clip's face boxes, drawn a little too large or too small; white one time in six."""
+        size = self.config.size
+        mask = np.ones((1, 1, size, size), np.float32)
+        if rng.random() < 1 / 6:
+            return mask
+        least, most = clip.face_box[:, :2].min(axis=0), clip.face_box[:, 2:].max(axis=0)
+        slack = rng.uniform(-0.03, 0.10, 2) * (most - least)
+        (left, top), (right, bottom) = (least - slack) * size, (most + slack) * size
+        mask[:] = 0
+        mask[:, :, max(int(top), 0) : max(int(np.ceil(bottom)), 1), max(int(left), 0) : max(int(np.ceil(right)), 1)] = 1
+        return mask
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
+
+
+MOUTH_WEIGHT = 4.0
+"""How much more a place of the mouth counts in the loss than the rest of the picture."""
+MOUTH = (0.2, 0.58, 0.8, 0.98)
+"""The mouth in the face box: left, top, right, bottom."""
+
+
+def mouth_weight(boxes: np.ndarray, size: int) -> np.ndarray:
+    """(F, 4) face boxes in shares → (F, 1, size, size): 1, and 1 + MOUTH_WEIGHT where the mouth is."""
+    corner, extent = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    least, most = corner + np.array(MOUTH[:2]) * extent, corner + np.array(MOUTH[2:]) * extent
+    middles = (np.arange(size) + 0.5) / size
+    inside = [(middles >= least[:, axis, None]) & (middles < most[:, axis, None]) for axis in (0, 1)]
+    return 1 + MOUTH_WEIGHT * (inside[1][:, None, :, None] & inside[0][:, None, None, :]).astype(np.float32)

@@ -1,0 +1,127 @@
+"""Stage 0b: the audio encoder learns to hear, by naming the phoneme of every video frame.
+
+Beside the phoneme it tells the lips' opening, width and rounding: closer to what its hidden states are for. It hears
+windows of the length that the runtime gives it, with noise, rooms, tone colours and other sizes of voices mixed in:
+synthetic voices are all it has, and it shall understand real ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emo_rt.config import AUDIO_SAMPLE_RATE, AudioConfig
+from emo_rt.export.networks.audio import AudioEncoder
+from training.corpus import Recording, available, clip_path
+from training.loop import Loss, Stage
+from training.world.visemes import PHONEME_IDS
+
+STAGE = Stage("hearing", steps=4000, learning_rate=8e-4, warmup=200, ema=0.998)
+BATCH = 8
+LIP_WEIGHT = 4.0
+CLASSES = max(PHONEME_IDS.values()) + 1
+
+
+class Hearing(nn.Module):
+    """The encoder and two heads that are thrown away afterwards."""
+
+    def __init__(self, encoder: AudioEncoder, width: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.phonemes = nn.Linear(width, CLASSES)
+        self.lips = nn.Linear(width, 3)
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, samples) → phoneme logits (B, frames, classes) and lips (B, frames, 3)."""
+        hidden = self.encoder.hidden_states(waveform)[:, :, -1]
+        return self.phonemes(hidden), self.lips(hidden)
+
+
+class Voices:
+    """Sound and labels of the corpus in memory."""
+
+    def __init__(self, folder: Path, limit: int = 4000) -> None:
+        names = ("waveform", "phonemes", "lips")
+        self.clips = [Recording.load(clip_path(folder, seed), names) for seed in available(folder)[:limit]]
+
+    def draw(self, rng: np.random.Generator, frames: int, fps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(samples,) sound, (frames,) phonemes, (frames, 3) lips of a random window, spoken faster or slower."""
+        clip = self.clips[rng.integers(len(self.clips))]
+        pace = float(np.exp(rng.uniform(-0.18, 0.18))) if rng.random() < 0.6 else 1.0
+        start = rng.uniform(-frames / 2, max(1.0, len(clip.phonemes) - frames / 2))
+        times = start + pace * np.arange(frames)
+        rows = np.round(times).astype(int)
+        inside = (rows >= 0) & (rows < len(clip.phonemes))
+        rows = rows.clip(0, len(clip.phonemes) - 1)
+        samples = frames * AUDIO_SAMPLE_RATE // fps
+        places = (start - 0.5) * AUDIO_SAMPLE_RATE / fps + pace * np.arange(samples)
+        places += 0.5 * AUDIO_SAMPLE_RATE / fps
+        sound = np.interp(places, np.arange(len(clip.waveform)), clip.waveform, left=0, right=0)
+        silent = np.array([0, 0.5, 0], np.float32)
+        lips = np.where(inside[:, None], clip.lips[rows], silent)
+        return sound.astype(np.float32), np.where(inside, clip.phonemes[rows], 0), lips
+
+
+def disturb(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another level, tone colour, room and noise: (samples,) → the same."""
+    spectrum = np.fft.rfft(sound, 2 * len(sound))
+    bands = np.exp(rng.normal(0, 0.55, 9))
+    places = np.linspace(0, 8, len(spectrum)) if rng.random() < 0.5 else 8 * np.linspace(0, 1, len(spectrum)) ** 0.4
+    spectrum *= np.interp(places, np.arange(9), bands)
+    if rng.random() < 0.5:
+        spectrum *= np.fft.rfft(room(rng), 2 * len(sound))
+    sound = np.fft.irfft(spectrum)[: len(sound)]
+    level = float(np.sqrt(np.mean(sound**2))) + 1e-5
+    noise = np.fft.irfft(
+        np.fft.rfft(rng.normal(size=len(sound))) / np.arange(1, len(sound) // 2 + 2) ** rng.uniform(0, 0.6)
+    )
+    noise *= level * 10 ** (-rng.uniform(5, 45) / 20) / (float(noise.std()) + 1e-9)
+    loud = float(np.exp(rng.uniform(-1.8, 0.4)))
+    return np.clip((sound + noise[: len(sound)]) * loud, -1, 1).astype(np.float32)
+
+
+def room(rng: np.random.Generator) -> np.ndarray:
+    """A short impulse response: the direct sound and a decaying tail."""
+    length = int(rng.uniform(0.03, 0.25) * AUDIO_SAMPLE_RATE)
+    tail = rng.normal(size=length) * np.exp(-5 * np.arange(length) / length)
+    tail *= rng.uniform(0.1, 0.8) / np.sqrt(np.sum(tail**2))
+    tail[0] = 1
+    return tail
+
+
+def hearing_loss(hearing: Hearing, voices: Voices, config: AudioConfig, fps: int, device: str) -> Loss:
+    """What the stage minimises."""
+    frames = config.left_context_frames + config.window_frames + config.right_context_frames
+
+    def loss(rng: np.random.Generator) -> dict[str, Tensor]:
+        drawn = [voices.draw(rng, frames, fps) for _ in range(BATCH)]
+        sound = np.stack([disturb(s, rng) if rng.random() < 0.8 else s for s, _, _ in drawn])
+        phonemes = torch.from_numpy(np.stack([p for _, p, _ in drawn])).to(device)
+        lips = torch.from_numpy(np.stack([lip for _, _, lip in drawn]).astype(np.float32)).to(device)
+        logits, told = hearing(torch.from_numpy(sound).to(device))
+        phoneme = functional.cross_entropy(logits.flatten(0, 1), phonemes.flatten(), label_smoothing=0.05)
+        lip = functional.l1_loss(told, lips)
+        return {"total": phoneme + LIP_WEIGHT * lip, "phoneme": phoneme, "lips": lip}
+
+    return loss
+
+
+@torch.no_grad()
+def score(hearing: Hearing, voices: Voices, config: AudioConfig, fps: int, device: str) -> dict[str, float]:
+    """On undisturbed windows: share of right phonemes, correlation of the told opening with the true one."""
+    rng = np.random.default_rng(3)
+    frames = config.left_context_frames + config.window_frames + config.right_context_frames
+    kept = slice(config.left_context_frames, config.left_context_frames + config.window_frames)
+    right, told, true = [], [], []
+    for _ in range(32):
+        drawn = [voices.draw(rng, frames, fps) for _ in range(BATCH)]
+        logits, lips = hearing(torch.from_numpy(np.stack([s for s, _, _ in drawn])).to(device))
+        right.append(logits.argmax(-1)[:, kept].cpu().numpy() == np.stack([p for _, p, _ in drawn])[:, kept])
+        told.append(lips[:, kept, 0].cpu().numpy().ravel())
+        true.append(np.stack([lip[kept, 0] for _, _, lip in drawn]).ravel())
+    correlation = np.corrcoef(np.concatenate(told), np.concatenate(true))[0, 1]
+    return {"phoneme_accuracy": float(np.mean(right)), "opening_correlation": float(correlation)}

@@ -1,0 +1,83 @@
+"""The stages, each from what is on disk to what is on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from emo_rt.export.networks.model import EmoModel, build_model
+from emo_rt.export.presets import preset
+from training import autoencoder, hearing
+from training.loop import Loop, save_atomically, stamp
+
+CORPUS, ENCODED = "corpus", "encoded"
+"""Folders of the corpus, and of the corpus as latents and hidden states."""
+
+
+def load_model(folder: Path, *parts: str) -> EmoModel:
+    """The demo model with the weights of the finished stages named by ``parts`` (``vae``, ``hearing``, ``net``)."""
+    model = build_model(preset("demo"))
+    for part in parts:
+        state = torch.load(folder / f"{part}.weights.pt", map_location="cpu", weights_only=True)
+        _, unexpected = model.load_state_dict(state, strict=False)
+        if unexpected:
+            raise RuntimeError(f"{part}.weights.pt has tensors that the model lacks: {unexpected[:3]}")
+    return model
+
+
+def save_part(model: EmoModel, folder: Path, name: str, *prefixes: str) -> None:
+    """Write the tensors of a model that begin with one of the prefixes."""
+    state = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
+    save_atomically(state, folder / f"{name}.weights.pt")
+
+
+def train_vae(folder: Path, device: str, budget_s: float) -> None:
+    """Stage 0a: crops first, then whole pictures; at the end the latents are standardised."""
+    model = build_model(preset("demo")).to(device)
+    pictures = autoencoder.Pictures(folder / CORPUS)
+    loop = Loop(autoencoder.STAGE, folder, model.vae, list(model.vae.parameters()))
+
+    def loss(rng):  # type: ignore[no-untyped-def]
+        whole = loop.step >= autoencoder.WHOLE_FROM * loop.stage.steps
+        return autoencoder.vae_loss(model.vae, pictures, whole, device)(rng)
+
+    if loop.run(loss, budget_s):
+        loop.use_average()
+        autoencoder.standardise(model.vae, pictures, device)
+        fidelity = autoencoder.fidelity(model.vae, pictures, device)
+        save_part(model, folder, "vae", "vae.")
+        stamp(folder, "vae", {"steps": loop.step, "hours": loop.seconds / 3600, "psnr_db": fidelity})
+
+
+def train_hearing(folder: Path, device: str, budget_s: float) -> None:
+    """Stage 0b."""
+    model = build_model(preset("demo"))
+    config = model.config
+    hearer = hearing.Hearing(model.audio_encoder, config.audio.encoder.hidden_size).to(device)
+    voices = hearing.Voices(folder / CORPUS)
+    loop = Loop(hearing.STAGE, folder, hearer, list(hearer.parameters()))
+    if loop.run(hearing.hearing_loss(hearer, voices, config.audio, config.fps, device), budget_s):
+        loop.use_average()
+        scores = hearing.score(hearer, voices, config.audio, config.fps, device)
+        save_part(model, folder, "hearing", "audio_encoder.")
+        stamp(folder, "hearing", {"steps": loop.step, "hours": loop.seconds / 3600, **scores})
+
+
+def train_diffusion(stage: str, folder: Path, device: str, budget_s: float) -> None:
+    """Stages 1 to 3; each starts from the averaged weights of the one before."""
+    from training import diffusion
+    from training.encoded import Footage
+
+    before = {"image": None, "video": "image", "speed": "video"}[stage]
+    model = load_model(folder, "vae", "hearing", *([before] if before else []))
+    if before is None:
+        diffusion.begin(model)
+    model.to(device)
+    footage = Footage(folder / ENCODED, model.config, device)
+    loop = Loop(diffusion.STAGES[stage], folder, model, diffusion.trainable(model, stage))
+    done = loop.run(diffusion.diffusion_loss(model, footage, stage, device), budget_s)
+    loop.use_average()
+    name = stage if done else f"{stage}-so-far"
+    save_part(model, folder, name, "backbone.", "reference_net.", "face_locator.", "audio_projector.", "speed_encoder.")
+    stamp(folder, name, {"steps": loop.step, "hours": loop.seconds / 3600, "clips": len(footage.clips)})
