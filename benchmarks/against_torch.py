@@ -1,0 +1,178 @@
+"""How much faster is the runtime than plain torch? The same clip, model and weights, in the same run, in alternation.
+
+Ways
+    ours      prepare the portrait, animate one clip, frames in memory: the public interface.
+    plain     :mod:`emo_rt.export.networks.plain` in eager torch: all of the network at every step, ReferenceNet too.
+    original  :mod:`emo_rt.benchmarks.original` in eager torch: what public Hallo code does; the fairer comparison.
+
+Both torch ways start from the cut and scaled portrait and do the same around the solver's loop: VAE encoder, audio
+encoder, decoder to bytes. The weights are read back from the bundle (:mod:`emo_rt.benchmarks.read_back`). The frames of
+all ways must agree to :data:`AGREEMENT_DB`, or there is no report. Torch uses as many threads as our graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emo_rt.arena import Array
+from emo_rt.avatar import locator_mask
+from emo_rt.benchmarks.harness import interleaved
+from emo_rt.benchmarks.original import OriginalClip
+from emo_rt.benchmarks.read_back import read_back
+from emo_rt.benchmarks.subject import Subject
+from emo_rt.benchmarks.work import count_work, plain_inputs
+from emo_rt.clips import noise_for_clip, split_into_clips
+from emo_rt.engine import to_unit
+from emo_rt.errors import EmoRtError
+from emo_rt.export.graph_modules import clamp_unit, to_rgb
+from emo_rt.export.networks import vae as vae_network
+from emo_rt.export.networks.model import EmoModel
+from emo_rt.export.networks.plain import PlainInputs, plain_prediction
+from emo_rt.identity import face_inputs
+from emo_rt.portrait import load_picture
+from emo_rt.solvers import solver_table
+
+AGREEMENT_DB = 40.0
+"""Smallest peak signal-to-noise ratio between our frames and torch's, in dB: one step of 255 everywhere is 48 dB."""
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""Latents (F, 4, S, S) and timestep (1,) → predictions (halves, F, 4, S, S)."""
+
+
+class DisagreementError(EmoRtError):
+    """Torch and the runtime gave different pictures: their times must not be compared."""
+
+
+def against_torch(subject: Subject, threads: int, rounds: int) -> dict[str, Any]:
+    """Seconds of each way and our speed-ups, medians over rounds. Raises :class:`DisagreementError`."""
+    torch_clip = TorchClip(subject, read_back(subject.bundle))
+    ways: dict[str, Callable[[], Array]] = {
+        "ours": lambda: subject.animate(avatar=subject.prepare()).numpy(),
+        "plain": lambda: torch_clip.frames(torch_clip.plain),
+        "original": lambda: torch_clip.frames(torch_clip.original),
+    }
+    with torch_threads(threads), torch.no_grad():
+        frames = {name: way() for name, way in ways.items()}  # the warm-up of each
+        agreement = {name: psnr(frames["ours"], frames[name]) for name in ("plain", "original")}
+        check_agreement(agreement)
+        times = interleaved(dict(ways), rounds)
+    return {
+        "seconds": {name: median(row[name] for row in times) for name in ways},
+        "speedup": {name: median(row[name] / row["ours"] for row in times) for name in agreement},
+        "range": {name: _range([row[name] / row["ours"] for row in times]) for name in agreement},
+        "agreement_db": agreement,
+        "rounds": rounds,
+        "threads": threads,
+        "torch": torch.__version__,
+        "gmac": _gmac(subject),
+    }
+
+
+class TorchClip:
+    """The clip that :class:`Subject` animates, in eager torch."""
+
+    def __init__(self, subject: Subject, model: EmoModel) -> None:
+        self.subject, self.model, self.config = subject, model, model.config
+        self.sound, self.portrait = subject.sound(1), subject.avatar.portrait
+        self.schedule = solver_table(self.config.schedule, subject.setting.solver, subject.setting.steps)
+        name, self.guidance = subject.engine.step_graph(subject.setting.options())
+        self.guided = name == "step"
+
+    def plain(self, inputs: PlainInputs) -> Predict:
+        """Everything at every step."""
+        return lambda latents, timestep: plain_prediction(self.model, latents, timestep, inputs, self.guided)
+
+    def original(self, inputs: PlainInputs) -> Predict:
+        """In the order of the public pipeline, which always computes both halves."""
+        return OriginalClip(self.model, inputs).predict
+
+    def frames(self, order: Callable[[PlainInputs], Predict]) -> Array:
+        """The clip's frames, (F, size, size, 3) uint8."""
+        latents = self._solve(order(self._inputs()))
+        batch = self.config.decode_frames
+        parts = [vae_network.decode(self.model.vae, part) for part in latents.split(batch)]
+        return to_rgb(clamp_unit(torch.cat(parts))).numpy()
+
+    def _inputs(self) -> PlainInputs:
+        config, portrait = self.config, self.portrait
+        latent = vae_network.encode(self.model.vae, torch.from_numpy(to_unit(portrait.pixels)))
+        first = latent if config.first_motion == "portrait" else torch.zeros_like(latent)
+        clip = next(iter(split_into_clips(config, self._encode_audio, [self.sound])))
+        options = self.subject.setting.options()
+        known = face_inputs(portrait, config, self.subject.face, load_picture(portrait.picture))
+        values = {
+            "portrait_latent": latent,
+            "face_mask": torch.from_numpy(locator_mask(portrait, config)),
+            "motion_latents": first.repeat(config.motion_frames, 1, 1, 1),
+            "audio_windows": torch.from_numpy(clip.windows),
+            **{name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in known.items()},
+        }
+        if config.speed:
+            values["speed"] = torch.full((config.frames,), options.speed)
+        if config.audio.attention == "hierarchical":
+            values["motion_scale"] = torch.tensor(options.motion_scale)
+        return plain_inputs(values)
+
+    def _encode_audio(self, waveform: Array) -> Array:
+        hidden: Array = self.model.audio_encoder(torch.from_numpy(waveform)[None]).numpy()
+        return hidden
+
+    def _solve(self, predict: Predict) -> Tensor:
+        """The solver's table around a function that predicts, as :mod:`emo_rt.solvers` describes it."""
+        shape = (self.config.frames, self.config.vae.latent_channels, *[self.config.latent_size] * 2)
+        latents = torch.from_numpy(noise_for_clip(self.subject.setting.options().seed, 0, shape))
+        earlier = [torch.zeros_like(latents)] * 2
+        for timestep, row in zip(self.schedule.timesteps, self.schedule.coefficients.tolist(), strict=True):
+            halves = predict(latents, torch.tensor([float(timestep)]))
+            prediction = halves[0] + self.guidance * (halves[1] - halves[0]) if len(halves) == 2 else halves[0]
+            p, q, a, b, c, d = row
+            x0 = p * latents + q * prediction
+            latents = a * latents + b * x0 + c * earlier[0] + d * earlier[1]
+            earlier = [x0, earlier[0]]
+        return latents
+
+
+def psnr(ours: Array, other: Array) -> float:
+    """Peak signal-to-noise ratio of uint8 pictures in dB; 100 where they are equal."""
+    error = np.mean((ours.astype(np.float64) - other) ** 2)
+    return float(min(100.0, 10 * np.log10(255**2 / error))) if error else 100.0
+
+
+def check_agreement(agreement: dict[str, float]) -> None:
+    """Raise :class:`DisagreementError` for less than :data:`AGREEMENT_DB`."""
+    for name, ratio in agreement.items():
+        if not ratio >= AGREEMENT_DB:
+            raise DisagreementError(
+                f"torch ({name}) and the runtime give different pictures ({ratio:.1f} dB, expected {AGREEMENT_DB:g} or "
+                "more), so their times are not compared; either weights could not be read back from this bundle, or it "
+                "was made by another version: export it again"
+            )
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch with ``count`` threads within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _gmac(subject: Subject) -> dict[str, float]:
+    """10⁹ multiply-adds of one run of each large graph, counted."""
+    counted = count_work(subject.config, 1)
+    decoded = counted["vae_decode"] * subject.config.decode_frames
+    return {name: count / 1e9 for name, count in {**counted["graphs"], "vae_decoder": decoded}.items()}
+
+
+def _range(values: list[float]) -> list[float]:
+    return [min(values), max(values)]

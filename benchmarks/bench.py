@@ -1,0 +1,163 @@
+"""What `emo-rt bench` does once its arguments are read: how fast is this model on this machine?
+
+Question
+    How long does a clip take, how soon does a stream speak, how many frames per second does a long video get, what do
+    several avatars cost, where does the time go, how much of it is the runtime's own, and how much faster is all this
+    than plain torch?
+
+Method
+    One loaded model, the demo's portrait and voice. Every scenario is warmed up; short ones are repeated and their
+    median is reported. What is compared (runtime and bare graphs, runtime and torch) runs in alternation, in one run.
+    The cold start is measured in fresh processes. The stamp says on what machine, with what load before, and how fast
+    numpy's matmul is there, which bounds every graph.
+
+Command
+    emo-rt bench [--only latency,stream,…] [--against torch] [--json FILE] [--markdown FILE] [--chart FILE]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from emo_rt import terminal
+from emo_rt.benchmarks import chart, report
+from emo_rt.benchmarks.cold_start import cold_start
+from emo_rt.benchmarks.harness import (
+    SCHEMA,
+    PeakMemory,
+    device_memory,
+    environment,
+    read_result,
+    write_result,
+    write_text,
+)
+from emo_rt.benchmarks.latency import single_clip
+from emo_rt.benchmarks.overhead import runtime_overhead
+from emo_rt.benchmarks.stages import breakdown
+from emo_rt.benchmarks.streaming import stream
+from emo_rt.benchmarks.subject import Setting, Subject
+from emo_rt.benchmarks.throughput import offline, several
+from emo_rt.demo import UNTRAINED
+from emo_rt.errors import ConfigError, MissingDependencyError
+from emo_rt.settings import check
+
+NAME = "bench"
+"""``benchmark`` in the result file."""
+SCENARIOS: dict[str, Callable[[Subject], dict[str, Any]]] = {
+    "latency": single_clip,
+    "stream": stream,
+    "throughput": offline,
+    "avatars": several,
+    "stages": breakdown,
+    "overhead": runtime_overhead,
+    "cold_start": lambda subject: cold_start(subject.setting, min(3, subject.setting.rounds)),
+}
+"""Scenarios by name, in the order in which they run."""
+CPU_ONLY = ("overhead",)
+"""Scenarios that are left out on a GPU unless they are asked for."""
+QUICK = {"steps": 2, "rounds": 1, "clips": 2}
+"""What ``--quick`` sets: only to see that everything runs."""
+TORCH_ROUNDS = 3
+"""Most rounds against torch, which is slow."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure and where to put it, as given on the command line."""
+
+    setting: Setting = field(default_factory=Setting)
+    """What to measure."""
+    only: tuple[str, ...] = ()
+    """Names of :data:`SCENARIOS`; empty = all."""
+    against: str | None = None
+    """``torch``: compare with plain torch."""
+    quick: bool = False
+    """Few steps and repetitions."""
+    json: Path | None = None
+    """Result file."""
+    markdown: Path | None = None
+    """Tables as Markdown."""
+    chart: Path | None = None
+    """Chart of the stages: .html, .svg or .png."""
+    compare: Path | None = None
+    """Earlier result to compare with."""
+    quiet: bool = False
+    """No progress on stderr."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.only) - set(SCENARIOS))
+        check(not unknown, "only", ",".join(unknown), f"some of {', '.join(SCENARIOS)}")
+        check(self.against in (None, "torch"), "against", self.against, "torch")
+        if self.chart is not None:
+            chart.check_name(self.chart)
+            if self.only and "stages" not in self.only:
+                raise ConfigError("the chart shows the stages; add stages to --only, or leave --only out")
+
+
+def run(request: Request) -> None:
+    """Measure, print the tables, write the files. Raises :class:`ConfigError`, :class:`OutputError`, …"""
+    earlier = read_result(request.compare, NAME) if request.compare else None
+    compare_with_torch = _torch_comparison() if request.against else None
+    setting = replace(request.setting, **QUICK) if request.quick else request.setting
+    say: Callable[[str], None] = (lambda _: None) if request.quiet else terminal.note
+    result = measure(setting, request.only, compare_with_torch, say)
+    terminal.say(report.as_text(result, earlier))
+    if request.json:
+        write_result(request.json, result)
+    if request.markdown:
+        write_text(request.markdown, report.as_markdown(result, earlier))
+    if request.chart:
+        chart.write(request.chart, report.stage_bars(result))
+
+
+def measure(
+    setting: Setting,
+    only: tuple[str, ...] = (),
+    compare_with_torch: Callable[[Subject, int, int], dict[str, Any]] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """The result as plain values; see :data:`emo_rt.benchmarks.harness.SCHEMA`. ``say`` gets a line per scenario."""
+    say("measuring: the machine")
+    stamp = environment(setting.threads)
+    result: dict[str, Any] = {"benchmark": NAME, "schema": SCHEMA, "environment": stamp, "setting": setting.to_dict()}
+    scenarios: dict[str, dict[str, Any]] = {}
+    with Subject(setting) as subject:
+        result["model"] = subject.describe()
+        if result["model"]["untrained"]:
+            say(f"note: {UNTRAINED.format(name=subject.config.name)}; times are those of a trained one")
+        subject.animator.warmup(setting.options())
+        for name in only or [name for name in SCENARIOS if subject.recorder or name not in CPU_ONLY]:
+            say(f"measuring: {name.replace('_', ' ')}")
+            scenarios[name] = _with_memory(SCENARIOS[name], subject)
+        if compare_with_torch is not None:
+            say("measuring: plain torch (slow)")
+            rounds = min(setting.rounds, TORCH_ROUNDS)
+            scenarios["torch"] = compare_with_torch(subject, stamp["threads"], rounds)
+    result["scenarios"] = scenarios
+    result["runtime_overhead"] = _get(scenarios, "overhead", "overhead")
+    result["speedup_vs_torch"] = _get(scenarios, "torch", "speedup", "plain")
+    return result
+
+
+def _with_memory(scenario: Callable[[Subject], dict[str, Any]], subject: Subject) -> dict[str, Any]:
+    with PeakMemory() as memory:
+        found = scenario(subject)
+    on_gpu = subject.animator.device != "cpu"
+    return {**found, "peak_rss_bytes": memory.value, "device_bytes": device_memory() if on_gpu else None}
+
+
+def _torch_comparison() -> Callable[[Subject, int, int], dict[str, Any]]:
+    try:
+        from emo_rt.benchmarks.against_torch import against_torch
+    except ModuleNotFoundError as exc:
+        raise MissingDependencyError(f"--against torch needs {exc.name}; pip install 'emo_rt[export]'") from exc
+    return against_torch
+
+
+def _get(values: Mapping[str, Any], *path: str) -> Any:
+    for name in path:
+        values = values.get(name, {})
+    return values if values != {} else None

@@ -1,0 +1,261 @@
+"""How fast is one clip on a GPU: public order in torch, torch with our savings, compiled, and our runtime?
+
+Question
+    Full-size ``emo`` with random weights, 512×512, 12 frames, guidance on, 40 steps DDIM, fp16, on one card in one run:
+    what is a step, a clip from sound to file, and the first frame; how near is it to what the card can multiply?
+
+Ways
+    eager        torch, fp16, in the order of public implementations: keys and values of everything at every step.
+    split        torch with our exact savings: reference, clip and time embeddings once; fused attention.
+    compiled     ``torch.compile`` of split's step.
+    onnxruntime  our runtime, ONNX Runtime's CUDA provider.
+    tensorrt     our runtime, TensorRT engines; what the package says is recorded where it cannot run.
+
+Theory
+    604 TMAC a clip in our split (``python -m emo_rt.benchmarks.work --preset emo``); at 800 TFLOP/s 1.5 s.
+
+Expected
+    On an H100 ≤ 3.0 s a clip first, ≤ 2.0 s as the goal; ≥ 6 times ``eager``; overlap hides ≥ 90 % of decoding and
+    encoding; capture removes ≥ 90 % of the gaps between launches.
+
+Command
+    python -m emo_rt.benchmarks.bench_gpu --json OUT [--bundle DIR] [--only eager,…] [--steps 40] [--rounds 5]
+    python -m emo_rt.benchmarks.bench_gpu --json OUT --config tiny --device cpu     (rehearsal of the same script)
+
+Each way has a try of its own: one that fails leaves its error in the result and the others go on. The result is written
+anew after each way, so that a machine that goes away leaves what it measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import io
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emo_rt.arena import Array
+from emo_rt.benchmarks.gpu_runtime import measure_runtime
+from emo_rt.benchmarks.gpu_torch import TorchWay, matmul_ceiling, peak_memory, unit_noise
+from emo_rt.benchmarks.harness import environment, write_result
+from emo_rt.benchmarks.work import count_work
+from emo_rt.bundle import Bundle
+from emo_rt.export.networks.model import build_model
+from emo_rt.export.onnx_export import ExportOptions, export_bundle
+from emo_rt.export.presets import preset
+from emo_rt.video import VideoOptions, VideoWriter
+
+SUMMARY = (__doc__ or "").partition("\n")[0]
+TORCH_WAYS = ("eager", "split", "compiled")
+RUNTIME_WAYS = ("onnxruntime", "tensorrt")
+FEWER_STEPS = (20, 10, 8, 6)
+SEED = 3
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure every way; the result holds figures or an error for each."""
+    config = preset(options.config)
+    work = count_work(config, options.steps)
+    result: dict[str, Any] = {
+        "benchmark": "gpu",
+        "config": options.config,
+        "device": _device_name(options.device),
+        "settings": {name: getattr(options, name) for name in ("steps", "rounds", "clips")},
+        "environment": environment(None),
+        "step_tmac": work["graphs"]["step"] / 1e12,
+        "ways": {},
+    }
+    _attempt(result, "matmul_tflops", lambda: matmul_ceiling(options.device))
+    for name in TORCH_WAYS:
+        if name in options.only:
+            _attempt(result["ways"], name, lambda name=name: _torch(options, name))
+            _save(options, result)
+    if "parity" in options.only:
+        _attempt(result, "parity", lambda: _parity(options))
+    if set(RUNTIME_WAYS) & set(options.only):
+        _attempt(result, "runtime", lambda: _runtimes(options, result))
+    _add_rates(result)
+    _save(options, result)
+    return result
+
+
+def _torch(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    with _model(options) as model:
+        peak_memory(options.device)
+        way, noise = TorchWay(model, name, options.device), unit_noise(model.config)
+        start = time.perf_counter()
+        way.frames(way.latents(noise, options.steps, marks=False))
+        way.clock.wait()
+        first = time.perf_counter() - start
+        steps: list[float] = []
+        for _ in range(options.rounds):
+            way.latents(noise, options.steps)
+            steps += way.clock.seconds()
+        clips, decodes, encodes = [], [], []
+        for _ in range(options.rounds):
+            begin = time.perf_counter()
+            latents = way.latents(noise, options.steps, marks=False)
+            way.clock.wait()
+            decoding = time.perf_counter()
+            frames = way.frames(latents)
+            encoding = time.perf_counter()
+            encode(frames, model.config.fps)
+            end = time.perf_counter()
+            clips.append(end - begin)
+            decodes.append(encoding - decoding)
+            encodes.append(end - encoding)
+        return {
+            "ms_per_step": float(np.median(steps)) * 1e3,
+            "ms_per_step_p90": float(np.percentile(steps, 90)) * 1e3,
+            "s_per_clip": float(np.median(clips)),
+            "decode_s": float(np.median(decodes)),
+            "encode_s": float(np.median(encodes)),
+            "first_clip_s": first,
+            "peak_bytes": torch.cuda.max_memory_allocated() if options.device == "cuda" else None,
+        }
+
+
+def _parity(options: argparse.Namespace) -> dict[str, float]:
+    """fp16 against fp32 on the same noise and inputs, torch with our savings."""
+    found: dict[str, tuple[Array, Array]] = {}
+    for dtype in (torch.float32, torch.float16 if options.device == "cuda" else torch.bfloat16):
+        with _model(options, dtype) as model:
+            way = TorchWay(model, "split", options.device)
+            latents = way.latents(unit_noise(model.config), options.steps, marks=False)
+            found[str(dtype)] = (latents.cpu().numpy(), way.frames(latents))
+    (exact, frames), (half, other) = found.values()
+    return {
+        "latents_relative": float(np.linalg.norm(half - exact) / np.linalg.norm(exact)),
+        "frames_psnr_db": psnr(frames, other),
+    }
+
+
+def _runtimes(options: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
+    """Our runtime on one bundle, exported on the spot unless there is one."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        bundle = Bundle.open(options.bundle) if options.bundle else _export(options, Path(folder) / "bundle")
+        seconds = time.perf_counter() - start
+        for name in RUNTIME_WAYS:
+            if name in options.only:
+                _attempt(result["ways"], name, lambda name=name: measure_runtime(bundle, name, options, FEWER_STEPS))
+                _save(options, result)
+    return {"bundle_s": seconds}
+
+
+def _export(options: argparse.Namespace, folder: Path) -> Bundle:
+    dtype = "float16" if options.device == "cuda" else "float32"
+    model = build_model(preset(options.config), SEED)
+    export_bundle(model, folder, ExportOptions(dtype=dtype, guidance=(True, False), check=False), lambda _: None)
+    return Bundle.open(folder, verify=False)
+
+
+@contextmanager
+def _model(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Iterator[Any]:
+    """The network on the device in fp16, or fp32 on the CPU; its memory is free again afterwards."""
+    dtype = dtype or (torch.float16 if options.device == "cuda" else torch.float32)
+    model = build_model(preset(options.config), SEED).to(options.device, dtype).eval()
+    model.audio_encoder.float()
+    try:
+        yield model
+    finally:
+        del model
+        gc.collect()
+        if options.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def encode(frames: Array, fps: int) -> None:
+    """(F, H, W, 3) uint8 → H.264 in memory."""
+    height, width = frames.shape[1:3]
+    with VideoWriter(
+        io.BytesIO(), width=width, height=height, fps=fps, options=VideoOptions(fragmented=True)
+    ) as writer:
+        writer.write(frames)
+
+
+def psnr(ours: Array, other: Array) -> float:
+    """Peak signal-to-noise ratio of bytes, in dB; 99 for equal ones."""
+    error = float(np.mean((ours.astype(np.float64) - other) ** 2))
+    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def _attempt(into: dict[str, Any], name: str, work: Callable[[], Any]) -> None:
+    """What ``work`` gives, or its error: one way that fails must not end the others."""
+    try:
+        into[name] = work()
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it goes into the result
+        frames = traceback.extract_tb(exc.__traceback__)
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+        into[name] = {"error": f"{type(exc).__name__}: {exc}"[:2000], "at": place}
+
+
+def _add_rates(result: dict[str, Any]) -> None:
+    """TFLOP/s of a step, its share of the card's ceiling, and speed against ``eager``."""
+    ways, ceiling = result["ways"], result["matmul_tflops"]
+    base = ways.get("eager", {}).get("s_per_clip")
+    for way in ways.values():
+        if "ms_per_step" in way:
+            way["tflops"] = 2 * result["step_tmac"] / way["ms_per_step"] * 1e3
+            with suppress(TypeError):
+                way["share_of_matmul"] = way["tflops"] / ceiling
+            way["times_eager"] = base / way["s_per_clip"] if base else None
+
+
+def _save(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    write_result(options.json, result)
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("error: torch sees no GPU; --config tiny --device cpu rehearses the script without one")
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
+
+
+def table(result: dict[str, Any]) -> str:
+    """The ways as Markdown."""
+    rows = ["| way | ms/step | p90 | s/clip | TFLOP/s | of matmul | × eager |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for name, way in result["ways"].items():
+        if "ms_per_step" not in way:
+            rows.append(f"| {name} | {way.get('error', 'not measured')} | | | | | |")
+            continue
+        keys = ("ms_per_step", "ms_per_step_p90", "s_per_clip", "tflops", "share_of_matmul", "times_eager")
+        cells = ["–" if way.get(key) is None else f"{way[key]:.3g}" for key in keys]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write the JSON file, print the table and the JSON line."""
+    every = (*TORCH_WAYS, "parity", *RUNTIME_WAYS)
+    parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.bench_gpu", description=SUMMARY)
+    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="result file")
+    parser.add_argument("--config", choices=("emo", "hallo", "demo", "tiny"), default="emo")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--bundle", metavar="DIR", help="use this bundle for our runtime instead of exporting one")
+    parser.add_argument(
+        "--only", type=lambda text: tuple(text.split(",")), default=every, help=f"of {', '.join(every)}"
+    )
+    for name, default in (("steps", 40), ("rounds", 5), ("clips", 6)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args(arguments)
+    unknown = set(options.only) - set(every)
+    if unknown or min(options.steps, options.rounds, options.clips) < 1:
+        parser.error(f"--only knows {', '.join(every)}; --steps, --rounds and --clips are 1 or more")
+    result = run(options)
+    sys.stdout.write(table(result) + "\n" + json.dumps(result) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

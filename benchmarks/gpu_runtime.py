@@ -1,0 +1,127 @@
+"""Our runtime in :mod:`emo_rt.benchmarks.bench_gpu`: with and without capture, overlap, fewer steps, no guidance."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from emo_rt import AnimateOptions, Animator, Avatar, Trace
+from emo_rt.arena import Array
+from emo_rt.backends import Backend, open_backend
+from emo_rt.bundle import Bundle
+from emo_rt.config import AUDIO_SAMPLE_RATE
+from emo_rt.engine import Engine
+from emo_rt.video import VideoOptions
+
+
+def measure_runtime(bundle: Bundle, name: str, options: argparse.Namespace, fewer: Sequence[int]) -> dict[str, Any]:
+    """All figures of one backend. Raises what the backend raises: it goes into the result."""
+    if name == "tensorrt" and options.device == "cuda":
+        _build(bundle)
+    with Animator(Engine(bundle, _backend(name, options.device, capture=True))) as animator:
+        found = _clips(animator, options.steps, options)
+        found["fewer"] = {str(steps): _rate(animator, steps, options) for steps in fewer}
+        found["no_guidance"] = _rate(animator, options.steps, options, guidance=1.0)
+        memory = animator.memory_stats()
+        found["peak_bytes"], found["memory"] = memory.get("device_used"), memory
+    with Animator(Engine(bundle, _backend(name, options.device, capture=False))) as animator:
+        found["without_capture"] = _clips(animator, options.steps, options)
+    return found
+
+
+def _backend(name: str, device: str, capture: bool) -> Backend:
+    if device == "cpu":
+        return open_backend(name, device)
+    from emo_rt.backends.ort_cuda import OrtCudaBackend
+    from emo_rt.backends.trt import TrtBackend
+    from emo_rt.cuda import open_device
+
+    cuda = open_device()
+    return OrtCudaBackend(cuda, own_graphs=capture) if name == "onnxruntime" else TrtBackend(cuda, capture=capture)
+
+
+def _build(bundle: Bundle) -> None:
+    """Engines for this card. ``tensorrt_rtx`` has no target for H100 and H200: what it says is the result."""
+    from emo_rt.engines.builder import build_engines
+
+    build_engines(bundle)
+
+
+def _clips(animator: Animator, steps: int, options: argparse.Namespace) -> dict[str, Any]:
+    """A cold first clip, then several in one go, from sound to file."""
+    config = animator.config
+    avatar, sound = _portrait(animator), _sound(animator, options.clips)
+    start = time.perf_counter()
+    with closing(animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps).chunks()) as chunks:
+        next(chunks)
+        cold = time.perf_counter() - start
+    start = time.perf_counter()
+    with closing(animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps).chunks()) as chunks:
+        next(chunks)
+        warm = time.perf_counter() - start
+    trace = Trace()
+    video = animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps, trace=trace)
+    start = time.perf_counter()
+    stats = video.save(io.BytesIO(), VideoOptions(fragmented=True))
+    wall = (time.perf_counter() - start) / options.clips
+    spans = _spans(trace)
+    denoise = np.median(np.add(spans["clip"], spans["step"]))
+    decode = float(np.median(spans["decode"]))
+    encode = _encode_seconds(animator, config.frames)
+    return {
+        "ms_per_step": float(np.median(spans["step"])) / steps * 1e3,
+        "ms_per_step_p90": float(np.percentile(spans["step"], 90)) / steps * 1e3,
+        "s_per_clip": wall,
+        "decode_s": decode,
+        "encode_s": encode,
+        "hidden_by_overlap": 1 - (wall - float(denoise)) / (decode + encode),
+        "s_per_clip_without_overlap": float(denoise) + decode + encode,
+        "first_frame_s": warm,
+        "first_clip_s": cold,
+        "loop": stats.loop,
+        "trace": trace.to_dict(),
+    }
+
+
+def _rate(animator: Animator, steps: int, options: argparse.Namespace, **changes: Any) -> dict[str, float]:
+    """Frames per second of a whole run in memory."""
+    avatar, sound = _portrait(animator), _sound(animator, options.clips)
+    animator.warmup(AnimateOptions(steps=steps, **changes))
+    video = animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps, **changes)
+    frames = video.numpy()
+    assert video.stats is not None
+    return {"fps": len(frames) / video.stats.wall_s, "s_per_clip": video.stats.wall_s / options.clips}
+
+
+def _portrait(animator: Animator) -> Avatar:
+    size = animator.config.size
+    return animator.prepare(np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8), face_box="full")
+
+
+def _sound(animator: Animator, clips: int) -> Array:
+    samples = clips * animator.config.frames * AUDIO_SAMPLE_RATE // animator.config.fps
+    return 0.1 * np.random.default_rng(1).standard_normal(samples, np.float32)
+
+
+def _spans(trace: Trace) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for event in trace.to_dict()["traceEvents"]:
+        if event["ph"] == "X":
+            found.setdefault(event["name"], []).append(event["dur"] / 1e6)
+    return found
+
+
+def _encode_seconds(animator: Animator, frames: int) -> float:
+    from emo_rt.benchmarks.bench_gpu import encode
+
+    size = animator.config.size
+    pictures = np.random.default_rng(2).integers(0, 255, (frames, size, size, 3), np.uint8)
+    start = time.perf_counter()
+    encode(pictures, animator.config.fps)
+    return time.perf_counter() - start

@@ -1,0 +1,299 @@
+"""What does it cost to ask for more: a longer video, a larger picture, longer clips, more avatars at once?
+
+Theory
+    length      every clip costs the same and nothing of it is kept: time grows in a straight line, memory not at all
+                but for the index of the MP4 file (80 bytes per frame).
+    resolution  convolutions and temporal layers grow with the pixels, self-attention with their square; at small sizes
+                calls cost more than arithmetic, so the first doublings are cheap.
+    frames      temporal attention grows with the square of the clip's frames, all else in a straight line: the cost per
+                frame stays about the same.
+    avatars     the graphs of one model already use all cores: several avatars share them, and only fill pauses.
+
+Method
+    Networks of the preset ``tiny`` with random weights, exported first (needs emo_rt[export]); ``--bundle`` measures
+    length and avatars with another model. Each length runs in a fresh process, from a WAV file to an MP4 file, after
+    :meth:`emo_rt.Animator.estimate` has predicted its time and memory.
+
+Command
+    python -m emo_rt.benchmarks.scaling [--only length,resolution,frames,avatars] [--lengths 1,10,60,600,3600]
+                                        [--steps 2] [--threads 1] [--bundle DIR] [--plots FOLDER] [--quick] [--json]
+
+The tables are Markdown; the last line is JSON, with ``--json`` the only one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from emo_rt.benchmarks import chart
+from emo_rt.benchmarks.harness import SCHEMA, PeakMemory, environment, measure
+from emo_rt.benchmarks.subject import Setting, Subject
+from emo_rt.benchmarks.throughput import several
+from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
+from emo_rt.errors import BackendError, MissingDependencyError
+
+SUMMARY = (__doc__ or "").partition("\n")[0]
+LENGTHS = (1.0, 10.0, 60.0, 600.0, 3600.0)
+"""Seconds of sound."""
+SIZES, FRAMES, AVATARS = (32, 64, 128), (4, 8, 16), (1, 2, 4, 8)
+"""Pixels of a side; frames per clip; avatars at once."""
+CHILD = "import sys; from emo_rt.benchmarks.scaling import child; child(sys.argv[1], float(sys.argv[2]))"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure."""
+
+    only: tuple[str, ...]
+    """Names of :data:`SECTIONS`."""
+    lengths: tuple[float, ...]
+    """Seconds of sound."""
+    sizes: tuple[int, ...]
+    """Pixels of a side."""
+    frames: tuple[int, ...]
+    """Frames per clip."""
+    avatars: tuple[int, ...]
+    """Avatars at once."""
+    bundle: str | None
+    """Model for length and avatars; ``None`` = the preset ``tiny``."""
+    setting: Setting
+    """Steps, threads, rounds."""
+
+
+def lengths(plan: Plan, folder: Path) -> list[Row]:
+    """Time and memory by length, with what was predicted."""
+    bundle = plan.bundle or export(_tiny(), folder)
+    setting = json.dumps(asdict(replace(plan.setting, bundle=bundle)))
+    return [_fresh_process(setting, seconds) for seconds in plan.lengths]
+
+
+def resolutions(plan: Plan, folder: Path) -> list[Row]:
+    """Time of one clip by picture size."""
+    return [_one_clip(plan, export(replace(_tiny(), size=size), folder)) for size in plan.sizes]
+
+
+def frames(plan: Plan, folder: Path) -> list[Row]:
+    """Time of one clip by its frames."""
+    base = _tiny()
+    room = replace(base.temporal, max_positions=max(plan.frames) + base.motion_frames)
+    configs = [replace(base, frames=count, temporal=room) for count in plan.frames]
+    return [_one_clip(plan, export(config, folder)) for config in configs]
+
+
+def avatars(plan: Plan, folder: Path) -> list[Row]:
+    """Frames per second by the number of avatars that speak at once."""
+    with Subject(replace(plan.setting, bundle=plan.bundle or export(_tiny(), folder))) as subject:
+        subject.run()
+        rows: list[Row] = several(subject, plan.avatars)["rows"]
+        return rows
+
+
+SECTIONS: dict[str, Callable[[Plan, Path], list[Row]]] = {
+    "length": lengths,
+    "resolution": resolutions,
+    "frames": frames,
+    "avatars": avatars,
+}
+"""Parts of the benchmark by name."""
+COLUMNS = {
+    "length": ("seconds", "wall_s", "wall_per_second", "peak_rss_bytes", "wall_predicted", "memory_predicted"),
+    "resolution": ("size", "clip_s", "frame_s", "run_bytes", "peak_rss_bytes"),
+    "frames": ("frames", "clip_s", "frame_s", "run_bytes", "peak_rss_bytes"),
+    "avatars": ("avatars", "wall_s", "frames_per_second", "slowest_s"),
+}
+"""Columns of each table; the first is what varies. ``…_predicted`` is the estimate divided by what came."""
+PLOTS = (
+    ("length", "seconds", "wall_s", "seconds of work", True),
+    ("length", "seconds", "peak_rss_bytes", "peak memory, bytes", True),
+    ("resolution", "size", "frame_s", "seconds per frame", False),
+    ("frames", "frames", "frame_s", "seconds per frame", False),
+    ("avatars", "avatars", "frames_per_second", "frames per second, all together", False),
+)
+"""Section, x, y, y in words, whether x is in powers of ten."""
+
+
+def run(plan: Plan) -> dict[str, Any]:
+    """All sections of the plan."""
+    stamp = environment(plan.setting.threads)
+    with tempfile.TemporaryDirectory(prefix="emo_rt-scaling-") as folder:
+        sections = {name: SECTIONS[name](plan, Path(folder)) for name in plan.only}
+    setting = plan.setting.to_dict()
+    return {"benchmark": "scaling", "schema": SCHEMA, "environment": stamp, "setting": setting, "sections": sections}
+
+
+def child(setting: str, seconds: float) -> None:
+    """In a fresh process: predict and make one video; print the row as JSON."""
+    with Subject(Setting(**json.loads(setting))) as subject, tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "sound.wav"
+        _write_sound(sound, seconds)
+        predicted = subject.animator.estimate(seconds, options=subject.setting.options())
+        video = subject.animator.animate(subject.avatar, sound, options=subject.setting.options())
+        with PeakMemory() as memory:
+            start = perf_counter()
+            video.save(Path(folder) / "out.mp4")
+            wall = perf_counter() - start
+    peak, expected = memory.value, predicted.memory_bytes
+    row = {
+        "seconds": seconds,
+        "frames": video.frame_count,
+        "wall_s": wall,
+        "wall_per_second": wall / seconds,
+        "peak_rss_bytes": peak,
+        "wall_predicted": predicted.wall_s / wall,
+        "memory_predicted": expected / peak if expected and peak else None,
+        "calibration_s": predicted.calibration_s,
+    }
+    sys.stdout.write(json.dumps(row) + "\n")
+
+
+def _fresh_process(setting: str, seconds: float) -> Row:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, setting, str(seconds)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise BackendError(f"the process for {seconds:g} s failed: {done.stderr.strip()[-500:]}")
+    row: Row = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def _one_clip(plan: Plan, bundle: str) -> Row:
+    with Subject(replace(plan.setting, bundle=bundle)) as subject, PeakMemory() as memory:
+        video = subject.animate()
+        chunks = video.chunks()
+        next(chunks)
+        buffers = subject.animator.memory_stats()["runs"]
+        for _ in chunks:
+            pass
+        clip_s = measure(subject.run, plan.setting.rounds).median
+    config = subject.config
+    row = {"size": config.size, "frames": config.frames, "clip_s": clip_s, "frame_s": clip_s / config.frames}
+    return {**row, "run_bytes": buffers, "peak_rss_bytes": memory.value}
+
+
+def _write_sound(path: Path, seconds: float) -> None:
+    """Noise in a WAV file, second by second: an hour must not be in memory."""
+    generator, left = np.random.default_rng(0), round(seconds * AUDIO_SAMPLE_RATE)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
+        while left > 0:
+            samples = generator.integers(-3000, 3000, min(left, AUDIO_SAMPLE_RATE)).astype("<i2")
+            file.writeframes(samples.tobytes())
+            left -= len(samples)
+
+
+def _tiny() -> ModelConfig:
+    with _torch():
+        from emo_rt.export.presets import preset
+
+        return preset("tiny")
+
+
+def export(config: ModelConfig, folder: Path) -> str:
+    """A bundle of ``config`` with random weights in ``folder``, made once. Raises :class:`MissingDependencyError`."""
+    target = folder / f"{config.name}-{config.size}-{config.frames}-{config.temporal.max_positions}"
+    if not target.exists():
+        with _torch():
+            from emo_rt.export.networks.model import build_model
+            from emo_rt.export.onnx_export import ExportOptions, export_bundle
+
+        export_bundle(build_model(config), target, ExportOptions(check=False))
+    return str(target)
+
+
+@contextmanager
+def _torch() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        raise MissingDependencyError(f"exporting needs {exc.name}; pip install 'emo_rt[export]'") from exc
+
+
+def tables(result: dict[str, Any]) -> str:
+    """One Markdown table per section."""
+    parts = []
+    for name, rows in result["sections"].items():
+        columns = COLUMNS[name]
+        lines = [f"| {' | '.join(column.replace('_', ' ') for column in columns)} |", "|---:" * len(columns) + "|"]
+        lines += [f"| {' | '.join(_cell(column, row[column]) for column in columns)} |" for row in rows]
+        parts.append(f"## {name}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def plot(result: dict[str, Any], folder: Path) -> list[Path]:
+    """One SVG per line of :data:`PLOTS` that was measured."""
+    written = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for section, x, y, words, log in PLOTS:
+        points = [(row[x], row[y]) for row in result["sections"].get(section, []) if row[y] is not None]
+        if points:
+            path = folder / f"scaling-{section}-{y.removesuffix('_s').removesuffix('_bytes').replace('_', '-')}.svg"
+            chart.save(path, chart.line_chart(f"{words} by {x}", x, {words: points}, log))
+            written.append(path)
+    return written
+
+
+def _cell(column: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1e6:.1f} MB" if column.endswith("_bytes") else f"{value:.4g}"
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    quick = options.quick
+    setting = Setting(threads=options.threads, steps=options.steps, rounds=1 if quick else 5)
+    return Plan(
+        only=tuple(options.only),
+        lengths=(1.0, 2.0) if quick else tuple(options.lengths),
+        sizes=SIZES[:1] if quick else SIZES,
+        frames=FRAMES[:1] if quick else FRAMES,
+        avatars=AVATARS[:2] if quick else AVATARS,
+        bundle=options.bundle,
+        setting=setting,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.scaling", description=SUMMARY)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(SECTIONS), help=", ".join(SECTIONS))
+    parser.add_argument(
+        "--lengths", type=lambda text: [float(part) for part in text.split(",")], default=LENGTHS, help="seconds"
+    )
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--bundle", help="model for length and avatars (the preset tiny)")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write plots as SVG")
+    parser.add_argument("--quick", action="store_true", help="short, only to see that it runs")
+    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the tables and the JSON line, write the plots."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.only) - set(SECTIONS))
+    if unknown or options.steps < 1 or min(options.lengths) <= 0:
+        parser.error(f"--only takes {', '.join(SECTIONS)}; --steps is 1 or more, --lengths are more than 0")
+    result = run(_plan(options))
+    if options.plots:
+        plot(result, options.plots)
+    sys.stdout.write(("" if options.json else tables(result) + "\n") + json.dumps(result) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

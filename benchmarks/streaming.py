@@ -1,0 +1,58 @@
+"""How soon and how steadily does a stream give frames?
+
+The sound is handed over as fast as it is taken, so that what is measured is the machine: the first clip of a
+microphone's stream also waits for ``audio_needed_s`` seconds of sound. Playing begins with the first frame; a frame is
+late if it comes after its time, at the model's frame rate or ``--fps``.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+from emo_rt.benchmarks.harness import Samples
+from emo_rt.benchmarks.subject import Subject
+from emo_rt.config import ModelConfig
+
+
+def stream(subject: Subject) -> dict[str, Any]:
+    """One stream of ``setting.clips`` clips: first frame, times between clips, late frames."""
+    options, fps = subject.setting.options(), subject.setting.fps or subject.config.fps
+    subject.run()
+    start, arrivals, sizes = perf_counter(), [], []
+    for chunk in subject.animator.stream(subject.avatar, subject.chunks(subject.setting.clips), options=options):
+        arrivals.append(perf_counter() - start)
+        sizes.append(len(chunk.frames))
+    gaps = Samples(tuple(b - a for a, b in pairwise([0.0, *arrivals])))
+    return {
+        "first_frame_s": arrivals[0],
+        "audio_needed_s": audio_needed(subject.config),
+        "clip_p50_s": gaps.percentile(50),
+        "clip_p90_s": gaps.percentile(90),
+        "clip_p99_s": gaps.percentile(99),
+        "clips": len(arrivals),
+        "frames": sum(sizes),
+        "fps": fps,
+        "late_frames": late_frames(arrivals, sizes, fps),
+    }
+
+
+def late_frames(arrivals: list[float], sizes: list[int], fps: float) -> int:
+    """How many frames come after their time, if playing begins with the first. ``arrivals``: seconds, by clip."""
+    late, index = 0, 0
+    for arrival, size in zip(arrivals, sizes, strict=True):
+        due = [arrivals[0] + (index + frame) / fps for frame in range(size)]
+        late += sum(arrival > time for time in due)
+        index += size
+    return late
+
+
+def audio_needed(config: ModelConfig) -> float | None:
+    """Seconds of sound before the first clip is certain; ``None`` where the whole sound is needed."""
+    audio = config.audio
+    if audio.window_frames == 0:
+        return None
+    last_window = (config.frames - 1 + audio.context_frames) // audio.window_frames
+    heard = (last_window + 1) * audio.window_frames + audio.right_context_frames
+    return max(heard, config.frames + 1) / config.fps

@@ -1,0 +1,146 @@
+"""What is measured: a loaded model, a prepared portrait and a sound, the same ones in every scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from emo_rt import AnimateOptions, Animator, Avatar, Bundle, FaceInputs, Video
+from emo_rt.arena import Array
+from emo_rt.audio import mono_16k, open_audio
+from emo_rt.backends import open_backend
+from emo_rt.benchmarks.recording import RecordingBackend
+from emo_rt.config import AUDIO_SAMPLE_RATE
+from emo_rt.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE, is_untrained
+from emo_rt.engine import Engine
+from emo_rt.settings import check
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What to measure, and how thoroughly."""
+
+    bundle: str = "demo"
+    """Model: a folder, or ``demo``."""
+    device: str = "auto"
+    """See :meth:`emo_rt.Animator.load`, as ``backend`` and ``threads``."""
+    backend: str = "auto"
+    """Runtime."""
+    threads: int | None = None
+    """CPU threads per graph; ``None`` = one per core."""
+    solver: str = "ddim"
+    """Solver."""
+    steps: int = 20
+    """Solver steps per clip."""
+    guidance: float | None = None
+    """Guidance scale; ``None`` = the model's own."""
+    rounds: int = 5
+    """Repetitions of what is short, 1 … 1000. Medians are reported."""
+    clips: int = 6
+    """Clips of the long runs (stream, throughput), 2 … 10 000."""
+    fps: float | None = None
+    """Frames per second at which a stream is played; ``None`` = the model's."""
+
+    def __post_init__(self) -> None:
+        check(1 <= self.rounds <= 1000, "rounds", self.rounds, "1 … 1000")
+        check(2 <= self.clips <= 10_000, "clips", self.clips, "2 … 10000")
+        check(self.fps is None or 0 < self.fps <= 240, "fps", self.fps, "more than 0, up to 240")
+        self.options()
+
+    def options(self, paste_back: bool | None = False) -> AnimateOptions:
+        """Options of a run; without paste-back unless it is asked for."""
+        return AnimateOptions(steps=self.steps, solver=self.solver, guidance=self.guidance, paste_back=paste_back)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the result, without the folder of the bundle."""
+        values = asdict(self)
+        del values["bundle"]
+        return values
+
+
+class Subject:
+    """Owns the animator. A context manager."""
+
+    def __init__(self, setting: Setting) -> None:
+        """Load. Raises what :meth:`emo_rt.Animator.load` raises.
+
+        ``recorder`` is ``None`` on a GPU: launches only enqueue work there, so their times say nothing.
+        """
+        self.setting = setting
+        self.bundle = Bundle.open(setting.bundle)
+        backend = open_backend(setting.backend, setting.device, setting.threads, self.bundle)
+        self.recorder = RecordingBackend(backend) if backend.device == "cpu" else None
+        self.engine = Engine(self.bundle, self.recorder or backend)
+        self.animator = Animator(self.engine)
+        self.config = self.bundle.config
+        self.face = FaceInputs(no_embedding=self.config.reference.face_tokens > 0)
+        self.clip_samples = self.config.frames * AUDIO_SAMPLE_RATE // self.config.fps
+        self.clip_s = self.config.frames / self.config.fps
+
+    @cached_property
+    def avatar(self) -> Avatar:
+        """The demo's portrait."""
+        return self.prepare()
+
+    def prepare(self) -> Avatar:
+        """Prepare the demo's portrait anew."""
+        return self.animator.prepare(DEMO_PORTRAIT, face_box=DEMO_FACE, face=self.face)
+
+    @cached_property
+    def voice(self) -> Array:
+        """The demo's voice, (n,) float32 at 16 kHz."""
+        return np.concatenate(list(mono_16k(open_audio(DEMO_VOICE))))
+
+    def sound(self, clips: int) -> Array:
+        """So much of the voice, over and over, that it fills ``clips`` clips: (n,) float32 at 16 kHz."""
+        return np.resize(self.voice, clips * self.clip_samples)
+
+    def chunks(self, clips: int, seconds: float = 0.04) -> Iterator[Array]:
+        """The same in pieces, as a microphone gives them."""
+        sound, size = self.sound(clips), round(seconds * AUDIO_SAMPLE_RATE)
+        return iter([sound[start : start + size] for start in range(0, len(sound), size)])
+
+    def animate(self, clips: int = 1, paste_back: bool | None = False, avatar: Avatar | None = None) -> Video:
+        """A video of so many clips; nothing is computed yet."""
+        options = self.setting.options(paste_back)
+        sound = self.sound(clips)
+        return self.animator.animate(avatar or self.avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, options=options)
+
+    def run(self, clips: int = 1, paste_back: bool | None = False) -> Video:
+        """Make a video to its end and drop its frames."""
+        video = self.animate(clips, paste_back)
+        for _ in video.chunks():
+            pass
+        return video
+
+    def describe(self) -> dict[str, Any]:
+        """The model in plain values, without its folder."""
+        config = self.config
+        return {
+            "name": config.name,
+            "size": config.size,
+            "fps": config.fps,
+            "frames": config.frames,
+            "dtype": self.bundle.dtype,
+            "bytes": self.bundle.size_bytes,
+            "untrained": is_untrained(self.bundle),
+            "step_graph_sha256": self.bundle.files[f"graphs/{self._step_graph()}.onnx"]["sha256"],
+            "backend": f"{self.animator.backend} on {self.animator.device}",
+        }
+
+    def _step_graph(self) -> str:
+        return next(name for name in ("step", "step_unguided") if name in self.bundle.graphs)
+
+    def close(self) -> None:
+        """Free the model. Safe twice."""
+        self.animator.close()
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
