@@ -19,10 +19,16 @@ from emo_rt.errors import (
     BundleIntegrityError,
     BundleVersionError,
     Cancelled,
+    CaptureError,
     CheckpointError,
     ClosedError,
     ConfigError,
+    DeviceLostError,
     EmoRtError,
+    EngineBuildError,
+    EngineError,
+    EngineIntegrityError,
+    EngineStaleError,
     ExportError,
     FaceNotFoundError,
     InputError,
@@ -30,10 +36,12 @@ from emo_rt.errors import (
     OutputError,
     PortraitError,
 )
+from emo_rt.estimate import Estimate
 from emo_rt.faces import Box, FaceDetector
 from emo_rt.identity import FaceInputs
 from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, Progress, RunStats
+from emo_rt.trace import Trace
 from emo_rt.version import __version__
 from emo_rt.video import VideoOptions
 
@@ -50,11 +58,18 @@ __all__ = [
     "BundleIntegrityError",
     "BundleVersionError",
     "Cancelled",
+    "CaptureError",
     "CheckpointError",
     "Chunk",
     "ClosedError",
     "ConfigError",
+    "DeviceLostError",
     "EmoRtError",
+    "EngineBuildError",
+    "EngineError",
+    "EngineIntegrityError",
+    "EngineStaleError",
+    "Estimate",
     "ExportError",
     "FaceDetector",
     "FaceInputs",
@@ -66,6 +81,7 @@ __all__ = [
     "PortraitError",
     "Progress",
     "RunStats",
+    "Trace",
     "Video",
     "VideoOptions",
     "__version__",

@@ -42,8 +42,7 @@ class Video:
     def chunks(self) -> Generator[Chunk]:
         """Make the video, clip by clip. Closing the iterator early stops the run."""
         start = time.perf_counter()
-        run = self._start()
-        with run.chunks(mono_16k(self._audio)) as results:
+        with self._start() as run, run.chunks(mono_16k(self._audio)) as results:
             yield from results
         run.stats.wall_s = time.perf_counter() - start
         self.stats = run.stats

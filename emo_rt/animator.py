@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,13 +22,15 @@ from emo_rt.bundle import Bundle
 from emo_rt.clips import clip_count
 from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.engine import Engine
-from emo_rt.errors import AudioError, InputError
+from emo_rt.errors import AudioError, ClosedError, InputError
+from emo_rt.estimate import Estimate, estimate
 from emo_rt.faces import FaceBox, FaceDetector
 from emo_rt.identity import FaceInputs, face_inputs
 from emo_rt.options import AnimateOptions
 from emo_rt.pipeline import Channel
 from emo_rt.portrait import PictureSource, load_picture, prepare_portrait
 from emo_rt.run import Chunk, Control, Noise, Progress, Run
+from emo_rt.trace import Trace
 
 FEED_DEPTH = 8
 """PCM chunks of a stream that wait for the audio encoder."""
@@ -64,7 +66,7 @@ class Animator:
         every file with its hash. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         checked = Bundle.open(bundle, verify=verify)
-        return cls(Engine(checked, open_backend(backend, device, threads)))
+        return cls(Engine(checked, open_backend(backend, device, threads, checked)))
 
     @property
     def config(self) -> ModelConfig:
@@ -122,21 +124,23 @@ class Animator:
         progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
         noise: Noise | None = None,
+        trace: Trace | None = None,
         **changes: Any,
     ) -> Video:
         """A video of ``avatar`` speaking ``audio``. Checks everything now; the work is done as the video is used.
 
         ``audio``: a sound or video file, or an array (n,) or (n, channels) with its ``sample_rate`` in Hz. Options
         come as an :class:`AnimateOptions`, as single keywords (``seed=7, speed=0.8``), or both. ``progress`` is called
-        after each solver step, from a thread of the run; setting ``cancel`` stops the run with :class:`Cancelled`.
-        ``noise`` replaces the seed's noise: clip index → (F, 4, S, S). Raises :class:`AudioError`,
+        after each solver step, from a thread of the run (on a GPU whose loop is one launch: after each clip); setting
+        ``cancel`` stops the run with :class:`Cancelled`. ``noise`` replaces the seed's noise: clip index →
+        (F, 4, S, S). ``trace`` takes the times of all stages. Raises :class:`AudioError`,
         :class:`ConfigError`, :class:`InputError`.
         """
         chosen = (options or AnimateOptions()).replace(**changes)
         self._check(avatar, chosen)
         source = open_audio(audio, sample_rate)
         clips = clip_count(audio_frames(source, self.config.fps), self.config)
-        control = Control(progress, cancel, noise)
+        control = Control(progress, cancel, noise, trace)
         return Video(
             lambda: self._run(avatar, chosen, control, clips),
             source,
@@ -154,6 +158,7 @@ class Animator:
         progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
         noise: Noise | None = None,
+        trace: Trace | None = None,
         **changes: Any,
     ) -> Generator[Chunk]:
         """Frames for a voice that is still coming: PCM ``chunks`` of any size in, finished clips out.
@@ -165,40 +170,78 @@ class Animator:
         """
         chosen = (options or AnimateOptions()).replace(**changes)
         self._check(avatar, chosen)
-        run = self._run(avatar, chosen, Control(progress, cancel, noise), None)
-        return _streamed(run, chunks, Resampler(sample_rate))
+        control = Control(progress, cancel, noise, trace)
+        return _streamed(lambda: self._run(avatar, chosen, control, None), chunks, Resampler(sample_rate))
 
     def warmup(self, options: AnimateOptions | None = None) -> None:
         """Run every graph once, so that the first real clip is as fast as the others.
 
-        ``options``: those that you will animate with; the tables of their solver and steps are made, too.
+        ``options``: those that you will animate with; the tables of their solver and steps are made, too, and on a GPU
+        the loop over them is captured and kept for the runs to come.
         """
         options = (options or AnimateOptions()).replace(paste_back=False)
         self._engine.scheduler.schedule(options.solver, options.steps)
-        size = self.config.size
-        face = FaceInputs(no_embedding=self.config.reference.face_tokens > 0)
-        avatar = self.prepare(np.full((size, size, 3), 128, np.uint8), face_box="full", face=face)
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
-        self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=1).numpy()
+        # Where the loop is captured, it must be the real one; elsewhere one step shows all that there is.
+        steps = options.steps if self._engine.backend.kept_workspaces else 1
+        with self._grey_avatar() as avatar:
+            self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=steps).numpy()
+
+    def estimate(
+        self, seconds: float, avatar: Avatar | None = None, *, options: AnimateOptions | None = None, **changes: Any
+    ) -> Estimate:
+        """How long an MP4 of ``seconds`` will take to make, and how much memory; makes a few clips to find out.
+
+        ``avatar``: whose video; ``None`` = a grey square, without paste-back. Options as for :meth:`animate`. Within
+        20 % where the machine's load stays as it is. Raises :class:`ConfigError`, :class:`InputError`.
+        """
+        chosen = (options or AnimateOptions()).replace(**changes)
+        clip = self.config.frames * AUDIO_SAMPLE_RATE // self.config.fps
+
+        def make(clips: int, steps: int) -> Video:
+            sound = np.random.default_rng(0).standard_normal(clips * clip, np.float32) * 0.1
+            return self.animate(subject, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen, steps=steps)
+
+        with nullcontext(avatar) if avatar else self._grey_avatar() as subject:
+            return estimate(seconds, self.config, chosen.steps, make)
 
     def memory_stats(self) -> dict[str, int]:
-        """Bytes: ``weights`` on disk, ``avatars`` and ``runs`` that are alive."""
+        """Bytes: ``weights`` on disk; ``avatars`` and ``runs`` that are alive; ``kept``: buffers that wait for the
+        next run. On a GPU also ``device_used``: what is taken of its memory, by whatever process, and
+        ``captured_loops``: not bytes, but how many solver loops are kept as one launch; 0 after runs means that the
+        loop is launched step by step, and ``RunStats.loop`` says why.
+        """
+        used = self._engine.backend.memory_used()
         with self._alive:
-            return {
+            stats = {
                 "weights": self.bundle.size_bytes,
                 "avatars": sum(avatar.nbytes for avatar in self._avatars),
                 "runs": sum(run.nbytes for run in self._runs),
+                "kept": self._engine.workspaces.nbytes,
             }
+        if used is None:
+            return stats
+        return {**stats, "device_used": used, "captured_loops": self._engine.workspaces.captured_loops}
 
     def close(self) -> None:
-        """Free the model. Safe twice. Avatars and videos of this animator raise :class:`ClosedError` from now on."""
+        """Free the model and its avatars. Safe twice. Avatars and videos raise :class:`ClosedError` from now on."""
         self._engine.close()
+        with self._alive:
+            avatars = list(self._avatars)
+        for avatar in avatars:
+            avatar.close()
 
     def __enter__(self) -> Animator:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+    def _grey_avatar(self) -> Avatar:
+        """For runs whose pictures nobody sees."""
+        size = self.config.size
+        face = FaceInputs(no_embedding=self.config.reference.face_tokens > 0)
+        return self.prepare(np.full((size, size, 3), 128, np.uint8), face_box="full", face=face)
 
     def _check(self, avatar: Avatar, options: AnimateOptions) -> None:
         if not isinstance(avatar, Avatar):
@@ -207,6 +250,8 @@ class Animator:
             raise InputError("this avatar was prepared by another animator; prepare the picture with this one")
         name, _ = self._engine.step_graph(options)
         self._engine.session(name)
+        if avatar.features.is_closed:
+            raise ClosedError("this avatar was closed; prepare the picture again")
         self._engine.scheduler.schedule(options.solver, options.steps)
 
     def _run(self, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None) -> Run:
@@ -222,10 +267,10 @@ class Animator:
         return width, height
 
 
-def _streamed(run: Run, chunks: Iterable[Array], resampler: Resampler) -> Generator[Chunk]:
+def _streamed(start: Callable[[], Run], chunks: Iterable[Array], resampler: Resampler) -> Generator[Chunk]:
     """Feed the run from the caller's thread and hand out what is finished in between."""
     feed: Channel[Array] = Channel(FEED_DEPTH)
-    with run.chunks(feed) as results, closing(feed):
+    with start() as run, run.chunks(feed) as results, closing(feed):
         for block in _resampled(chunks, resampler):
             run.check_cancelled()
             while not feed.put(block, FEED_PATIENCE_S):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt.errors import BundleError
+from emo_rt.errors import BundleError, ClosedError
 from emo_rt.graphs import TensorSpec
 
 Array = NDArray[Any]
@@ -40,6 +40,10 @@ class Buffer(Protocol):
         """The values as an array on the host; on the CPU the memory itself, not a copy."""
         ...
 
+    def close(self) -> None:
+        """Give the memory back, unless this is a view. Safe twice. On the CPU memory lives as long as its users."""
+        ...
+
 
 class HostBuffer:
     """A buffer in the CPU's memory: a C-contiguous numpy array."""
@@ -69,6 +73,9 @@ class HostBuffer:
         """The array itself."""
         return self.array
 
+    def close(self) -> None:
+        """Nothing to do: whoever uses the array keeps it alive."""
+
 
 class Allocator(Protocol):
     """What makes buffers: a backend."""
@@ -79,7 +86,7 @@ class Allocator(Protocol):
 
 
 class Arena(Mapping[str, Buffer]):
-    """Buffers by tensor name. Made once; nothing is added while clips are made."""
+    """Buffers by tensor name. Made once; nothing is added while clips are made. A context manager."""
 
     def __init__(self, allocator: Allocator, specs: Iterable[TensorSpec]) -> None:
         """One buffer per name, for all graphs that share it. Raises :class:`BundleError` where they disagree."""
@@ -87,13 +94,40 @@ class Arena(Mapping[str, Buffer]):
         for spec in specs:
             if unique.setdefault(spec.name, spec) != spec:
                 raise BundleError(f"graphs disagree about a tensor: {unique[spec.name]} and {spec}; export again")
-        self._buffers = {name: allocator.allocate(spec) for name, spec in unique.items()}
+        self.is_closed = False
+        """Whether the buffers were given back."""
+        self._buffers: dict[str, Buffer] = {}
+        try:
+            for name, spec in unique.items():
+                self._buffers[name] = allocator.allocate(spec)
+        except BaseException:  # a device may not have enough memory
+            self.close()
+            raise
         self.nbytes = sum(spec.nbytes for spec in unique.values())
 
     def __getitem__(self, name: str) -> Buffer:
+        self._require_open()
         return self._buffers[name]
 
+    def close(self) -> None:
+        """Give all buffers back. Safe twice. Launches that use them must not run any more."""
+        self.is_closed, self.nbytes = True, 0
+        for buffer in self._buffers.values():
+            buffer.close()
+        self._buffers.clear()
+
+    def _require_open(self) -> None:
+        if self.is_closed:
+            raise ClosedError("these buffers were closed; prepare the picture again")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __iter__(self) -> Iterator[str]:
+        self._require_open()
         return iter(self._buffers)
 
     def __len__(self) -> int:

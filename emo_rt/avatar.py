@@ -10,12 +10,15 @@ import numpy as np
 from emo_rt.arena import Arena, Array
 from emo_rt.config import ModelConfig
 from emo_rt.engine import Engine, to_unit
-from emo_rt.portrait import Portrait
+from emo_rt.portrait import Portrait, box_mask
 
 
 @dataclass(frozen=True, eq=False)
 class Avatar:
-    """Made by :meth:`emo_rt.Animator.prepare`; use it for as many animations as you like, until the animator closes."""
+    """Made by :meth:`emo_rt.Animator.prepare`; use it for as many animations as you like, until the animator closes.
+
+    A context manager: closing it, or dropping it, gives the memory of its features back.
+    """
 
     portrait: Portrait
     """The picture, where its face is, and the square that is animated."""
@@ -29,6 +32,16 @@ class Avatar:
         """Memory of the features."""
         return self.features.nbytes
 
+    def close(self) -> None:
+        """Give the features back. Safe twice. Animations that start from now on raise :class:`ClosedError`."""
+        self.features.close()
+
+    def __enter__(self) -> Avatar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def is_pasted_back(self, choice: bool | None) -> bool:
         """Whether the animated square goes back into the whole picture; ``None`` = when there is more than it."""
         return not self.portrait.covers_picture if choice is None else choice
@@ -41,6 +54,7 @@ def make_avatar(engine: Engine, portrait: Portrait, inputs: Mapping[str, Array] 
 
 
 def locator_mask(portrait: Portrait, config: ModelConfig) -> Array:
-    """The face locator's picture: (1, channels, size, size) float32, 1 inside the face box."""
-    mask = portrait.face_mask[None, None]
-    return np.repeat(mask, config.locator.in_channels, axis=1)
+    """The face locator's picture: (1, channels, size, size) float32, 1 inside the face box and its margin."""
+    size, margin = config.size, config.locator.margin
+    room = portrait.face.widened(margin).clipped(size, size) if margin else portrait.face
+    return np.repeat(box_mask(room, size)[None, None], config.locator.in_channels, axis=1)

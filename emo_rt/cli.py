@@ -19,6 +19,7 @@ from emo_rt.errors import Cancelled, ConfigError, EmoRtError, MissingDependencyE
 from emo_rt.faces import FaceBox, parse_face_box
 from emo_rt.identity import FaceInputs
 from emo_rt.options import SOLVERS, AnimateOptions
+from emo_rt.tensorrt_package import PACKAGES
 from emo_rt.version import __version__
 from emo_rt.video import FORMATS, VideoOptions
 
@@ -40,6 +41,16 @@ ANIMATE_EXAMPLES = """examples:
   emo-rt animate portrait.jpg speech.wav -o talking.mp4
   emo-rt animate team.jpg song.mp3 -o song.mp4 --face-box 412,172,612,352 --speed 1.2 --seed 7
   emo-rt animate portrait.jpg speech.wav -o - | ffplay -"""
+
+BUILD_EXAMPLES = """examples:
+  emo-rt build my_bundle
+  emo-rt build my_bundle --package tensorrt_rtx --target sm86,sm89,sm120"""
+
+BENCH_EXAMPLES = """examples:
+  emo-rt bench --quick
+  emo-rt bench --json before.json --chart stages.html
+  emo-rt bench --only latency,overhead --compare before.json
+  emo-rt bench --against torch"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,7 +107,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"emo-rt {__version__}")
     parser.set_defaults(run=lambda _: parser.print_help(), debug=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for add in (_add_demo, _add_animate, _add_export, _add_info, _add_doctor):
+    for add in (_add_demo, _add_animate, _add_export, _add_build, _add_info, _add_doctor, _add_bench):
         add(commands)
     return parser
 
@@ -146,6 +157,9 @@ def _add_animate(commands: Any) -> None:
     machine = parser.add_argument_group("model and machine")
     machine.add_argument("--bundle", metavar="DIR", default="demo", help="model folder, or demo (default: %(default)s)")
     _add_machine(machine)
+    machine.add_argument(
+        "--trace", metavar="OUT.json", type=Path, help="write which stage worked when, for Perfetto or chrome://tracing"
+    )
     _add_quiet(parser)
 
 
@@ -311,6 +325,42 @@ def _add_hallo(group: Any) -> None:
     )  # fmt: skip
 
 
+def _add_build(commands: Any) -> None:
+    parser = _command(
+        commands, "build", _build, "build TensorRT engines of a bundle, those that are absent or stale",
+        epilog=BUILD_EXAMPLES,
+    )  # fmt: skip
+    parser.add_argument("bundle", nargs="?", default="demo", help="bundle folder, or demo (default: %(default)s)")
+    parser.add_argument(
+        "--package", choices=("auto", *PACKAGES), default="auto",
+        help="auto takes the first that is installed (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--target", default="current", metavar="GPU",
+        help="the GPU here; tensorrt_rtx also builds for others: sm86 (RTX 30), sm89 (RTX 40), sm120 (RTX 50), sm121 "
+        "(GB10), several with commas for one plan that serves all (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--graphs", metavar="NAME,…", type=_names, help="only these graphs (default: all)")
+    parser.add_argument(
+        "--optimization-level", type=int, default=3, metavar="N",
+        help="0 builds fastest, 5 runs fastest (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workspace", type=int, metavar="MIB", help="most scratch memory of one layer (default: all of the GPU's)"
+    )
+    parser.add_argument(
+        "--strip-weights", action="store_true",
+        help="small plans that take their weights from the bundle at load; needs a GPU (default: off)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path,
+        help="folder for engines (default: $EMO_RT_ENGINE_CACHE, else the bundle, else the user's cache)",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="build again what is up to date (default: off)")
+    _add_json(parser)
+    _add_quiet(parser)
+
+
 def _add_info(commands: Any) -> None:
     parser = _command(commands, "info", _info, "show what is in a bundle and verify its hashes")
     parser.add_argument("bundle", nargs="?", default="demo", help="bundle folder, or demo (default: %(default)s)")
@@ -320,6 +370,35 @@ def _add_info(commands: Any) -> None:
 def _add_doctor(commands: Any) -> None:
     about = "show what this machine can do, and what to install for more"
     _add_json(_command(commands, "doctor", _doctor, about, epilog="exit code: 0 if videos can be made here, else 1"))
+
+
+def _add_bench(commands: Any) -> None:
+    parser = _command(commands, "bench", _bench, "measure how fast a model is on this machine", epilog=BENCH_EXAMPLES)
+    parser.add_argument("--bundle", metavar="DIR", default="demo", help="model folder, or demo (default: %(default)s)")
+    parser.add_argument(
+        "--only", metavar="NAME,…", type=_names, default=(),
+        help="some of latency, stream, throughput, avatars, stages, overhead, cold_start (default: all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against", choices=("torch",), help="also run the plain torch formulation (needs emo_rt[export]; slow)"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--steps", type=int, default=demo.DEMO_STEPS, help="solver steps per clip (default: %(default)s)")
+    how.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="default: %(default)s")
+    how.add_argument("--guidance", type=float, help="guidance scale, 0 … 50; 1 = none (default: the model's own)")
+    how.add_argument("--rounds", type=int, default=5, help="repetitions of what is short (default: %(default)s)")
+    how.add_argument("--clips", type=int, default=6, help="clips of the long runs (default: %(default)s)")
+    how.add_argument("--fps", type=float, help="frame rate at which a frame is late (default: the model's)")
+    how.add_argument(
+        "--quick", action="store_true", help="few steps and rounds: only to see that it runs (default: off)"
+    )
+    _add_machine(how)
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", metavar="FILE", type=Path, help="result with a stable schema")
+    output.add_argument("--markdown", metavar="FILE", type=Path, help="the tables as Markdown")
+    output.add_argument("--chart", metavar="FILE", type=Path, help="where the time goes: .html, .svg or .png")
+    output.add_argument("--compare", metavar="OLD.json", type=Path, help="show ratios to an earlier --json result")
+    _add_quiet(output)
 
 
 def _add_json(parser: Any) -> None:
@@ -338,7 +417,7 @@ def _animate(args: argparse.Namespace) -> None:
         mark_generated=not args.no_generated_mark,
     )
     machine = {name: getattr(args, name) for name in ("bundle", "device", "backend", "threads", "quiet")}
-    picture = {name: getattr(args, name) for name in ("frames_dir", "overwrite", "face_box", "max_side")}
+    picture = {name: getattr(args, name) for name in ("frames_dir", "overwrite", "face_box", "max_side", "trace")}
     picture["face"] = FaceInputs(
         args.face_embedding, args.embedding_model, args.no_face_embedding, args.masks, args.landmarks
     )
@@ -380,6 +459,14 @@ def _export(args: argparse.Namespace) -> None:
     )
 
 
+def _build(args: argparse.Namespace) -> None:
+    from emo_rt.engines import command, options
+
+    how = options.BuilderOptions(args.optimization_level, args.workspace, args.strip_weights)
+    build = options.BuildRequest(args.package, args.target, args.graphs, how, args.cache, args.force)
+    command.run(command.Request(args.bundle, build, as_json=args.json, quiet=args.quiet))
+
+
 HALLO_FIELDS = {"checkpoint": "--checkpoint", "vae": "--vae", "wav2vec": "--wav2vec", "config": "--config",
                 "resolution": "--resolution", "frames": "--frames", "motion_frames": "--motion-frames",
                 "attention_heads": "--attention-heads", "motion_from_latents": "--motion-from-latents"}  # fmt: skip
@@ -407,6 +494,15 @@ def _info(args: argparse.Namespace) -> None:
     info.show(args.bundle, as_json=args.json)
 
 
+def _bench(args: argparse.Namespace) -> None:
+    from emo_rt.benchmarks import bench, subject
+
+    how = ("bundle", "device", "backend", "threads", "solver", "steps", "guidance", "rounds", "clips", "fps")
+    what = ("only", "against", "quick", "json", "markdown", "chart", "compare", "quiet")
+    setting = subject.Setting(**{name: getattr(args, name) for name in how})
+    bench.run(bench.Request(setting=setting, **{name: getattr(args, name) for name in what}))
+
+
 def _doctor(args: argparse.Namespace) -> int:
     return DONE if doctor.show(as_json=args.json) else FAILED
 
@@ -415,6 +511,10 @@ def _video_name(text: str) -> str:
     if text != "-" and Path(text).suffix.lower() not in FORMATS:
         raise argparse.ArgumentTypeError(f"{text!r} is no video name; it must end in {', '.join(FORMATS)}")
     return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _three_numbers(text: str) -> tuple[float, ...]:

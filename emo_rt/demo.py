@@ -19,6 +19,7 @@ from emo_rt.faces import Box, FaceBox
 from emo_rt.identity import FaceInputs
 from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, RunStats
+from emo_rt.trace import Trace
 from emo_rt.version import __version__
 from emo_rt.video import VideoOptions, VideoWriter, write_frames_png
 
@@ -70,6 +71,8 @@ class Job:
     """How to encode."""
     quiet: bool = False
     """No progress bar and no receipt."""
+    trace: Path | None = None
+    """File for the times of all stages, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def demo(job: Job) -> None:
 def run(job: Job) -> Outcome:
     """Everything but the receipt. Checks first what takes no time to check."""
     _check_files(job)
+    trace = Trace() if job.trace else None
     with Animator.load(job.bundle, device=job.device, backend=job.backend, threads=job.threads) as animator:
         avatar = animator.prepare(job.portrait, face_box=job.face_box, max_side=job.max_side, face=job.face)
         with terminal.ProgressBar("animating", quiet=job.quiet) as bar, terminal.stop_event() as stop:
@@ -111,11 +115,14 @@ def run(job: Job) -> Outcome:
                 job.audio,
                 options=job.options,
                 cancel=stop,
+                trace=trace,
                 progress=lambda p: bar.update(p.clip * p.steps + p.step, (p.clips or p.clip + 1) * p.steps),
             )
             if is_untrained(animator.bundle):
                 terminal.note(f"warning: {UNTRAINED.format(name=animator.config.name)}")
             stats = _write(job, video)
+        if trace is not None and job.trace is not None:
+            trace.save(job.trace)
         return Outcome(job, video, stats, animator.bundle, f"{animator.backend} on {animator.device}")
 
 
@@ -132,8 +139,9 @@ def _check_files(job: Job) -> None:
         raise OutputError("a video cannot be shown in a terminal; send it on, like `-o - | ffplay -`, or name a file")
     if job.out not in (None, STDOUT):
         _check_target(Path(str(job.out)), job)
-    if job.frames_dir is not None:
-        _check_folder(job.frames_dir)
+    for place in (job.frames_dir, job.trace):
+        if place is not None:
+            _check_folder(place)
 
 
 def _check_target(path: Path, job: Job) -> None:
@@ -207,6 +215,7 @@ def _demo_receipt(outcome: Outcome) -> list[tuple[str, str]]:
         ("backend", outcome.runtime),
         ("time", _time_taken(outcome)),
         ("stages", f"{stages} (they overlap)"),
+        ("solver loop", stats.loop),
         ("peak memory", terminal.size(peak) if peak else "unknown on this system"),
     ]
     if is_untrained(outcome.bundle):

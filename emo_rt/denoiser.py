@@ -1,86 +1,82 @@
-"""The solver loop of one clip: one launch per step, the state going to and fro between two sets of buffers."""
+"""The solver loop of one clip: the state goes to and fro between two sets of buffers.
+
+On the CPU each step is one launch that is bound anew to the step's rows and buffers, without any copy; on a GPU the
+addresses are fixed and the whole loop is one launch: :mod:`emo_rt.loop`.
+"""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from emo_rt.arena import Arena, Buffer
 from emo_rt.backends import Backend, Launch, Session
-from emo_rt.config import ModelConfig
-from emo_rt.graphs import COEFFICIENTS, STEP_STATE, GraphSpec, TensorSpec
-from emo_rt.solvers import solver_table
+from emo_rt.graphs import STEP_STATE, GraphSpec, TensorSpec
+from emo_rt.loop import Loop
+from emo_rt.schedules import KEPT_SCHEDULES, Schedule, Scheduler
+
+__all__ = ["FINAL_BUFFERS", "KEPT_SCHEDULES", "Denoiser", "Schedule", "Scheduler"]
 
 FINAL_BUFFERS = 3
 """Finished latents that exist at once: one is being made, one waits, one is being decoded."""
 
-KEPT_SCHEDULES = 8
-"""Schedules that are kept for the next run: callers who choose the steps freely must not fill the memory."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What a run's steps need, computed once per (solver, steps)."""
-
-    coefficients: Buffer
-    """(steps, 6) float32."""
-    time_embeddings: Buffer
-    """(steps, 1, width): the projected time embedding of each step."""
-    steps: int
-    """Number of steps."""
-
-
-class Scheduler:
-    """Makes and keeps schedules: runs the ``timestep`` graph once for each step of a solver table. Thread-safe."""
-
-    def __init__(self, backend: Backend, session: Session, config: ModelConfig) -> None:
-        self._backend, self._session, self._config = backend, session, config
-        self._made: dict[tuple[str, int], Schedule] = {}
-        self._lock = threading.Lock()
-
-    def schedule(self, solver: str, steps: int) -> Schedule:
-        """Raises :class:`ConfigError` for a combination that does not exist."""
-        with self._lock:
-            schedule = self._made.pop((solver, steps), None) or self._make(solver, steps)
-            self._made[solver, steps] = schedule  # the latest used is the last
-            while len(self._made) > KEPT_SCHEDULES:
-                del self._made[next(iter(self._made))]
-            return schedule
-
-    def _make(self, solver: str, steps: int) -> Schedule:
-        table = solver_table(self._config.schedule, solver, steps)
-        timestep, embedding = self._session.spec.inputs[0], self._session.spec.outputs[0]
-        coefficients = self._backend.allocate(TensorSpec("coefficients", "float32", (steps, COEFFICIENTS)))
-        coefficients.write(table.coefficients)
-        timesteps = self._backend.allocate(TensorSpec(timestep.name, timestep.dtype, (steps, *timestep.shape)))
-        timesteps.write(table.timesteps[:, None])
-        embeddings = self._backend.allocate(TensorSpec(embedding.name, embedding.dtype, (steps, *embedding.shape)))
-        for step in range(steps):
-            rows = {timestep.name: timesteps.row(step), embedding.name: embeddings.row(step)}
-            self._session.bind(rows).run()
-        return Schedule(coefficients, embeddings, steps)
+ROW = ("coefficients", "time_embedding")
+"""What a step takes from its row of the schedule."""
 
 
 class Denoiser:
-    """Runs the ``step`` graph over a schedule. One per run: it owns the state buffers."""
+    """Runs the ``step`` graph over a schedule. It owns the state buffers, so it serves one run at a time."""
 
     def __init__(self, backend: Backend, spec: GraphSpec) -> None:
-        self._state = [Arena(backend, _state_specs(spec)) for _ in range(2)]
+        lane = self._lane = backend.lane("denoise")
+        self._state = [Arena(backend, _inputs(spec, STEP_STATE)) for _ in range(2)]
         latents = next(tensor for tensor in spec.inputs if tensor.name == "latents")
         finals = [TensorSpec(f"final_latents.{index}", latents.dtype, latents.shape) for index in range(FINAL_BUFFERS)]
         self._scalars = Arena(backend, [TensorSpec("guidance_scale", "float32", (1,))])
+        self._row = Arena(backend, _inputs(spec, ROW) if lane.is_deferred else [])
         self._outputs = Arena(backend, [next(t for t in spec.outputs if t.name == "prediction"), *finals])
         self.finals: list[Buffer] = [self._outputs[tensor.name] for tensor in finals]
-        self.nbytes = sum(arena.nbytes for arena in (*self._state, self._scalars, self._outputs))
         self.prediction = self._outputs["prediction"]
+        self._guidance = lane.upload(self._scalars["guidance_scale"])
+        self._noise = lane.upload(self._state[0]["latents"])
+        self._loop: Loop | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the buffers."""
+        return sum(arena.nbytes for arena in self._arenas())
+
+    @property
+    def is_one_launch(self) -> bool:
+        """Whether a clip is one launch: then its steps are not seen one by one."""
+        return self._loop is not None and self._loop.is_one_launch
+
+    @property
+    def captured_loops(self) -> int:
+        """How many schedules are there as one launch."""
+        return 0 if self._loop is None else self._loop.captured
+
+    @property
+    def description(self) -> str:
+        """How the loop is launched, in words."""
+        return (
+            "one launch per step: the CPU runs each when it is called" if self._loop is None else self._loop.description
+        )
 
     def bind(self, session: Session, features: Mapping[str, Buffer], schedule: Schedule) -> Launch:
-        """Everything that stays the same during a run, bound by name."""
+        """Everything that stays the same during a run, bound by name; on a GPU the loop is captured now."""
         buffers = {**features, **self._scalars, "prediction": self.prediction}
-        return session.bind({**buffers, **_step_buffers(schedule, 0, self._state[0], self._state[1])})
+        if not self._lane.is_deferred:
+            return session.bind({**buffers, **_step_buffers(schedule, 0, self._state[0], self._state[1])})
+        self._loop = Loop(self._lane, session, buffers, self._state, self._row)
+        self._loop.prepare(schedule)
+        return self._loop.launches[0]
+
+    def prepare(self, schedule: Schedule) -> None:
+        """Capture the loop over another schedule, where loops are captured."""
+        if self._loop is not None:
+            self._loop.prepare(schedule)
 
     def run(
         self,
@@ -91,10 +87,26 @@ class Denoiser:
         final: Buffer,
         after_step: Callable[[int], None],
     ) -> None:
-        """All steps of one clip: unit ``noise`` (F, 4, S, S) → ``final``; ``after_step`` gets the step's index."""
-        self._scalars["guidance_scale"].write(np.array([guidance], np.float32))
-        self._state[0]["latents"].write(noise)
-        self._state[0]["x0_history"].write(np.broadcast_to(np.float32(0), self._state[0]["x0_history"].shape))
+        """All steps of one clip: unit ``noise`` (F, 4, S, S) → ``final``, enqueued in the lane ``denoise``.
+
+        ``after_step`` gets the index of each step that is done; not if :attr:`is_one_launch`.
+        """
+        self._guidance.write(np.array([guidance], np.float32))
+        self._noise.write(noise)
+        self._lane.clear(self._state[0]["x0_history"])
+        if self._loop is None:
+            self._rebinding(launch, schedule, final, after_step)
+        else:
+            self._lane.copy(self._loop.run(schedule, after_step), final)
+
+    def close(self) -> None:
+        """Give back buffers and captured loops. Nothing of it may be running. Safe twice."""
+        if self._loop is not None:
+            self._loop.close()
+        for arena in self._arenas():
+            arena.close()
+
+    def _rebinding(self, launch: Launch, schedule: Schedule, final: Buffer, after_step: Callable[[int], None]) -> None:
         for step in range(schedule.steps):
             here, there = self._state[step % 2], self._state[1 - step % 2]
             buffers = _step_buffers(schedule, step, here, there)
@@ -105,9 +117,12 @@ class Denoiser:
             launch.run()
             after_step(step)
 
+    def _arenas(self) -> list[Arena]:
+        return [*self._state, self._scalars, self._row, self._outputs]
 
-def _state_specs(spec: GraphSpec) -> list[TensorSpec]:
-    return [tensor for tensor in spec.inputs if tensor.name in STEP_STATE]
+
+def _inputs(spec: GraphSpec, names: tuple[str, ...]) -> list[TensorSpec]:
+    return [tensor for tensor in spec.inputs if tensor.name in names]
 
 
 def _step_buffers(schedule: Schedule, step: int, here: Arena, there: Arena) -> dict[str, Buffer]:

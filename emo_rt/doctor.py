@@ -23,6 +23,7 @@ from emo_rt.bundle import Bundle
 from emo_rt.demo import is_untrained
 from emo_rt.errors import EmoRtError
 from emo_rt.faces import default_detector
+from emo_rt.tensorrt_package import load_package
 from emo_rt.version import __version__
 from emo_rt.video import open_encoder_works
 
@@ -36,7 +37,7 @@ PACKAGES = (
     "onnxruntime-gpu",
     "tensorrt",
     "tensorrt-rtx",
-    "cuda-python",
+    "cuda-core",
     "opencv-python-headless",
     "torch",
     "onnx",
@@ -70,6 +71,7 @@ def examine() -> dict[str, Any]:
         "onnxruntime_providers": _providers(),
         "gpus": _gpus(),
         "runtime": {device: _runtime(device) for device in ("auto", "cuda")},
+        "tensorrt": _tensorrt(),
         "encoders": {"h264": [name for name in ENCODERS if open_encoder_works(name)], "aac": _aac_works()},
         "face_detector": _face_detector(),
         "demo_model": _demo_model(),
@@ -95,6 +97,7 @@ def as_text(report: dict[str, Any]) -> str:
         ("ONNX Runtime", ", ".join(report["onnxruntime_providers"]) or "not usable"),
         ("runtime", _runtime_text(report["runtime"]["auto"])),
         ("CUDA", _runtime_text(report["runtime"]["cuda"])),
+        ("TensorRT", report["tensorrt"]["detail"]),
         ("H.264", f"{', '.join(encoders['h264']) or 'no encoder opens'} (opened and tried)"),
         ("AAC", "works" if encoders["aac"] else "does not work"),
         ("faces", report["face_detector"]["detail"]),
@@ -187,6 +190,17 @@ def _runtime(device: str) -> dict[str, Any]:
 
 def _runtime_text(runtime: dict[str, Any]) -> str:
     return str(runtime["detail"]) if runtime["works"] else f"not available: {runtime['detail']}"
+
+
+def _tensorrt() -> dict[str, Any]:
+    """Which TensorRT loads, and which GPUs it builds for without having them."""
+    try:
+        package = load_package()
+    except EmoRtError as exc:
+        return {"works": False, "detail": str(exc)}
+    others = ", ".join(package.capabilities)
+    detail = f"{package.name} {package.version}, builds for {others or 'the GPU here'}"
+    return {"works": True, "detail": detail}
 
 
 def _aac_works() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from types import TracebackType
 
 import numpy as np
@@ -11,11 +12,14 @@ import numpy as np
 from emo_rt.arena import Arena, Array, Buffer
 from emo_rt.backends import Backend, Session
 from emo_rt.bundle import Bundle
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
-from emo_rt.denoiser import Scheduler
+from emo_rt.config import ModelConfig
+from emo_rt.decoder import Decoder
 from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
 from emo_rt.graphs import TensorSpec
+from emo_rt.listener import Listener
 from emo_rt.options import AnimateOptions
+from emo_rt.schedules import Scheduler
+from emo_rt.workspace import Workspaces
 
 ON_DEMAND = ("step", "step_unguided")
 """Graphs that are opened when first asked for: most runs need only one of the two."""
@@ -29,7 +33,11 @@ class Engine:
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle, self.backend = bundle, backend
+        self.workspaces = Workspaces(backend.kept_workspaces)
+        """What runs need on the device."""
         self._lock = threading.Lock()
+        self._opening = {name: threading.Lock() for name in bundle.graphs}
+        """One per graph: a graph takes seconds to open, and the others need not wait for it."""
         self._closed = False
         try:
             _check_complete(bundle)
@@ -47,14 +55,26 @@ class Engine:
 
     def session(self, name: str) -> Session:
         """An opened graph. Raises :class:`BundleError` if the bundle has none of that name."""
+        if name not in self.bundle.graphs:
+            raise BundleError(f"the bundle {self.bundle.path} has no graph {name!r}; export it again")
+        with self._opening[name]:
+            opened = self._opened(name)
+            return opened if opened is not None else self._open(name)
+
+    def _opened(self, name: str) -> Session | None:
         with self._lock:
             if self._closed:
                 raise ClosedError("the animator was closed; load it again")
-            if name not in self._sessions:
-                if name not in self.bundle.graphs:
-                    raise BundleError(f"the bundle {self.bundle.path} has no graph {name!r}; export it again")
-                self._sessions[name] = self.backend.open(self.bundle, name)
-            return self._sessions[name]
+            return self._sessions.get(name)
+
+    def _open(self, name: str) -> Session:
+        session = self.backend.open(self.bundle, name)
+        with self._lock:
+            if not self._closed:
+                self._sessions[name] = session
+                return session
+        session.close()
+        raise ClosedError("the animator was closed; load it again")
 
     def step_graph(self, options: AnimateOptions) -> tuple[str, float]:
         """Which step graph a run uses, and its guidance scale. Raises :class:`ConfigError` if it cannot be had."""
@@ -68,14 +88,17 @@ class Engine:
 
     def encode_audio(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""
-        session = self.session("audio_encoder")
-        source, hidden = session.spec.inputs[0], session.spec.outputs[0]
-        frames = -(-len(waveform) * self.config.fps // AUDIO_SAMPLE_RATE)
-        heard = self.backend.allocate(TensorSpec(source.name, source.dtype, (1, len(waveform))))
-        given = self.backend.allocate(TensorSpec(hidden.name, hidden.dtype, (frames, *hidden.shape[1:])))
-        heard.write(waveform[None])
-        session.bind({source.name: heard, hidden.name: given}).run()
-        return given.read()
+        with closing(Listener(self.backend, self.session("audio_encoder"), self.config)) as listener:
+            return listener(waveform)
+
+    def portrait_tensors(self) -> list[TensorSpec]:
+        """What :meth:`portrait_features` gives."""
+        encoder, reference = self.bundle.graphs["vae_encoder"], self.bundle.graphs["reference"]
+        return [*encoder.outputs, *reference.outputs, *self._audio_masks()]
+
+    def _audio_masks(self) -> list[TensorSpec]:
+        step = next(self.bundle.graphs[name] for name in ON_DEMAND if name in self.bundle.graphs)
+        return [tensor for tensor in step.inputs if tensor.name.startswith(AUDIO_MASK)]
 
     def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Arena:
         """Run ``vae_encoder`` and ``reference`` on (1, 3, size, size) ``pixels`` in −1 … 1 and on ``inputs`` by name.
@@ -85,38 +108,40 @@ class Engine:
         missing, unknown or of another shape.
         """
         encoder, reference = self.session("vae_encoder"), self.session("reference")
-        step = next(self.bundle.graphs[name] for name in ON_DEMAND if name in self.bundle.graphs)
-        masks = [tensor for tensor in step.inputs if tensor.name.startswith(AUDIO_MASK)]
+        masks = self._audio_masks()
         latent = {tensor.name for tensor in encoder.spec.outputs}
         wanted = [*encoder.spec.inputs, *(tensor for tensor in reference.spec.inputs if tensor.name not in latent)]
         values = {"pixels": pixels, **inputs}
         _check_inputs([*wanted, *masks], values)
-        kept = Arena(self.backend, [*encoder.spec.outputs, *reference.spec.outputs, *masks])
-        given = Arena(self.backend, wanted)
-        for name, array in values.items():
-            (given if name in given else kept)[name].write(array)
-        encoder.bind({**given, **kept}).run()
-        reference.bind({**given, **kept}).run()
+        kept = Arena(self.backend, self.portrait_tensors())
+        try:
+            with Arena(self.backend, wanted) as given:
+                for name, array in values.items():
+                    (given if name in given else kept)[name].write(array)
+                for session in (encoder, reference):
+                    with closing(session.bind({**given, **kept})) as launch:
+                        launch.run()
+                        self.backend.lane("side").synchronize()
+        except BaseException:
+            kept.close()
+            raise
         return kept
 
     def decode(self, latents: Buffer, frames: int) -> Array:
         """Latents (n, 4, S, S) → at least the first ``frames`` frames, (≥ frames, size, size, 3) uint8."""
-        session = self.session("vae_decoder")
         batch = self.config.decode_frames
         count = -(-frames // batch) * batch
-        target = session.spec.outputs[0]
-        pixels = self.backend.allocate(TensorSpec(target.name, target.dtype, (count, *target.shape[1:])))
-        for start in range(0, count, batch):
-            rows = {"frame_latents": latents.rows(start, start + batch), target.name: pixels.rows(start, start + batch)}
-            session.bind(rows).run()
-        return pixels.read()
+        with closing(Decoder(self.backend, self.session("vae_decoder"), latents, count)) as decoder:
+            decoder.start(latents, count)
+            return decoder.result(count)
 
     def close(self) -> None:
-        """Free all sessions. Safe twice."""
+        """Free all sessions, and the device's memory. Safe twice. Runs that are going on end with an error."""
         with self._lock:
             self._closed = True
             self._sessions.clear()
-            self.backend.close()
+        self.workspaces.close()
+        self.backend.close()
 
     def __enter__(self) -> Engine:
         return self

@@ -14,7 +14,13 @@
     │       └── FaceNotFoundError        no face found; give a box instead
     ├── OutputError                      a file could not be written (nothing is left behind)
     ├── BackendError                     a runtime or device failed
-    │   └── BackendUnavailableError      the requested backend or device cannot be had
+    │   ├── BackendUnavailableError      the requested backend or device cannot be had
+    │   ├── CaptureError                 work could not be captured as a CUDA graph; it can still run uncaptured
+    │   └── DeviceLostError              the device failed for good: nothing but a reload helps
+    ├── EngineError                      a TensorRT engine cannot be built or used
+    │   ├── EngineBuildError             TensorRT refused to build it (nothing is left behind)
+    │   ├── EngineStaleError             there is none, or it was built from or for something else
+    │   └── EngineIntegrityError         it is changed, unvouched for, or others can write it
     ├── ExportError                      a graph could not be exported or does not match
     │   └── CheckpointError              a checkpoint does not fit the network
     ├── ClosedError                      the object was closed
@@ -74,6 +80,34 @@ class BackendError(EmoRtError):
 
 class BackendUnavailableError(BackendError):
     """The requested backend or device cannot be had on this machine."""
+
+
+class EngineError(EmoRtError):
+    """A TensorRT engine cannot be built or used."""
+
+
+class EngineBuildError(EngineError):
+    """TensorRT refused to build an engine. No partial file is left."""
+
+
+class EngineStaleError(EngineError):
+    """There is no engine for a graph, or it was built from or for something else; the message has the command."""
+
+
+class EngineIntegrityError(EngineError):
+    """An engine is changed, not vouched for, or lies where others can write it; it is native code, so it is refused."""
+
+
+class CaptureError(BackendError):
+    """Work could not be captured as a CUDA graph. It can still be launched piece by piece."""
+
+
+class DeviceLostError(BackendError):
+    """The device failed in a way that lasts (an illegal address, a hardware error).
+
+    CUDA gives the same error to every later call of the process, so nothing can go on: close the animator and load it
+    again, in a new process if the first load fails as well.
+    """
 
 
 class ExportError(EmoRtError):

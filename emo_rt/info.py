@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from emo_rt import terminal
 from emo_rt.bundle import GRAPHS_FOLDER, SCHEMA_VERSION, Bundle
 from emo_rt.demo import is_untrained
+from emo_rt.errors import EngineIntegrityError
 from emo_rt.onnx_files import external_locations
 from emo_rt.options import AnimateOptions
+from emo_rt.plans import Plan, engine_folders, graph_hash, plans_in, profile_shapes, stale_reason
 
 REPORT_SCHEMA = 1
 """Version of the JSON report; raised when a key changes its meaning or goes away."""
@@ -42,6 +45,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "provenance": dict(bundle.provenance),
         "graphs": [_graph(bundle, name) for name in bundle.graphs],
         "parity": _parity(bundle),
+        "engines": _engines(bundle),
     }
 
 
@@ -63,7 +67,7 @@ def as_text(report: dict[str, Any]) -> str:
         ("made by", f"{made.get('command', 'unknown')}  ({versions})"),
         ("parity", _parity_text(report["parity"])),
     ]
-    return f"{terminal.pairs(rows)}\n\n{_graph_table(report['graphs'])}"
+    return f"{terminal.pairs(rows)}\n\n{_graph_table(report['graphs'])}\n\n{_engine_table(report['engines'])}"
 
 
 def _graph(bundle: Bundle, name: str) -> dict[str, Any]:
@@ -97,6 +101,49 @@ def _parity_text(parity: dict[str, Any]) -> str:
         f"{parity['outputs']} outputs compared with torch at export; worst relative error {worst['relative']:.1e} "
         f"({worst['graph']}: {worst['tensor']}), allowed {worst['bound']:.0e}"
     )
+
+
+def _engines(bundle: Bundle) -> list[dict[str, Any]]:
+    """Every engine in the places where the runtime looks. An unsafe place is told, not an error."""
+    rows: list[dict[str, Any]] = []
+    for folder in engine_folders(bundle):
+        try:
+            rows += [_engine(bundle, plan) for plan in plans_in(folder)]
+        except EngineIntegrityError as exc:
+            rows.append({"folder": str(folder), "refused": str(exc)})
+    return rows
+
+
+def _engine(bundle: Bundle, plan: Plan) -> dict[str, Any]:
+    record, key = plan.record, plan.record.key
+    reason: str | None = "the bundle has no such graph"
+    if key.graph in bundle.graphs:
+        hashed, shapes = graph_hash(bundle, key.graph), profile_shapes(bundle, key.graph)
+        reason = stale_reason(record, replace(key, graph_sha256=hashed, precision=bundle.dtype, shapes=shapes))
+    return {
+        "folder": str(plan.folder),
+        "graph": key.graph,
+        "package": f"{key.package} {key.package_version}",
+        "target": key.target,
+        "precision": key.precision,
+        "bytes": record.size_bytes,
+        "stripped": plan.is_stripped,
+        "stale": reason,
+    }
+
+
+def _engine_table(engines: list[dict[str, Any]]) -> str:
+    """The state is about the graph only: whether package and GPU fit is known where it runs."""
+    if not engines:
+        return "no TensorRT engines; `emo-rt build` makes them"
+    rows = [("engine", "for", "built with", "size", "state")]
+    for engine in engines:
+        if "refused" in engine:
+            rows.append(("-", "-", "-", "-", f"refused: {engine['refused']}"))
+            continue
+        state = f"stale: {engine['stale']}" if engine["stale"] else "fits the graph"
+        rows.append((engine["graph"], engine["target"], engine["package"], terminal.size(engine["bytes"]), state))
+    return terminal.table(rows)
 
 
 def _graph_table(graphs: list[dict[str, Any]]) -> str:

@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emo_rt.arena import Arena, Array, Buffer
+from emo_rt.arena import Array
 from emo_rt.avatar import Avatar
 from emo_rt.clips import ClipAudio, noise_for_clip, split_into_clips
-from emo_rt.denoiser import FINAL_BUFFERS, Denoiser
+from emo_rt.denoiser import FINAL_BUFFERS
 from emo_rt.engine import Engine
-from emo_rt.errors import Cancelled, InputError
+from emo_rt.errors import Cancelled, ClosedError, InputError
 from emo_rt.options import AnimateOptions
 from emo_rt.pipeline import Closed, Pipeline
 from emo_rt.portrait import Paster
+from emo_rt.trace import Trace, marked
+from emo_rt.workspace import STAGES, Slot, Workspace
 
 Noise = Callable[[int], Array]
 """Clip index → unit noise (F, 4, S, S)."""
@@ -62,16 +64,15 @@ class RunStats:
     wall_s: float = 0.0
     """Seconds from the start of the run to its end; with :meth:`emo_rt.Video.save` the encoding is in."""
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds by stage: audio, clip, step, motion, decode, paste. They overlap: their sum may exceed the wall."""
+    """Seconds by stage: audio, clip, step, motion, decode, paste. They overlap: their sum may exceed the wall.
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time spent inside to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - start
+    On a GPU, clip, step, motion and decode are times between CUDA events."""
+    loop: str = ""
+    """How the solver loop was launched, in words: one launch per clip, or one per step and why."""
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add to the time of a stage."""
+        self.stages[stage] = self.stages.get(stage, 0.0) + seconds
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,15 @@ class Control:
     """How a caller watches, stops and steers a run."""
 
     progress: Callable[[Progress], None] | None = None
-    """Called after every solver step, from a thread of the run. An exception ends the run."""
+    """Called after every solver step, from a thread of the run; where the steps of a clip are one launch, after each
+    clip. An exception ends the run."""
     cancel: threading.Event | None = None
-    """Set it to stop: the run raises :class:`Cancelled` after the current step."""
+    """Set it to stop: the run raises :class:`Cancelled` after the current step. Where the steps of a clip are one
+    launch, that cannot be broken off: the device may still be busy with at most two clips."""
     noise: Noise | None = None
     """Noise to use instead of the seed's: for tests and comparisons."""
+    trace: Trace | None = None
+    """Takes a span for each stage of each clip."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +96,15 @@ class _Finished:
     """A denoised clip on its way to the decoder."""
 
     clip: ClipAudio
-    latents: Buffer
-    motion_pixels: Buffer | None
+    slot: Slot
 
 
 class Run:
-    """Makes the clips of one animation. Not restartable; :meth:`chunks` is called once."""
+    """Makes the clips of one animation. Not restartable; :meth:`chunks` is called once. A context manager.
+
+    On a GPU the threads only enqueue: ``denoise`` and ``decode`` are lanes that work side by side, and each slot's two
+    events keep one from touching what the other still uses.
+    """
 
     def __init__(
         self, engine: Engine, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None
@@ -107,20 +115,19 @@ class Run:
         self._clips = clips
         self._stop = threading.Event()
         name, self._guidance = engine.step_graph(options)
-        step, clip = engine.session(name), engine.session("clip")
         self._schedule = engine.scheduler.schedule(options.solver, options.steps)
-        self._denoiser = Denoiser(engine.backend, step.spec)
-        constants = [tensor for tensor in step.spec.inputs if tensor.name == "motion_scale"]
-        self._arena = Arena(engine.backend, [*clip.spec.inputs, *clip.spec.outputs, *constants])
-        self._write_constants()
-        features = {**self._arena, **avatar.features}
-        self._step_launch = self._denoiser.bind(step, features, self._schedule)
-        self._clip_launch = clip.bind(features)
-        self._motion = self._first_motion()
-        self._paster = Paster(avatar.portrait) if avatar.is_pasted_back(options.paste_back) else None
+        workspace = engine.workspaces.take(engine, name, self._schedule, avatar.features)
+        self._lent: Workspace | None = workspace
+        try:
+            self._motion = workspace.begin(self._schedule, avatar.features, options, engine.config.first_motion)
+            self._paster = Paster(avatar.portrait) if avatar.is_pasted_back(options.paste_back) else None
+        except BaseException:
+            self.close()
+            raise
+        self.stats.loop = workspace.denoiser.description
 
     def chunks(self, blocks: Iterable[Array]) -> Pipeline[Chunk]:
-        """Start: 16 kHz ``blocks`` → chunks. The caller closes the pipeline."""
+        """Start: 16 kHz ``blocks`` → chunks. The caller closes the pipeline, and then the run."""
         stages = (self._decoded, self._pasted)
         return Pipeline(self._denoised(blocks), *stages, depth=FINAL_BUFFERS - 2, stop=self._stop)
 
@@ -132,7 +139,25 @@ class Run:
     @property
     def nbytes(self) -> int:
         """Memory of the run's buffers."""
-        return self._arena.nbytes + self._denoiser.nbytes
+        return 0 if self._lent is None else self._lent.nbytes
+
+    def close(self) -> None:
+        """Wait for what is still enqueued and give the buffers back. Safe twice."""
+        workspace, self._lent = self._lent, None
+        if workspace is not None:
+            self._engine.workspaces.give_back(workspace)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _workspace(self) -> Workspace:
+        if self._lent is None:
+            raise ClosedError("the run was closed; animate again")
+        return self._lent
 
     def _check_wanted(self) -> None:
         """As :meth:`check_cancelled`, and raise :class:`Closed` if the pipeline was closed or has failed."""
@@ -146,29 +171,34 @@ class Run:
 
     def _encode_audio(self, waveform: Array) -> Array:
         self._check_wanted()
-        with self.stats.timed("audio"):
-            return self._engine.encode_audio(waveform)
+        with self._timed("audio"):
+            return self._workspace.listener(waveform)
 
     def _denoise(self, clip: ClipAudio) -> _Finished:
+        work, slots = self._workspace, self._workspace.slots
+        slot = slots[clip.index % FINAL_BUFFERS]
+        slots[(clip.index - 2) % FINAL_BUFFERS].ready.synchronize()  # no more than two clips wait on the device
         self._check_wanted()
-        final = self._denoiser.finals[clip.index % FINAL_BUFFERS]
-        with self.stats.timed("clip"):
-            self._arena["audio_windows"].write(clip.windows)
-            self._clip_launch.rebind("motion_latents", self._motion)
-            self._clip_launch.run()
-        with self.stats.timed("step"):
-            self._denoiser.run(
-                self._step_launch,
+        work.denoise.wait(slot.decoded)
+        with slot.spans["clip"], marked("clip"):
+            work.windows.write(clip.windows)
+            work.clip_launch.rebind("motion_latents", self._motion)
+            work.clip_launch.run()
+        with slot.spans["step"], marked("step"):
+            work.denoiser.run(
+                work.step_launch,
                 self._schedule,
                 self._noise(clip.index),
                 self._guidance,
-                final,
+                slot.final,
                 lambda step: self._after_step(clip.index, step),
             )
-        return _Finished(clip, final, self._carry_motion(final))
+        self._carry_motion(slot)
+        work.denoise.record(slot.ready)
+        return _Finished(clip, slot)
 
     def _noise(self, index: int) -> Array:
-        shape = self._denoiser.finals[0].shape
+        shape = self._workspace.slots[0].final.shape
         if self._control.noise is None:
             return noise_for_clip(self._options.seed, index, shape)
         noise = np.asarray(self._control.noise(index), np.float32)
@@ -181,48 +211,64 @@ class Run:
         if self._control.progress is not None:
             self._control.progress(Progress(clip, self._clips, step + 1, self._schedule.steps))
 
-    def _carry_motion(self, final: Buffer) -> Buffer | None:
-        """The end of this clip becomes the next one's motion frames; their pictures, if they were decoded for that."""
-        config = self._engine.config
-        last = final.rows(config.frames - config.motion_frames, config.frames)
-        if config.motion_source == "latents":
+    def _carry_motion(self, slot: Slot) -> None:
+        """The end of this clip becomes the next one's motion frames, decoded and encoded again where that is due."""
+        config, work = self._engine.config, self._workspace
+        last = slot.final.rows(config.frames - config.motion_frames, config.frames)
+        if work.motion_launch is None or slot.motion_pixels is None:
             self._motion = last
-            return None
-        encoder = self._engine.session("motion_encoder")
-        pixels = Arena(self._engine.backend, encoder.spec.outputs[1:])
-        with self.stats.timed("motion"):
-            self._motion = self._arena["motion_latents"]
-            encoder.bind({"last_latents": last, "motion_latents": self._motion, **pixels}).run()
-        return pixels["motion_pixels_rgb"]
+            return
+        self._motion = work.arena["motion_latents"]
+        with slot.spans["motion"], marked("motion"):
+            work.motion_launch.rebind("last_latents", last)
+            work.motion_launch.rebind("motion_pixels_rgb", slot.motion_pixels)
+            work.motion_launch.run()
 
     def _decoded(self, finished: _Finished) -> Chunk:
         self._check_wanted()
-        config, clip = self._engine.config, finished.clip
-        with self.stats.timed("decode"):
-            if finished.motion_pixels is None:
-                frames = self._engine.decode(finished.latents, clip.frames)
-            else:
-                fresh = config.frames - config.motion_frames
-                frames = self._engine.decode(finished.latents, min(clip.frames, fresh))
-                frames = np.concatenate([frames[:fresh], finished.motion_pixels.read()])
+        config, clip, slot, work = self._engine.config, finished.clip, finished.slot, self._workspace
+        fresh = config.frames if slot.motion_download is None else config.frames - config.motion_frames
+        wanted = min(clip.frames, fresh)
+        work.decode.wait(slot.ready)
+        with slot.spans["decode"], marked("decode"):
+            work.decoder.start(slot.final, wanted)
+            if slot.motion_download is not None:
+                slot.motion_download.start()
+        work.decode.record(slot.decoded)
+        if work.denoiser.is_one_launch:
+            slot.ready.synchronize()
+            self._after_step(clip.index, self._schedule.steps - 1)
+        frames = work.decoder.result(wanted)
+        if slot.motion_download is not None:
+            frames = np.concatenate([frames, slot.motion_download.result()])
+        self._note_times(clip.index, slot)
         return Chunk(frames[: clip.frames], clip.index * config.frames / config.fps, clip.index)
+
+    def _note_times(self, clip: int, slot: Slot) -> None:
+        """What the timers of a clip say; its work is done."""
+        stages = [stage for stage in STAGES if stage != "motion" or slot.motion_download is not None]
+        for stage in stages:
+            start, seconds = slot.spans[stage].read()
+            self.stats.add(stage, seconds)
+            if self._control.trace is not None:
+                self._control.trace.add(stage, STAGES[stage], start, seconds, clip=clip)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        """Time a stage of the host."""
+        start = time.perf_counter()
+        try:
+            with marked(stage):
+                yield
+        finally:
+            seconds = time.perf_counter() - start
+            self.stats.add(stage, seconds)
+            if self._control.trace is not None:
+                self._control.trace.add(stage, stage, start, seconds)
 
     def _pasted(self, chunk: Chunk) -> Chunk:
         self.stats.frames += len(chunk.frames)
         if self._paster is None:
             return chunk
-        with self.stats.timed("paste"):
+        with self._timed("paste"):
             return Chunk(self._paster(chunk.frames), chunk.start_s, chunk.index)
-
-    def _write_constants(self) -> None:
-        if "speed" in self._arena:
-            self._arena["speed"].write(np.full(self._arena["speed"].shape, self._options.speed, np.float32))
-        if "motion_scale" in self._arena:
-            self._arena["motion_scale"].write(np.array(self._options.motion_scale, np.float32))
-
-    def _first_motion(self) -> Buffer:
-        first = self._arena["motion_latents"]
-        if self._engine.config.first_motion == "portrait":
-            latent = self._avatar.features["portrait_latent"].read()
-            first.write(np.repeat(latent, self._engine.config.motion_frames, axis=0))
-        return first

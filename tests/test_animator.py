@@ -805,11 +805,23 @@ def test_closing_while_a_run_is_going_on_ends_it(own_animator: Animator) -> None
 
 
 def test_memory_of_avatars_is_counted_while_they_live(own_animator: Animator) -> None:
-    assert own_animator.memory_stats() == {"weights": own_animator.bundle.size_bytes, "avatars": 0, "runs": 0}
+    empty = {"weights": own_animator.bundle.size_bytes, "avatars": 0, "runs": 0, "kept": 0}
+    assert own_animator.memory_stats() == empty
     one, other = (own_animator.prepare(picture(seed=seed), face_box="full") for seed in (1, 2))
     assert own_animator.memory_stats()["avatars"] == one.nbytes + other.nbytes > 0
     del one
     assert own_animator.memory_stats()["avatars"] == other.nbytes
+    other.close()
+    other.close()
+    assert own_animator.memory_stats() == empty
+    with pytest.raises(ClosedError, match="prepare the picture again"):
+        frames_of(own_animator, other)
+
+
+def test_closing_an_animator_closes_its_avatars(own_animator: Animator) -> None:
+    there = own_animator.prepare(picture(), face_box="full")
+    own_animator.close()
+    assert there.nbytes == 0
 
 
 @pytest.mark.parametrize("end", ["finished", "closed", "failed"])

@@ -75,9 +75,25 @@ def test_threads_out_of_range_are_refused(threads: Any) -> None:
 @pytest.mark.parametrize(
     "options", [{"device": "cuda"}, {"backend": "tensorrt"}, {"device": "cuda", "backend": "onnxruntime"}]
 )
-def test_what_cannot_be_had_is_refused_and_not_replaced(options: dict[str, str]) -> None:
-    with pytest.raises(BackendUnavailableError, match="runs on the CPU only; use device 'cpu'"):
+def test_what_cannot_be_had_is_refused_and_not_replaced(options: dict[str, str], no_gpu: None) -> None:
+    with pytest.raises(
+        BackendUnavailableError, match=r"cannot be had: there is no GPU here; use device 'cpu'"
+    ) as error:
         open_backend(**options)  # type: ignore[arg-type]
+    assert all(repr(name) in str(error.value) for name in options.values())
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise BackendUnavailableError("there is no GPU here")
+
+    monkeypatch.setattr("emo_rt.gpus.current_gpu", refuse)
+
+
+def test_tensorrt_on_the_cpu_is_refused(no_gpu: None) -> None:
+    with pytest.raises(BackendUnavailableError, match="backend 'tensorrt' does not run on device 'cpu'"):
+        open_backend("tensorrt", "cpu")
 
 
 def test_without_onnx_runtime_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +102,10 @@ def test_without_onnx_runtime_the_message_names_the_extra(monkeypatch: pytest.Mo
         open_backend("onnxruntime", "cpu")
 
 
-def test_auto_says_what_it_chose(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_says_what_it_chose_and_why(caplog: pytest.LogCaptureFixture, no_gpu: None) -> None:
     with caplog.at_level(logging.INFO, logger="emo_rt"), open_backend():
-        assert [record.getMessage() for record in caplog.records] == ["running on cpu (onnxruntime)"]
+        messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["running on cpu (onnxruntime), because there is no GPU here"]
 
 
 def test_a_named_backend_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

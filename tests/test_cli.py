@@ -346,7 +346,15 @@ class TestDemo:
         assert first.startswith(f"{out}: {found.frames} frames")
         receipt = {row[:11].strip(): row[13:] for row in rows}
         untrained = demo.is_untrained(Bundle.open("demo"))
-        assert list(receipt) == ["backend", "time", "stages", "peak memory", *(["picture"] * untrained), "next"]
+        assert list(receipt) == [
+            "backend",
+            "time",
+            "stages",
+            "solver loop",
+            "peak memory",
+            *(["picture"] * untrained),
+            "next",
+        ]
         assert receipt["backend"] == "onnxruntime on cpu"
         assert all(stage in receipt["stages"] for stage in ("audio", "clip", "step", "decode"))
         assert receipt["next"].startswith("emo-rt animate ")

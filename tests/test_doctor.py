@@ -27,6 +27,7 @@ KEYS = [
     "onnxruntime_providers",
     "gpus",
     "runtime",
+    "tensorrt",
     "encoders",
     "face_detector",
     "demo_model",

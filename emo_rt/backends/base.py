@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from emo_rt.arena import Buffer
 from emo_rt.bundle import Bundle
 from emo_rt.errors import BackendError
 from emo_rt.graphs import GraphSpec, TensorSpec
+from emo_rt.lanes import HostLane, Lane
 
 
 class Launch(ABC):
@@ -18,11 +19,14 @@ class Launch(ABC):
 
     @abstractmethod
     def rebind(self, name: str, buffer: Buffer) -> None:
-        """Put another buffer of the same shape and type in the place of one tensor."""
+        """Put another buffer of the same shape and type in the place of one tensor, for runs from now on."""
 
     @abstractmethod
     def run(self) -> None:
-        """Run once. Raises :class:`BackendError` when the device fails."""
+        """Run once, or on a GPU enqueue one run in the graph's lane. Raises :class:`BackendError`."""
+
+    def close(self) -> None:  # noqa: B027 - nothing to do on the CPU
+        """Free what the launch holds. Safe twice."""
 
 
 class Session(ABC):
@@ -30,6 +34,10 @@ class Session(ABC):
 
     spec: GraphSpec
     """What the graph takes and gives."""
+    capture_obstacle: str | None = "the backend runs work when it is called"
+    """Why runs cannot be captured as a CUDA graph by the caller; ``None`` if they can."""
+    warm_runs: int = 1
+    """Runs of a launch until it is as fast as it gets, and until it can be captured."""
 
     @abstractmethod
     def bind(self, buffers: Mapping[str, Buffer]) -> Launch:
@@ -47,6 +55,8 @@ class Backend(ABC):
     """``onnxruntime`` or ``tensorrt``."""
     device: str
     """``cpu`` or ``cuda``."""
+    kept_workspaces: int = 0
+    """Workspaces of finished runs that are kept for the next: worth their memory where making one takes time."""
 
     @abstractmethod
     def allocate(self, spec: TensorSpec) -> Buffer:
@@ -59,6 +69,14 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close all sessions. Safe twice."""
+
+    def lane(self, name: str) -> Lane:
+        """The lane of that name, one of :data:`emo_rt.lanes.LANES`."""
+        return HostLane(name)
+
+    def memory_used(self) -> int | None:
+        """Bytes that are taken on the device, by whatever process; ``None`` on the CPU."""
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -77,3 +95,32 @@ def check_fit(graph: str, spec: TensorSpec, buffer: Buffer) -> None:
             f"graph {graph}: tensor {spec.name} is {buffer.dtype}{list(buffer.shape)}, "
             f"expected {spec.dtype}{list(spec.shape)}"
         )
+
+
+class BoundTensors:
+    """The buffers of one launch, checked by name, shape and type. Keeps them alive."""
+
+    def __init__(self, spec: GraphSpec, buffers: Mapping[str, Buffer]) -> None:
+        """Raises :class:`BackendError` for a tensor without a buffer, or with one that does not fit."""
+        self._graph = spec.name
+        self.inputs = {tensor.name: tensor for tensor in spec.inputs}
+        self.outputs = {tensor.name: tensor for tensor in spec.outputs}
+        self.buffers: dict[str, Buffer] = {}
+        for name in (*self.inputs, *self.outputs):
+            if name not in buffers:
+                raise BackendError(f"graph {spec.name}: no buffer is bound to {name}")
+            self.replace(name, buffers[name])
+
+    def replace(self, name: str, buffer: Buffer) -> None:
+        """Raises :class:`BackendError` for a buffer that does not fit."""
+        spec = self.inputs[name] if name in self.inputs else self.outputs[name]
+        check_fit(self._graph, spec, buffer)
+        self.buffers[name] = buffer
+
+
+def check_names(spec: GraphSpec, inner: Any) -> None:
+    """Raise :class:`BackendError` unless the file has the tensors that the manifest says."""
+    for tensors, nodes in ((spec.inputs, inner.get_inputs()), (spec.outputs, inner.get_outputs())):
+        expected, found = [tensor.name for tensor in tensors], [node.name for node in nodes]
+        if sorted(expected) != sorted(found):
+            raise BackendError(f"graph {spec.name} has tensors {found}, the manifest says {expected}")

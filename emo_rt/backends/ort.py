@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emo_rt.arena import Buffer, host_buffer
-from emo_rt.backends.base import Backend, Launch, Session, check_fit
+from emo_rt.backends.base import Backend, BoundTensors, Launch, Session, check_names
 from emo_rt.bundle import Bundle
 from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError
 from emo_rt.graphs import GraphSpec, TensorSpec
@@ -67,11 +67,7 @@ class OrtSession(Session):
     def __init__(self, inner: Any, spec: GraphSpec) -> None:
         self.spec = spec
         self.inner: Any = inner
-        sides = ((spec.inputs, inner.get_inputs()), (spec.outputs, inner.get_outputs()))
-        for tensors, nodes in sides:
-            expected, found = [tensor.name for tensor in tensors], [node.name for node in nodes]
-            if sorted(expected) != sorted(found):
-                raise BackendError(f"graph {spec.name} has tensors {found}, the manifest says {expected}")
+        check_names(spec, inner)
 
     def bind(self, buffers: Mapping[str, Buffer]) -> OrtLaunch:
         return OrtLaunch(self, buffers)
@@ -93,21 +89,13 @@ class OrtLaunch(Launch):
     def __init__(self, session: OrtSession, buffers: Mapping[str, Buffer]) -> None:
         self._session = session
         self._binding: Any = session.opened().io_binding()
-        self._inputs = {tensor.name: tensor for tensor in session.spec.inputs}
-        self._outputs = {tensor.name: tensor for tensor in session.spec.outputs}
-        self._bound: dict[str, Buffer] = {}
-        for name in (*self._inputs, *self._outputs):
-            if name not in buffers:
-                raise BackendError(f"graph {session.spec.name}: no buffer is bound to {name}")
-            self.rebind(name, buffers[name])
+        self._bound = BoundTensors(session.spec, buffers)
+        for name in self._bound.buffers:
+            self._bind_one(name)
 
     def rebind(self, name: str, buffer: Buffer) -> None:
-        is_input = name in self._inputs
-        spec = self._inputs[name] if is_input else self._outputs[name]
-        check_fit(self._session.spec.name, spec, buffer)
-        bind = self._binding.bind_input if is_input else self._binding.bind_output
-        bind(name, "cpu", 0, np.dtype(buffer.dtype), buffer.shape, buffer.pointer)
-        self._bound[name] = buffer
+        self._bound.replace(name, buffer)
+        self._bind_one(name)
 
     def run(self) -> None:
         inner = self._session.opened()
@@ -115,3 +103,8 @@ class OrtLaunch(Launch):
             inner.run_with_iobinding(self._binding)
         except Exception as exc:  # ONNX Runtime's errors share no base class
             raise BackendError(f"graph {self._session.spec.name} failed: {exc}") from exc
+
+    def _bind_one(self, name: str) -> None:
+        buffer = self._bound.buffers[name]
+        bind = self._binding.bind_input if name in self._bound.inputs else self._binding.bind_output
+        bind(name, "cpu", 0, np.dtype(buffer.dtype), buffer.shape, buffer.pointer)
