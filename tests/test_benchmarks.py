@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import hallo_tiny
+from tests.conftest import hallo_tiny
 from torch import Tensor
 
 from emo_rt import Bundle

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from conftest import hallo_tiny, shared_file
+from tests.conftest import hallo_tiny, shared_file
 from onnx import TensorProto, helper
 from PIL import Image
 

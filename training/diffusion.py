@@ -116,9 +116,7 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
 def features_of(model: EmoModel, example: Example, rng: np.random.Generator, stage: str) -> Features:
     """Everything that the Backbone is told, with the portrait and the voice sometimes left out."""
     features = model.portrait_features(example.reference, example.mask, None, guided=False)
-    if stage == "image":
-        features |= silent(model)
-    else:
+    if stage != "image":
         speed = example.speed if model.config.speed else None
         features |= model.clip_features(example.motion, example.windows, speed, None, guided=False)
     chance = rng.random()
@@ -128,15 +126,4 @@ def features_of(model: EmoModel, example: Example, rng: np.random.Generator, sta
         left_out = (no_reference and key.startswith("reference_")) or (no_audio and key.startswith("audio_"))
         if left_out and key != "audio_tokens":
             features[key] = torch.zeros_like(features[key])
-    return features
-
-
-def silent(model: EmoModel) -> Features:
-    """Audio keys and values of zeros, one token: the audio attention then adds its output bias only."""
-    features: Features = {}
-    heads = model.config.unet.attention_heads
-    weight = model.backbone.conv_in.weight
-    for site, _ in model.blocks():
-        nothing = weight.new_zeros(model.config.frames, heads, 1, site.channels // heads)
-        features |= {f"audio_{part}.{site.name}": nothing for part in ("key", "value")}
     return features

@@ -19,7 +19,6 @@ from emo_rt.export.networks.vae import decode, encode
 from emo_rt.solvers import solver_table
 from training.autoencoder import to_pixels
 from training.corpus import Recording, record
-from training.diffusion import silent
 from training.encoded import hear
 from training.stages import load_model
 from training.world import Clip
@@ -48,7 +47,7 @@ def generate(model: EmoModel, clip: Recording, clips: int, steps: int, seed: int
 
 def _clip_features(model: EmoModel, clip: Recording, hidden: Tensor, motion: Tensor, index: int) -> dict[str, Tensor]:
     if model.backbone.still:
-        return silent(model)
+        return {}
     config = model.config
     rows = torch.arange(index * config.frames, (index + 1) * config.frames)[:, None]
     reach = config.audio.context_frames

@@ -52,7 +52,8 @@ class Backbone(UNet):
         width = config.unet.block_out_channels[0]
         self.model_config = config
         self.still = False
-        """Leave the temporal modules out: for training on single pictures (EMO, section 3.3, stage 1)."""
+        """Leave the temporal modules out, and audio where ``features`` has none: for training on single pictures (EMO,
+        section 3.3, stage 1)."""
         self.conv_norm_out = nn.GroupNorm(config.unet.norm_groups, width, eps=1e-5)
         self.conv_out = nn.Conv2d(width, config.vae.latent_channels, 3, padding=1)
 
@@ -123,7 +124,7 @@ class BackboneBlock(nn.Module):
             hidden = hidden + self._reference_attention(self.norm2(hidden), site, features, guided)
         elif self.config.reference.face_tokens:
             hidden = hidden + self._face_attention(self.norm2(hidden), site, features, guided)
-        if self.config.audio.attention == "single":
+        if self.config.audio.attention == "single" and f"audio_key.{site.name}" in features:  # not while still
             hidden = hidden + self._audio_attention(self.norm_audio(hidden), site, features, guided)
         output: Tensor = hidden + self.ff(self.norm3(hidden))
         return output

@@ -153,10 +153,11 @@ class EmoModel(nn.Module):
             maps = self.reference_net.features(motion, face_tokens.expand(count, -1, -1))
             self._add_motion_tokens(features, "motion", maps)
             return
+        rows = [half * (count + 1) + 1 + row for half in (0, 1) for row in range(count)]
+        both = self.reference_net.features(motion.repeat(2, 1, 1, 1), self._tiled_face_tokens(face_tokens, rows))
         for half, kind in enumerate(("motion_unconditional", "motion")):
-            first = half * (count + 1) + 1
-            tokens = self._tiled_face_tokens(face_tokens, list(range(first, first + count)))
-            self._add_motion_tokens(features, kind, self.reference_net.features(motion, tokens))
+            maps = {site: feature[half * count : (half + 1) * count] for site, feature in both.items()}
+            self._add_motion_tokens(features, kind, maps)
 
     def _portrait_maps(self, latent: Tensor, face_tokens: Tensor | None, guided: bool) -> dict[str, Tensor]:
         """ReferenceNet features of the portrait, (R, C, h, w) each: one set per guidance half where they differ."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 import torch
-from conftest import hallo_tiny
+from tests.conftest import hallo_tiny
 from torch import Tensor
 
 from emo_rt.config import ModelConfig

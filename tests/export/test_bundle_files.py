@@ -19,7 +19,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from conftest import ROOT, ExportTiny, hallo_tiny
+from tests.conftest import ROOT, ExportTiny, hallo_tiny
 from onnx import TensorProto
 from small_models import relative_error
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import hallo_tiny, shared_file
+from tests.conftest import hallo_tiny, shared_file
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

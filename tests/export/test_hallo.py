@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import shared_file
+from tests.conftest import shared_file
 from safetensors.torch import load_file, save_file
 from test_golden import CASES, config_of, write_config, write_weights
 from torch import Tensor

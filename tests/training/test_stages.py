@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -193,10 +194,9 @@ def test_begin(encoded: Path) -> None:
     torch.nn.init.normal_(fresh.backbone.conv_out.weight, std=0.1)
     footage = Footage(encoded, fresh.config, "cpu")
     example = footage.video(np.random.default_rng(0))
-    always = np.random.default_rng(0)
-    always.random = lambda: 0.5  # type: ignore[method-assign]
+    always = SimpleNamespace(random=lambda: 0.5)
     with torch.no_grad():
-        features = diffusion.features_of(fresh, example, always, "video")
+        features = diffusion.features_of(fresh, example, always, "video")  # type: ignore[arg-type]
         shifts = fresh.backbone.time_shifts(torch.tensor([500.0]))
         with_time = fresh.backbone(example.latents, shifts, features, guided=False)
         fresh.backbone.still = True
@@ -213,7 +213,7 @@ def test_begin(encoded: Path) -> None:
     assert torch.allclose(both[12:], with_time, atol=1e-4)
 
 
-@pytest.mark.parametrize("stage", list(diffusion.STAGES))
+@pytest.mark.parametrize("stage", ["image", "video"])
 def test_a_few_steps_of_each_stage(stage: str, encoded: Path, tmp_path: Path) -> None:
     """Losses are finite, gradients reach what the stage trains."""
     model = build_model(preset("demo"), seed=4)
