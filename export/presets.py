@@ -97,9 +97,7 @@ def _tiny() -> ModelConfig:
         motion_frames=2,
         fps=25,
         decode_frames=2,
-        unet=UNetConfig(
-            block_out_channels=(16, 32), layers_per_block=1, attention_heads=2, norm_groups=8, position_map=True
-        ),
+        unet=UNetConfig(block_out_channels=(16, 32), layers_per_block=1, attention_heads=2, norm_groups=8),
         reference=ReferenceConfig(null="learned"),
         audio=AudioConfig(
             encoder=_small_wav2vec(16, 2, 16),

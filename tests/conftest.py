@@ -49,7 +49,7 @@ def hallo_tiny() -> ModelConfig:
         name="hallo-tiny",
         size=tiny.size,
         frames=6,
-        unet=replace(tiny.unet, position_map=False),
+        unet=tiny.unet,
         reference=ReferenceConfig(mode="concat", face_tokens=2, face_embedding_dim=8, face_token_dim=16),
         audio=audio,
         temporal=replace(hallo.temporal, heads=2, max_positions=8),

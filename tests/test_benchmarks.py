@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.conftest import hallo_tiny
 from torch import Tensor
 
 from emo_rt import Bundle
@@ -22,6 +21,7 @@ from emo_rt.export.networks.plain import plain_prediction
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.presets import preset
 from emo_rt.graphs import sites
+from tests.conftest import hallo_tiny
 
 EXPORT_SEED = 3
 """The seed of the bundles in conftest."""

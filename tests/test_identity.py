@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from tests.conftest import hallo_tiny, shared_file
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -23,6 +22,7 @@ from emo_rt.cli import main
 from emo_rt.engine import Engine
 from emo_rt.identity import ARCFACE_TEMPLATE, FACE_OVAL, FIVE_POINTS, OUTER_LIPS, face_inputs
 from emo_rt.portrait import Portrait, prepare_portrait
+from tests.conftest import hallo_tiny, shared_file
 
 RATE, FRAME = 16_000, 640
 NO_EMBEDDING = FaceInputs(no_embedding=True)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cache
 
 import torch
-from tests.conftest import hallo_tiny
 from torch import Tensor
 
 from emo_rt.config import ModelConfig
@@ -14,6 +13,7 @@ from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modul
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import PlainInputs, plain_prediction
 from emo_rt.export.presets import preset
+from tests.conftest import hallo_tiny
 
 torch.set_num_threads(1)  # networks this small gain nothing from a second thread, and lose much where cores are busy
 

@@ -19,7 +19,6 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from tests.conftest import ROOT, ExportTiny, hallo_tiny
 from onnx import TensorProto
 from small_models import relative_error
 
@@ -33,6 +32,7 @@ from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.presets import preset
 from emo_rt.export.weights import INLINE_BYTES, PAGE, WeightStore
 from emo_rt.graphs import GraphSpec, TensorSpec
+from tests.conftest import ROOT, ExportTiny, hallo_tiny
 
 BUNDLE_SEED = 3
 """Seed of the models behind the fixtures of ``tests/conftest.py``."""

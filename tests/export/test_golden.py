@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.conftest import hallo_tiny, shared_file
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import PlainInputs, plain_prediction
 from emo_rt.graphs import AUDIO_REGIONS
 from emo_rt.solvers import solver_table
+from tests.conftest import hallo_tiny, shared_file
 
 torch.set_num_threads(1)
 

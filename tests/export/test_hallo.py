@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import shared_file
 from safetensors.torch import load_file, save_file
 from test_golden import CASES, config_of, write_config, write_weights
 from torch import Tensor
@@ -23,6 +22,7 @@ from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
 from emo_rt.export.checkpoints.tensors import read_tensors, refuse_half_overflow
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.presets import preset
+from tests.conftest import shared_file
 
 State = dict[str, Tensor]
 CASE = CASES["unguided"]
