@@ -18,7 +18,7 @@ from torch.nn import functional
 from training.corpus import Recording, available, clip_path
 from training.loop import Loss, Stage
 
-STAGE = Stage("vae", steps=2400, learning_rate=1e-3, warmup=100, ema=0.995, weight_decay=0.0)
+STAGE = Stage("vae", steps=9000, learning_rate=1e-3, warmup=100, ema=0.995, weight_decay=0.0)
 BATCH = 8
 CROP = 64
 """Side of the crops; the last part of the stage sees whole pictures."""
