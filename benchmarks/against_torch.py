@@ -12,8 +12,7 @@ all ways must agree to :data:`AGREEMENT_DB`, or there is no report. Torch uses a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from emo_rt.arena import Array
 from emo_rt.avatar import locator_mask
+from emo_rt.benchmarks.agreement import DisagreementError, psnr, torch_threads
 from emo_rt.benchmarks.harness import interleaved
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.read_back import read_back
@@ -30,7 +30,6 @@ from emo_rt.benchmarks.subject import Subject
 from emo_rt.benchmarks.work import count_work, plain_inputs
 from emo_rt.clips import noise_for_clip, split_into_clips
 from emo_rt.engine import to_unit
-from emo_rt.errors import EmoRtError
 from emo_rt.export.graph_modules import clamp_unit, to_rgb
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
@@ -44,10 +43,6 @@ AGREEMENT_DB = 40.0
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """Latents (F, 4, S, S) and timestep (1,) → predictions (halves, F, 4, S, S)."""
-
-
-class DisagreementError(EmoRtError):
-    """Torch and the runtime gave different pictures: their times must not be compared."""
 
 
 def against_torch(subject: Subject, threads: int, rounds: int) -> dict[str, Any]:
@@ -139,12 +134,6 @@ class TorchClip:
         return latents
 
 
-def psnr(ours: Array, other: Array) -> float:
-    """Peak signal-to-noise ratio of uint8 pictures in dB; 100 where they are equal."""
-    error = np.mean((ours.astype(np.float64) - other) ** 2)
-    return float(min(100.0, 10 * np.log10(255**2 / error))) if error else 100.0
-
-
 def check_agreement(agreement: dict[str, float]) -> None:
     """Raise :class:`DisagreementError` for less than :data:`AGREEMENT_DB`."""
     for name, ratio in agreement.items():
@@ -154,17 +143,6 @@ def check_agreement(agreement: dict[str, float]) -> None:
                 "more), so their times are not compared; either weights could not be read back from this bundle, or it "
                 "was made by another version: export it again"
             )
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Torch with ``count`` threads within."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _gmac(subject: Subject) -> dict[str, float]:

@@ -45,6 +45,7 @@ import numpy as np
 import torch
 
 from emo_rt.arena import Array
+from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.gpu_runtime import measure_runtime
 from emo_rt.benchmarks.gpu_torch import TorchWay, matmul_ceiling, peak_memory, unit_noise
 from emo_rt.benchmarks.harness import environment, write_result
@@ -79,13 +80,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for name in TORCH_WAYS:
         if name in options.only:
             _attempt(result["ways"], name, lambda name=name: _torch(options, name))
-            _save(options, result)
+            write_result(options.json, result)
     if "parity" in options.only:
         _attempt(result, "parity", lambda: _parity(options))
     if set(RUNTIME_WAYS) & set(options.only):
         _attempt(result, "runtime", lambda: _runtimes(options, result))
     _add_rates(result)
-    _save(options, result)
+    write_result(options.json, result)
     return result
 
 
@@ -149,7 +150,7 @@ def _runtimes(options: argparse.Namespace, result: dict[str, Any]) -> dict[str, 
         for name in RUNTIME_WAYS:
             if name in options.only:
                 _attempt(result["ways"], name, lambda name=name: measure_runtime(bundle, name, options, FEWER_STEPS))
-                _save(options, result)
+                write_result(options.json, result)
     return {"bundle_s": seconds}
 
 
@@ -184,12 +185,6 @@ def encode(frames: Array, fps: int) -> None:
         writer.write(frames)
 
 
-def psnr(ours: Array, other: Array) -> float:
-    """Peak signal-to-noise ratio of bytes, in dB; 99 for equal ones."""
-    error = float(np.mean((ours.astype(np.float64) - other) ** 2))
-    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
-
-
 def _attempt(into: dict[str, Any], name: str, work: Callable[[], Any]) -> None:
     """What ``work`` gives, or its error: one way that fails must not end the others."""
     try:
@@ -210,10 +205,6 @@ def _add_rates(result: dict[str, Any]) -> None:
             with suppress(TypeError):
                 way["share_of_matmul"] = way["tflops"] / ceiling
             way["times_eager"] = base / way["s_per_clip"] if base else None
-
-
-def _save(options: argparse.Namespace, result: dict[str, Any]) -> None:
-    write_result(options.json, result)
 
 
 def _device_name(device: str) -> str:

@@ -23,13 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from emo_rt import Bundle, __version__
+from emo_rt.benchmarks.harness import SCHEMA, write_result
 from emo_rt.engines.builder import Built, Hooks, build_engines
 from emo_rt.engines.options import BuilderOptions, BuildRequest
 from emo_rt.engines.report import attention_text
 from emo_rt.terminal import duration, note, say, size
-
-SCHEMA = 1
-"""Version of the JSON."""
 
 
 def main() -> None:
@@ -46,7 +44,7 @@ def main() -> None:
     result["graphs"] = [_row(one) for one in built]
     say(_markdown(result))
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_result(args.json, result)
     say(json.dumps(result))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt import AnimateOptions, Animator, Avatar, Trace
+from emo_rt import AnimateOptions, Animator, Avatar, FaceInputs, Trace
 from emo_rt.arena import Array
 from emo_rt.backends import Backend, open_backend
 from emo_rt.bundle import Bundle
@@ -57,14 +57,14 @@ def _clips(animator: Animator, steps: int, options: argparse.Namespace) -> dict[
     """A cold first clip, then several in one go, from sound to file."""
     config = animator.config
     avatar, sound = _portrait(animator), _sound(animator, options.clips)
-    start = time.perf_counter()
-    with closing(animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps).chunks()) as chunks:
-        next(chunks)
-        cold = time.perf_counter() - start
-    start = time.perf_counter()
-    with closing(animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps).chunks()) as chunks:
-        next(chunks)
-        warm = time.perf_counter() - start
+
+    def first_clip() -> float:
+        start = time.perf_counter()
+        with closing(animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps).chunks()) as chunks:
+            next(chunks)
+            return time.perf_counter() - start
+
+    cold, warm = first_clip(), first_clip()
     trace = Trace()
     video = animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps, trace=trace)
     start = time.perf_counter()
@@ -101,7 +101,8 @@ def _rate(animator: Animator, steps: int, options: argparse.Namespace, **changes
 
 def _portrait(animator: Animator) -> Avatar:
     size = animator.config.size
-    return animator.prepare(np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8), face_box="full")
+    picture = np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8)
+    return animator.prepare(picture, face_box="full", face=FaceInputs.anonymous(animator.config))
 
 
 def _sound(animator: Animator, clips: int) -> Array:

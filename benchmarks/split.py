@@ -39,12 +39,10 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -54,12 +52,13 @@ from torch import Tensor
 
 from emo_rt.arena import Arena, Array
 from emo_rt.backends import Backend, open_backend
+from emo_rt.benchmarks.agreement import DisagreementError, torch_threads
+from emo_rt.benchmarks.harness import interleaved
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.work import count_work, plain_inputs
 from emo_rt.bundle import Bundle
 from emo_rt.config import ModelConfig, ReferenceConfig, UNetConfig, VaeConfig
 from emo_rt.denoiser import Denoiser, Scheduler
-from emo_rt.errors import EmoRtError
 from emo_rt.export.graph_modules import example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import plain_prediction
@@ -80,10 +79,6 @@ SEED = 3
 
 Way = Callable[[], Array]
 """Runs one clip and gives its final latents."""
-
-
-class DisagreementError(EmoRtError):
-    """Two ways gave different numbers: their times must not be compared."""
 
 
 def small_config(name: str, quick: bool = False) -> ModelConfig:
@@ -130,7 +125,7 @@ def compare(bundle: Bundle, model: EmoModel, steps: int, rounds: int, threads: i
             "onnxruntime": _onnxruntime(backend, bundle, values, noise, steps),
         }
         errors = check_agreement({name: ways[name]() for name in WAYS})  # the warm-up of each
-        times = [_round(ways, reverse=bool(number % 2)) for number in range(rounds)]
+        times = interleaved(dict(ways), rounds)
     work = count_work(model.config, steps)["rows"]
     denoising = [row for row in work if not row.part.startswith("VAE")]
     return {
@@ -155,15 +150,6 @@ def check_agreement(finals: Mapping[str, Array]) -> dict[str, float]:
         if not error <= BOUND:
             raise DisagreementError(f"{name} differs from plain by {error:.2g} (bound {BOUND:g}): nothing is reported")
     return errors
-
-
-def _round(ways: Mapping[str, Way], reverse: bool) -> dict[str, float]:
-    seconds = {}
-    for name in reversed(WAYS) if reverse else WAYS:
-        start = perf_counter()
-        ways[name]()
-        seconds[name] = perf_counter() - start
-    return seconds
 
 
 def _inputs(model: EmoModel) -> tuple[dict[str, Tensor], Tensor]:
@@ -248,17 +234,6 @@ def _onnxruntime(backend: Backend, bundle: Bundle, values: Mapping[str, Tensor],
         return denoiser.finals[0].read().copy()
 
     return run
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Torch with ``count`` threads within."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def measure(name: str, steps: int, rounds: int, threads: int, quick: bool) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Subject:
         self.engine = Engine(self.bundle, self.recorder or backend)
         self.animator = Animator(self.engine)
         self.config = self.bundle.config
-        self.face = FaceInputs(no_embedding=self.config.reference.face_tokens > 0)
+        self.face = FaceInputs.anonymous(self.config)
         self.clip_samples = self.config.frames * AUDIO_SAMPLE_RATE // self.config.fps
         self.clip_s = self.config.frames / self.config.fps
 

@@ -87,6 +87,11 @@ class FaceInputs:
         if len(named) > 1:
             raise InputError(f"{' and '.join(named)} are given; expected one of {', '.join(_EMBEDDINGS)}")
 
+    @classmethod
+    def anonymous(cls, config: ModelConfig) -> FaceInputs:
+        """What any picture can do with: no embedding where the model takes one. For runs that measure or warm up."""
+        return cls(no_embedding=config.reference.face_tokens > 0)
+
     def has(self, name: str) -> bool:
         """Whether the field of that name says something."""
         value = getattr(self, name)

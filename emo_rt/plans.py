@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emo_rt.bundle import DEMO_FOLDER, GRAPHS_FOLDER, Bundle
-from emo_rt.config import ModelConfig
+from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.errors import EngineIntegrityError, EngineStaleError
 from emo_rt.gpus import Gpu
 from emo_rt.onnx_files import external_locations
@@ -30,8 +30,6 @@ ENGINES_FOLDER = "engines"
 """Folder of the plans inside a bundle."""
 CACHE_VARIABLE = "EMO_RT_ENGINE_CACHE"
 """Environment variable: folder for engines outside the bundles, one folder per bundle in it."""
-SAMPLE_RATE = 16_000
-"""Samples a second of ``waveform``."""
 FRONTEND_SAMPLES = 400
 """Receptive field of wav2vec 2.0's convolutions (its section 4.1: 25 ms): no shorter sound gives a feature."""
 LONGEST_FILE_S = 60
@@ -303,11 +301,11 @@ def _waveform_samples(config: ModelConfig) -> tuple[int, int, int]:
     """Smallest, usual and largest number of samples: of the windows, or of whole files where there are none."""
     audio = config.audio
     frames = audio.window_frames + audio.left_context_frames + audio.right_context_frames
-    usual = round(SAMPLE_RATE * frames / config.fps)
+    usual = round(AUDIO_SAMPLE_RATE * frames / config.fps)
     if audio.window_frames == 0:
-        return FRONTEND_SAMPLES, SAMPLE_RATE * 5, SAMPLE_RATE * LONGEST_FILE_S
+        return FRONTEND_SAMPLES, AUDIO_SAMPLE_RATE * 5, AUDIO_SAMPLE_RATE * LONGEST_FILE_S
     # The first window of a clip has no left context and the last one may end early; half a frame is for rounding.
-    return FRONTEND_SAMPLES, usual, usual + round(SAMPLE_RATE / config.fps)
+    return FRONTEND_SAMPLES, usual, usual + round(AUDIO_SAMPLE_RATE / config.fps)
 
 
 def _inside(cache: Path, bundle: Bundle) -> Path:

@@ -18,7 +18,8 @@ from PIL import Image
 from emo_rt import Bundle, ConfigError
 from emo_rt.benchmarks import bench, chart, cold_start, harness, overhead, report, scaling, streaming, throughput
 from emo_rt.benchmarks import read_back as reading
-from emo_rt.benchmarks.against_torch import DisagreementError, against_torch, check_agreement, psnr
+from emo_rt.benchmarks.against_torch import against_torch, check_agreement
+from emo_rt.benchmarks.agreement import DisagreementError, psnr
 from emo_rt.benchmarks.read_back import read_back
 from emo_rt.benchmarks.subject import Setting, Subject
 from emo_rt.cli import main

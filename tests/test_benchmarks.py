@@ -13,6 +13,7 @@ from torch import Tensor
 
 from emo_rt import Bundle
 from emo_rt.benchmarks import split, work
+from emo_rt.benchmarks.agreement import DisagreementError, torch_threads
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.config import ModelConfig
 from emo_rt.export.networks.backbone import BackboneBlock
@@ -137,19 +138,19 @@ def test_all_ways_agree_and_are_compared(fixture: str, request: pytest.FixtureRe
 
 
 def test_other_weights_are_not_compared(tiny_bundle: Bundle) -> None:
-    with pytest.raises(split.DisagreementError, match="onnxruntime differs from plain"):
+    with pytest.raises(DisagreementError, match="onnxruntime differs from plain"):
         split.compare(tiny_bundle, build_model(tiny_bundle.config, EXPORT_SEED + 1), steps=1, rounds=1)
 
 
 def test_numbers_that_are_not_finite_are_not_compared() -> None:
     finals = {name: np.ones(3) for name in split.WAYS} | {"split": np.array([1, np.nan, 1])}
-    with pytest.raises(split.DisagreementError, match="split differs"):
+    with pytest.raises(DisagreementError, match="split differs"):
         split.check_agreement(finals)
 
 
 def test_threads_of_torch_are_put_back() -> None:
     before = torch.get_num_threads()
-    with split.torch_threads(before + 1):
+    with torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
 

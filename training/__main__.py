@@ -22,6 +22,8 @@ import torch
 class Job:
     """What the command line asked for."""
 
+    stage: str
+    """A key of :data:`STAGES`."""
     folder: Path
     """Everything of one training: corpus, encoded corpus, checkpoints, journals."""
     device: str
@@ -30,57 +32,44 @@ class Job:
     """Seconds after which a stage stops until it is started again."""
 
 
-def vae(job: Job) -> None:
-    """Stage 0a."""
+def _vae(job: Job) -> None:
     from training.stages import train_vae
 
     train_vae(job.folder, job.device, job.budget_s)
 
 
-def hearing(job: Job) -> None:
-    """Stage 0b."""
+def _hearing(job: Job) -> None:
     from training.stages import train_hearing
 
     train_hearing(job.folder, job.device, job.budget_s)
 
 
-def encode(job: Job) -> None:
-    """The corpus as latents and hidden states."""
+def _encode(job: Job) -> None:
     from training.encoded import encode_corpus
 
     encode_corpus(job.folder, job.device)
 
 
-def image(job: Job) -> None:
-    """Stage 1."""
+def _diffusion(job: Job) -> None:
     from training.stages import train_diffusion
 
-    train_diffusion("image", job.folder, job.device, job.budget_s)
+    train_diffusion(job.stage, job.folder, job.device, job.budget_s)
 
 
-def video(job: Job) -> None:
-    """Stage 2."""
-    from training.stages import train_diffusion
-
-    train_diffusion("video", job.folder, job.device, job.budget_s)
-
-
-def speed(job: Job) -> None:
-    """Stage 3."""
-    from training.stages import train_diffusion
-
-    train_diffusion("speed", job.folder, job.device, job.budget_s)
-
-
-def bundle(job: Job) -> None:
-    """The trained model as a bundle."""
+def _bundle(job: Job) -> None:
     from training.bundle import write_bundle
 
     write_bundle(job.folder)
 
 
 STAGES: dict[str, Callable[[Job], None]] = {
-    function.__name__: function for function in (vae, hearing, encode, image, video, speed, bundle)
+    "vae": _vae,
+    "hearing": _hearing,
+    "encode": _encode,
+    "image": _diffusion,
+    "video": _diffusion,
+    "speed": _diffusion,
+    "bundle": _bundle,
 }
 
 
@@ -95,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     given.folder.mkdir(parents=True, exist_ok=True)
-    STAGES[given.stage](Job(given.folder, given.device, 60 * given.minutes))
+    STAGES[given.stage](Job(given.stage, given.folder, given.device, 60 * given.minutes))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +42,20 @@ class Recording:
     speed: Floats
     """() mean head speed of the clip, in ``training.world.motion.SPEED_UNIT_DEG_S``."""
 
-    def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
-        part.replace(path)
-
     @classmethod
     def load(cls, path: Path, names: Sequence[str] | None = None) -> Recording:
         """Read a file; with ``names`` only these fields, the others are empty."""
         with np.load(path) as data:
             wanted = [field.name for field in fields(cls)]
             return cls(**{name: data[name] if names is None or name in names else np.zeros(0) for name in wanted})
+
+
+def save_arrays(clip: Any, path: Path) -> None:
+    """Write a dataclass of arrays as ``.npz``, whole or not at all."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez(file, **{field.name: getattr(clip, field.name) for field in fields(clip)})
+    part.replace(path)
 
 
 def record(clip: Clip, size: int) -> Recording:
@@ -94,7 +96,7 @@ def render_clip(seed: int, folder: Path, seconds: float, size: int, fps: int, sp
     """Render one clip if it is not there yet; gives back its seed."""
     path = clip_path(folder, seed)
     if not path.exists():
-        record(Clip.sample(seed, seconds, fps, split), size).save(path)
+        save_arrays(record(Clip.sample(seed, seconds, fps, split), size), path)
     return seed
 
 
