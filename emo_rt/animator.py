@@ -96,6 +96,7 @@ class Animator:
         detector: FaceDetector | None = None,
         max_side: int = 1920,
         face: FaceInputs | None = None,
+        head_room: float | None = None,
     ) -> Avatar:
         """Find the face, cut the square around it and compute all that the networks need of it, once.
 
@@ -103,13 +104,16 @@ class Animator:
         upright picture, ``"full"`` for the largest centred square, or ``None`` to look for the face with ``detector``
         (default: the one of the extra ``face``), or to take it from the landmarks of ``face``. ``max_side``: longest
         side of the video, in pixels. ``face``: what Hallo models need to know of the face besides; others take none.
-        Raises :class:`PortraitError`, :class:`FaceNotFoundError`, :class:`InputError`, :class:`MissingDependencyError`.
+        ``head_room``: how far beyond its box the face may move, as a share of the box on each side (the paper's face
+        locator, a weak control); 0 holds it stiller, ``math.inf`` leaves it free, ``None`` = the model's own. Raises
+        :class:`ConfigError`, :class:`PortraitError`, :class:`FaceNotFoundError`, :class:`InputError`,
+        :class:`MissingDependencyError`.
         """
         original = load_picture(picture)
         if face_box is None and face is not None:
             face_box = face.silhouette()
         portrait = prepare_portrait(original, self.config.size, face_box=face_box, detector=detector, max_side=max_side)
-        avatar = make_avatar(self._engine, portrait, face_inputs(portrait, self.config, face, original))
+        avatar = make_avatar(self._engine, portrait, face_inputs(portrait, self.config, face, original), head_room)
         with self._alive:
             self._avatars.add(avatar)
         return avatar
@@ -240,8 +244,8 @@ class Animator:
     def _grey_avatar(self) -> Avatar:
         """For runs whose pictures nobody sees."""
         size = self.config.size
-        face = FaceInputs(no_embedding=self.config.reference.face_tokens > 0)
-        return self.prepare(np.full((size, size, 3), 128, np.uint8), face_box="full", face=face)
+        picture = np.full((size, size, 3), 128, np.uint8)
+        return self.prepare(picture, face_box="full", face=FaceInputs.anonymous(self.config))
 
     def _check(self, avatar: Avatar, options: AnimateOptions) -> None:
         if not isinstance(avatar, Avatar):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ import numpy as np
 from emo_rt.arena import Arena, Array
 from emo_rt.config import ModelConfig
 from emo_rt.engine import Engine, to_unit
+from emo_rt.faces import Box
 from emo_rt.portrait import Portrait, box_mask
+from emo_rt.settings import check, within
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +50,21 @@ class Avatar:
         return not self.portrait.covers_picture if choice is None else choice
 
 
-def make_avatar(engine: Engine, portrait: Portrait, inputs: Mapping[str, Array] | None = None) -> Avatar:
+def make_avatar(
+    engine: Engine, portrait: Portrait, inputs: Mapping[str, Array] | None = None, head_room: float | None = None
+) -> Avatar:
     """Run the portrait's graphs. ``inputs``: what the model needs beside picture and face box, by tensor name."""
-    given = {"face_mask": locator_mask(portrait, engine.config), **(inputs or {})}
+    given = {"face_mask": locator_mask(portrait, engine.config, head_room), **(inputs or {})}
     return Avatar(portrait, engine.portrait_features(to_unit(portrait.pixels), given), engine)
 
 
-def locator_mask(portrait: Portrait, config: ModelConfig) -> Array:
-    """The face locator's picture: (1, channels, size, size) float32, 1 inside the face box and its margin."""
-    size, margin = config.size, config.locator.margin
-    room = portrait.face.widened(margin).clipped(size, size) if margin else portrait.face
+def locator_mask(portrait: Portrait, config: ModelConfig, head_room: float | None = None) -> Array:
+    """The face locator's picture: (1, channels, size, size) float32, 1 inside the face box and its margin.
+
+    ``head_room``: the margin; ``None`` = the model's. Raises :class:`ConfigError`.
+    """
+    size, margin = config.size, config.locator.margin if head_room is None else head_room
+    check(within(margin, 0, math.inf), "head_room", margin, "0 or more")
+    square = Box(0, 0, size, size)
+    room = portrait.face.widened(margin).clipped(size, size) if margin < size else square
     return np.repeat(box_mask(room, size)[None, None], config.locator.in_channels, axis=1)

@@ -192,6 +192,10 @@ def _add_face(group: Any) -> None:
         help="left,top,right,bottom of the face in pixels, or full for the largest centred square (default: found)",
     )  # fmt: skip
     group.add_argument(
+        "--head-room", metavar="SHARE", type=float,
+        help="how far beyond its box the face may move: 0 = hold it still, inf = anywhere (default: the model's)",
+    )  # fmt: skip
+    group.add_argument(
         "--max-side", type=int, default=1920, help="longest side of the video in pixels (default: %(default)s)"
     )
     group.add_argument(
@@ -417,7 +421,9 @@ def _animate(args: argparse.Namespace) -> None:
         mark_generated=not args.no_generated_mark,
     )
     machine = {name: getattr(args, name) for name in ("bundle", "device", "backend", "threads", "quiet")}
-    picture = {name: getattr(args, name) for name in ("frames_dir", "overwrite", "face_box", "max_side", "trace")}
+    picture = {
+        name: getattr(args, name) for name in ("frames_dir", "overwrite", "face_box", "head_room", "max_side", "trace")
+    }
     picture["face"] = FaceInputs(
         args.face_embedding, args.embedding_model, args.no_face_embedding, args.masks, args.landmarks
     )

@@ -61,6 +61,8 @@ class Job:
     """CPU threads per graph."""
     face_box: FaceBox | None = None
     """Where the face is; ``None`` = look for it."""
+    head_room: float | None = None
+    """How far beyond its box the face may move, see :meth:`emo_rt.Animator.prepare`."""
     max_side: int = 1920
     """Longest side of the video, in pixels."""
     face: FaceInputs = field(default_factory=FaceInputs)
@@ -108,7 +110,9 @@ def run(job: Job) -> Outcome:
     _check_files(job)
     trace = Trace() if job.trace else None
     with Animator.load(job.bundle, device=job.device, backend=job.backend, threads=job.threads) as animator:
-        avatar = animator.prepare(job.portrait, face_box=job.face_box, max_side=job.max_side, face=job.face)
+        avatar = animator.prepare(
+            job.portrait, face_box=job.face_box, max_side=job.max_side, face=job.face, head_room=job.head_room
+        )
         with terminal.ProgressBar("animating", quiet=job.quiet) as bar, terminal.stop_event() as stop:
             video = animator.animate(
                 avatar,
