@@ -81,6 +81,7 @@ def _demo() -> ModelConfig:
         vae=VaeConfig(
             block_out_channels=(24, 40, 64, 64),
             layers_per_block=1,
+            latent_channels=8,
             norm_num_groups=8,
             scaling_factor=1.0,
             mid_block_attention=False,

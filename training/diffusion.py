@@ -16,9 +16,9 @@ from training.encoded import Example, Footage
 from training.loop import Loss, Stage
 
 STAGES = {
-    "image": Stage("image", steps=3000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
-    "video": Stage("video", steps=12000, learning_rate=4e-4, warmup=200, ema=0.999),
-    "speed": Stage("speed", steps=2000, learning_rate=3e-4, warmup=100, ema=0.998),
+    "image": Stage("image", steps=2500, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
+    "video": Stage("video", steps=6000, learning_rate=4e-4, warmup=200, ema=0.999),
+    "speed": Stage("speed", steps=1000, learning_rate=3e-4, warmup=100, ema=0.998),
 }
 DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
 """How often the portrait, the voice or both are left out, so that guidance has an unconditional half."""
@@ -66,7 +66,11 @@ def reference_biases(model: EmoModel) -> list[nn.Parameter]:
 
 
 def trainable(model: EmoModel, stage: str) -> list[nn.Parameter]:
-    """What a stage trains: 1 all but sound and time; 2 all but speed; 3 temporal modules and speed."""
+    """What a stage trains: 1 all but sound and time; 2 all but speed; 3 temporal modules and speed.
+
+    Stage 3 leaves the temporal modules' group normalisation alone: where its input needs no gradient (motion frames
+    come from the ReferenceNet, which does not train any more), its backward pass ends torch 2.13 on the CPU.
+    """
     temporal = [f"backbone.{name}" for name, part in model.backbone.named_modules() if isinstance(part, TemporalModule)]
     frozen = {id(bias) for bias in reference_biases(model)}
     chosen = []
@@ -78,7 +82,7 @@ def trainable(model: EmoModel, stage: str) -> list[nn.Parameter]:
         wanted = {
             "image": not (in_time or in_speed or in_sound),
             "video": not in_speed,
-            "speed": in_time or in_speed,
+            "speed": in_speed or (in_time and not name.endswith((".norm.weight", ".norm.bias"))),
         }
         if wanted[stage]:
             chosen.append(parameter)

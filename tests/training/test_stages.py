@@ -17,7 +17,7 @@ from emo_rt.export.networks.vae import decode, encode  # noqa: E402
 from emo_rt.export.presets import preset  # noqa: E402
 from training import diffusion, hearing  # noqa: E402
 from training.autoencoder import Pictures, crop, standardise, to_pixels  # noqa: E402
-from training.corpus import Recording, available, clip_path, detector_box  # noqa: E402
+from training.corpus import Recording, available, clip_path, detector_box, save_arrays  # noqa: E402
 from training.encoded import EncodedClip, Footage, encode_clip, hear, mouth_weight  # noqa: E402
 
 FRAMES, SIZE = 40, 128
@@ -46,13 +46,13 @@ def recording(seed: int = 0) -> Recording:
 def encoded(model: EmoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoded")
     for seed in range(2):
-        encode_clip(model, recording(seed), seed, "cpu").save(clip_path(folder, seed))
+        save_arrays(encode_clip(model, recording(seed), seed, "cpu"), clip_path(folder, seed))
     return folder
 
 
 def test_recording_survives_the_disk(tmp_path: Path) -> None:
     original = recording()
-    original.save(clip_path(tmp_path, 7))
+    save_arrays(original, clip_path(tmp_path, 7))
     assert available(tmp_path) == [7]
     loaded = Recording.load(clip_path(tmp_path, 7))
     for field in dataclasses.fields(Recording):
@@ -77,7 +77,7 @@ def test_crops_stay_inside() -> None:
 
 
 def test_standardised_latents_decode_the_same(tmp_path: Path) -> None:
-    recording().save(clip_path(tmp_path, 0))
+    save_arrays(recording(), clip_path(tmp_path, 0))
     pictures = Pictures(tmp_path, kept=2)
     vae = build_model(preset("demo"), seed=1).vae
     pixels = to_pixels(recording().frames[:4])
@@ -213,7 +213,7 @@ def test_begin(encoded: Path) -> None:
     assert torch.allclose(both[12:], with_time, atol=1e-4)
 
 
-@pytest.mark.parametrize("stage", ["image", "video"])
+@pytest.mark.parametrize("stage", ["image", "video", "speed"])
 def test_a_few_steps_of_each_stage(stage: str, encoded: Path, tmp_path: Path) -> None:
     """Losses are finite, gradients reach what the stage trains."""
     model = build_model(preset("demo"), seed=4)
