@@ -145,7 +145,8 @@ def _needs_checkout(exc: ImportError) -> MissingDependencyError:
 def _inside(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     """Where a mask holds with all its neighbours within ``reach``."""
     padded = np.pad(mask, reach, constant_values=True)
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).all(axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+    return np.asarray(windows.all(axis=1))
 
 
 class Reader:

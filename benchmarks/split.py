@@ -58,13 +58,14 @@ from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.work import count_work, plain_inputs
 from emo_rt.bundle import Bundle
 from emo_rt.config import ModelConfig, ReferenceConfig, UNetConfig, VaeConfig
-from emo_rt.denoiser import Denoiser, Scheduler
+from emo_rt.denoiser import Denoiser
 from emo_rt.export.graph_modules import example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import plain_prediction
 from emo_rt.export.onnx_export import trace
 from emo_rt.export.presets import preset
 from emo_rt.graphs import STEP_STATE
+from emo_rt.schedules import Scheduler
 from emo_rt.solvers import solver_table
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
@@ -218,7 +219,7 @@ def _split(model: EmoModel, values: Mapping[str, Tensor], noise: Tensor, steps: 
 def _onnxruntime(backend: Backend, bundle: Bundle, values: Mapping[str, Tensor], noise: Tensor, steps: int) -> Way:
     sessions = {name: backend.open(bundle, name) for name in GRAPHS}
     reference, clip, step = (sessions[name] for name in ("reference", "clip", "step"))
-    denoiser = Denoiser(backend, step.spec)
+    denoiser = Denoiser(backend, [step.spec])
     per_step = {*STEP_STATE, "coefficients", "time_embedding", "guidance_scale"}
     specs = [*reference.spec.inputs, *reference.spec.outputs, *clip.spec.inputs, *clip.spec.outputs]
     arena = Arena(backend, [*specs, *(tensor for tensor in step.spec.inputs if tensor.name not in per_step)])
@@ -228,9 +229,9 @@ def _onnxruntime(backend: Backend, bundle: Bundle, values: Mapping[str, Tensor],
     def run() -> Array:
         reference.bind(arena).run()
         clip.bind(arena).run()
-        schedule = Scheduler(backend, sessions["timestep"], bundle.config).schedule("ddim", steps)
-        launch = denoiser.bind(step, arena, schedule)
-        denoiser.run(launch, schedule, noise.numpy(), bundle.config.guidance, denoiser.finals[0], lambda _: None)
+        schedule = Scheduler(backend, sessions["timestep"], bundle.config).schedule("ddim", ("step",) * steps)
+        denoiser.bind({"step": step}, arena, schedule)
+        denoiser.run(schedule, noise.numpy(), bundle.config.guidance, denoiser.finals[0], lambda _: None)
         return denoiser.finals[0].read().copy()
 
     return run

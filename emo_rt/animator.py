@@ -184,10 +184,11 @@ class Animator:
         the loop over them is captured and kept for the runs to come.
         """
         options = (options or AnimateOptions()).replace(paste_back=False)
-        self._engine.scheduler.schedule(options.solver, options.steps)
+        schedule, _ = self._engine.schedule(options)
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
-        # Where the loop is captured, it must be the real one; elsewhere one step shows all that there is.
-        steps = options.steps if self._engine.backend.kept_workspaces else 1
+        # Where the loop is captured, it must be the real one; elsewhere one step of each graph shows all that there is.
+        is_all_needed = self._engine.backend.kept_workspaces or len(set(schedule.graphs)) > 1
+        steps = options.steps if is_all_needed else 1
         with self._grey_avatar() as avatar:
             self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=steps).numpy()
 
@@ -252,11 +253,9 @@ class Animator:
             raise InputError(f"a {type(avatar).__name__} is no avatar; make one with prepare(picture)")
         if avatar.engine is not self._engine:
             raise InputError("this avatar was prepared by another animator; prepare the picture with this one")
-        name, _ = self._engine.step_graph(options)
-        self._engine.session(name)
         if avatar.features.is_closed:
             raise ClosedError("this avatar was closed; prepare the picture again")
-        self._engine.scheduler.schedule(options.solver, options.steps)
+        self._engine.schedule(options)
 
     def _run(self, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None) -> Run:
         run = Run(self._engine, avatar, options, control, clips)

@@ -175,6 +175,10 @@ def _add_motion(group: Any) -> None:
         help="guidance scale, 0 … 50; 1 = none, about twice as fast (default: the model's own)",
     )
     group.add_argument(
+        "--guidance-interval", metavar="FIRST,LAST", type=_two_numbers, default=ANIMATE.guidance_interval,
+        help="guidance only in this part of the steps, 0.2,0.8 for instance; the others cost half (default: 0,1)",
+    )  # fmt: skip
+    group.add_argument(
         "--speed",
         type=float,
         default=ANIMATE.speed,
@@ -412,7 +416,8 @@ def _add_json(parser: Any) -> None:
 def _animate(args: argparse.Namespace) -> None:
     if args.out is None and args.frames_dir is None:
         raise ConfigError("there is nothing to write; pass -o OUT.mp4, --frames-dir DIR, or both")
-    options = _options(args, "seed", "steps", "solver", "guidance", "speed", "motion_scale", "paste_back")
+    names = ("seed", "steps", "solver", "guidance", "guidance_interval", "speed", "motion_scale", "paste_back")
+    options = _options(args, *names)
     video = VideoOptions(
         codec=args.codec,
         crf=args.crf,
@@ -521,6 +526,14 @@ def _video_name(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _two_numbers(text: str) -> tuple[float, ...]:
+    try:
+        first, last = (float(part) for part in text.split(","))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} must be two numbers: first,last, like 0.2,0.8") from exc
+    return first, last
 
 
 def _three_numbers(text: str) -> tuple[float, ...]:

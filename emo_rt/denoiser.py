@@ -6,7 +6,7 @@ addresses are fixed and the whole loop is one launch: :mod:`emo_rt.loop`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from emo_rt.arena import Arena, Buffer
 from emo_rt.backends import Backend, Launch, Session
 from emo_rt.graphs import STEP_STATE, GraphSpec, TensorSpec
 from emo_rt.loop import Loop
-from emo_rt.schedules import KEPT_SCHEDULES, Schedule, Scheduler
-
-__all__ = ["FINAL_BUFFERS", "KEPT_SCHEDULES", "Denoiser", "Schedule", "Scheduler"]
+from emo_rt.schedules import Schedule
 
 FINAL_BUFFERS = 3
 """Finished latents that exist at once: one is being made, one waits, one is being decoded."""
@@ -26,20 +24,23 @@ ROW = ("coefficients", "time_embedding")
 
 
 class Denoiser:
-    """Runs the ``step`` graph over a schedule. It owns the state buffers, so it serves one run at a time."""
+    """Runs the step graphs over a schedule. It owns the state buffers, so it serves one run at a time."""
 
-    def __init__(self, backend: Backend, spec: GraphSpec) -> None:
-        lane = self._lane = backend.lane("denoise")
+    def __init__(self, backend: Backend, specs: Sequence[GraphSpec]) -> None:
+        """``specs``: of the step graphs that schedules will name; their state and rows are the same."""
+        lane, spec = backend.lane("denoise"), specs[0]
+        self._lane = lane
         self._state = [Arena(backend, _inputs(spec, STEP_STATE)) for _ in range(2)]
         latents = next(tensor for tensor in spec.inputs if tensor.name == "latents")
         finals = [TensorSpec(f"final_latents.{index}", latents.dtype, latents.shape) for index in range(FINAL_BUFFERS)]
         self._scalars = Arena(backend, [TensorSpec("guidance_scale", "float32", (1,))])
         self._row = Arena(backend, _inputs(spec, ROW) if lane.is_deferred else [])
-        self._outputs = Arena(backend, [next(t for t in spec.outputs if t.name == "prediction"), *finals])
+        self._predictions = {one.name: Arena(backend, _outputs(one, ("prediction",))) for one in specs}
+        self._outputs = Arena(backend, finals)
         self.finals: list[Buffer] = [self._outputs[tensor.name] for tensor in finals]
-        self.prediction = self._outputs["prediction"]
         self._guidance = lane.upload(self._scalars["guidance_scale"])
         self._noise = lane.upload(self._state[0]["latents"])
+        self._launches: dict[str, Launch] = {}
         self._loop: Loop | None = None
 
     @property
@@ -64,14 +65,15 @@ class Denoiser:
             "one launch per step: the CPU runs each when it is called" if self._loop is None else self._loop.description
         )
 
-    def bind(self, session: Session, features: Mapping[str, Buffer], schedule: Schedule) -> Launch:
+    def bind(self, sessions: Mapping[str, Session], features: Mapping[str, Buffer], schedule: Schedule) -> None:
         """Everything that stays the same during a run, bound by name; on a GPU the loop is captured now."""
-        buffers = {**features, **self._scalars, "prediction": self.prediction}
-        if not self._lane.is_deferred:
-            return session.bind({**buffers, **_step_buffers(schedule, 0, self._state[0], self._state[1])})
-        self._loop = Loop(self._lane, session, buffers, self._state, self._row)
-        self._loop.prepare(schedule)
-        return self._loop.launches[0]
+        bound = {name: {**features, **self._scalars, **self._predictions[name]} for name in sessions}
+        if self._lane.is_deferred:
+            self._loop = Loop(self._lane, sessions, bound, self._state, self._row)
+            self._loop.prepare(schedule)
+            return
+        state = _step_buffers(schedule, 0, self._state[0], self._state[1])
+        self._launches = {name: session.bind({**bound[name], **state}) for name, session in sessions.items()}
 
     def prepare(self, schedule: Schedule) -> None:
         """Capture the loop over another schedule, where loops are captured."""
@@ -80,7 +82,6 @@ class Denoiser:
 
     def run(
         self,
-        launch: Launch,
         schedule: Schedule,
         noise: np.ndarray,
         guidance: float,
@@ -95,7 +96,7 @@ class Denoiser:
         self._noise.write(noise)
         self._lane.clear(self._state[0]["x0_history"])
         if self._loop is None:
-            self._rebinding(launch, schedule, final, after_step)
+            self._rebinding(schedule, final, after_step)
         else:
             self._lane.copy(self._loop.run(schedule, after_step), final)
 
@@ -103,11 +104,14 @@ class Denoiser:
         """Give back buffers and captured loops. Nothing of it may be running. Safe twice."""
         if self._loop is not None:
             self._loop.close()
+        for launch in self._launches.values():
+            launch.close()
         for arena in self._arenas():
             arena.close()
 
-    def _rebinding(self, launch: Launch, schedule: Schedule, final: Buffer, after_step: Callable[[int], None]) -> None:
-        for step in range(schedule.steps):
+    def _rebinding(self, schedule: Schedule, final: Buffer, after_step: Callable[[int], None]) -> None:
+        for step, graph in enumerate(schedule.graphs):
+            launch = self._launches[graph]
             here, there = self._state[step % 2], self._state[1 - step % 2]
             buffers = _step_buffers(schedule, step, here, there)
             if step == schedule.steps - 1:
@@ -118,11 +122,15 @@ class Denoiser:
             after_step(step)
 
     def _arenas(self) -> list[Arena]:
-        return [*self._state, self._scalars, self._row, self._outputs]
+        return [*self._state, self._scalars, self._row, *self._predictions.values(), self._outputs]
 
 
 def _inputs(spec: GraphSpec, names: tuple[str, ...]) -> list[TensorSpec]:
     return [tensor for tensor in spec.inputs if tensor.name in names]
+
+
+def _outputs(spec: GraphSpec, names: tuple[str, ...]) -> list[TensorSpec]:
+    return [tensor for tensor in spec.outputs if tensor.name in names]
 
 
 def _step_buffers(schedule: Schedule, step: int, here: Arena, there: Arena) -> dict[str, Buffer]:

@@ -18,7 +18,7 @@ from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
 from emo_rt.graphs import TensorSpec
 from emo_rt.listener import Listener
 from emo_rt.options import AnimateOptions
-from emo_rt.schedules import Scheduler
+from emo_rt.schedules import Schedule, Scheduler
 from emo_rt.workspace import Workspaces
 
 ON_DEMAND = ("step", "step_unguided")
@@ -43,7 +43,7 @@ class Engine:
             _check_complete(bundle)
             names = [name for name in bundle.graphs if name not in ON_DEMAND]
             self._sessions = {name: backend.open(bundle, name) for name in names}
-            self.scheduler = Scheduler(backend, self.session("timestep"), bundle.config)
+            self._scheduler = Scheduler(backend, self.session("timestep"), bundle.config)
         except BaseException:
             backend.close()
             raise
@@ -76,15 +76,30 @@ class Engine:
         session.close()
         raise ClosedError("the animator was closed; load it again")
 
-    def step_graph(self, options: AnimateOptions) -> tuple[str, float]:
-        """Which step graph a run uses, and its guidance scale. Raises :class:`ConfigError` if it cannot be had."""
+    def schedule(self, options: AnimateOptions) -> tuple[Schedule, float]:
+        """The steps of a run, and its guidance scale. Opens the graphs. Raises :class:`ConfigError`."""
+        graphs, guidance = self._step_graphs(options)
+        for name in set(graphs):
+            self.session(name)
+        return self._scheduler.schedule(options.solver, graphs), guidance
+
+    def _step_graphs(self, options: AnimateOptions) -> tuple[tuple[str, ...], float]:
+        """The graph of each step, and the guidance scale."""
         graphs = self.bundle.graphs
         if "step" not in graphs:
             if options.guidance not in (None, 1.0):
                 raise ConfigError(f"guidance is {options.guidance}; this bundle was exported without guidance, use 1")
-            return "step_unguided", 1.0
+            return ("step_unguided",) * options.steps, 1.0
         guidance = self.config.guidance if options.guidance is None else options.guidance
-        return ("step_unguided" if guidance == 1 and "step_unguided" in graphs else "step"), guidance
+        if guidance == 1 and "step_unguided" in graphs:
+            return ("step_unguided",) * options.steps, 1.0
+        guided = options.guided_steps()
+        if guidance != 1 and not all(guided) and "step_unguided" not in graphs:
+            raise ConfigError(
+                f"guidance_interval is {options.guidance_interval}; this bundle has only the graph with guidance, use "
+                "(0, 1) or export it with --both"
+            )
+        return tuple("step" if guidance == 1 or one else "step_unguided" for one in guided), guidance
 
     def encode_audio(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""

@@ -1,6 +1,6 @@
 """The solver loop on a device: all steps of a clip as one launch where that can be had, else one launch a step.
 
-Two launches of the ``step`` graph take turns, so that the state goes to and fro between two sets of buffers, and every
+Two launches of each step graph take turns, so that the state goes to and fro between two sets of buffers, and every
 address is fixed: the row of the step is copied from the schedule's tables to where the graph reads it. A copy of some
 kilobytes inside the device is nothing beside a step, and it makes the launches the same for every step and schedule.
 """
@@ -32,20 +32,21 @@ class Loop:
     def __init__(
         self,
         lane: Lane,
-        session: Session,
-        features: Mapping[str, Buffer],
+        sessions: Mapping[str, Session],
+        features: Mapping[str, Mapping[str, Buffer]],
         state: Sequence[Arena],
         row: Mapping[str, Buffer],
     ) -> None:
-        """``state``: two sets of buffers for ``latents`` and ``x0_history``; ``row``: where a step finds its row."""
+        """``sessions`` and ``features``: by step graph; ``state``: two sets of buffers for ``latents`` and
+        ``x0_history``; ``row``: where a step finds its row."""
         self._lane, self._state, self._row = lane, state, row
-        self.launches: list[Launch] = []
-        """For even and for odd steps."""
+        self._launches: list[dict[str, Launch]] = []  # for even and for odd steps
         for here, there in ((state[0], state[1]), (state[1], state[0])):
             moving = {name: here[name] for name in STEP_STATE} | {f"next_{name}": there[name] for name in STEP_STATE}
-            self.launches.append(session.bind({**features, **row, **moving}))
-        self._marks = [lane.event() for _ in self.launches]
-        self._session = session
+            bound = {name: session.bind({**features[name], **row, **moving}) for name, session in sessions.items()}
+            self._launches.append(bound)
+        self._marks = [lane.event() for _ in self._launches]
+        self._sessions = sessions
         self._obstacle: str | None = None
         self._replays: dict[int, tuple[Schedule, Replay]] = {}
         self._is_warm = False
@@ -100,18 +101,21 @@ class Loop:
         for _, replay in self._replays.values():
             replay.close()
         self._replays.clear()
-        for launch in self.launches:
-            launch.close()
+        for launches in self._launches:
+            for launch in launches.values():
+                launch.close()
 
     def _why_not(self) -> str | None:
-        return self._obstacle or self._session.capture_obstacle
+        obstacles = [self._obstacle, *(session.capture_obstacle for session in self._sessions.values())]
+        return next(filter(None, obstacles), None)
 
     def _warm_up(self) -> None:
         """First runs load kernels and take memory, which a capture forbids."""
         if not self._is_warm:
-            for launch in self.launches:
-                for _ in range(self._session.warm_runs):
-                    launch.run()
+            for launches in self._launches:
+                for name, session in self._sessions.items():
+                    for _ in range(session.warm_runs):
+                        launches[name].run()
             self._lane.synchronize()
             self._is_warm = True
 
@@ -125,7 +129,7 @@ class Loop:
     def _enqueue(self, schedule: Schedule, step: int) -> None:
         self._lane.copy(schedule.coefficients.row(step), self._row["coefficients"])
         self._lane.copy(schedule.time_embeddings.row(step), self._row["time_embedding"])
-        self.launches[step % 2].run()
+        self._launches[step % 2][schedule.graphs[step]].run()
 
     def _step_by_step(self, schedule: Schedule, after_step: Callable[[int], None]) -> None:
         """One step ahead of the device: it never waits, and what is reported is done."""

@@ -114,9 +114,8 @@ class Run:
         self._engine, self._avatar, self._options, self._control = engine, avatar, options, control
         self._clips = clips
         self._stop = threading.Event()
-        name, self._guidance = engine.step_graph(options)
-        self._schedule = engine.scheduler.schedule(options.solver, options.steps)
-        workspace = engine.workspaces.take(engine, name, self._schedule, avatar.features)
+        self._schedule, self._guidance = engine.schedule(options)
+        workspace = engine.workspaces.take(engine, self._schedule, avatar.features)
         self._lent: Workspace | None = workspace
         try:
             self._motion = workspace.begin(self._schedule, avatar.features, options, engine.config.first_motion)
@@ -186,7 +185,6 @@ class Run:
             work.clip_launch.run()
         with slot.spans["step"], marked("step"):
             work.denoiser.run(
-                work.step_launch,
                 self._schedule,
                 self._noise(clip.index),
                 self._guidance,

@@ -17,14 +17,19 @@ KEPT_SCHEDULES = 8
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a run's steps need, computed once per (solver, steps)."""
+    """What a run's steps need, computed once per (solver, steps, graphs)."""
 
     coefficients: Buffer
     """(steps, 6) float32."""
     time_embeddings: Buffer
     """(steps, 1, width): the projected time embedding of each step."""
-    steps: int
-    """Number of steps."""
+    graphs: tuple[str, ...]
+    """The step graph of each step: ``step``, or ``step_unguided`` where guidance is off."""
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.graphs)
 
 
 class Scheduler:
@@ -32,19 +37,20 @@ class Scheduler:
 
     def __init__(self, backend: Backend, session: Session, config: ModelConfig) -> None:
         self._backend, self._session, self._config = backend, session, config
-        self._made: dict[tuple[str, int], Schedule] = {}
+        self._made: dict[tuple[str, tuple[str, ...]], Schedule] = {}
         self._lock = threading.Lock()
 
-    def schedule(self, solver: str, steps: int) -> Schedule:
-        """Raises :class:`ConfigError` for a combination that does not exist."""
+    def schedule(self, solver: str, graphs: tuple[str, ...]) -> Schedule:
+        """One step for each of ``graphs``. Raises :class:`ConfigError` for a combination that does not exist."""
         with self._lock:
-            schedule = self._made.pop((solver, steps), None) or self._make(solver, steps)
-            self._made[solver, steps] = schedule  # the latest used is the last
+            schedule = self._made.pop((solver, graphs), None) or self._make(solver, graphs)
+            self._made[solver, graphs] = schedule  # the latest used is the last
             while len(self._made) > KEPT_SCHEDULES:
                 del self._made[next(iter(self._made))]  # its memory goes when the last run that uses it does
             return schedule
 
-    def _make(self, solver: str, steps: int) -> Schedule:
+    def _make(self, solver: str, graphs: tuple[str, ...]) -> Schedule:
+        steps = len(graphs)
         table = solver_table(self._config.schedule, solver, steps)
         timestep, embedding = self._session.spec.inputs[0], self._session.spec.outputs[0]
         coefficients = self._backend.allocate(TensorSpec("coefficients", "float32", (steps, COEFFICIENTS)))
@@ -59,4 +65,4 @@ class Scheduler:
                 lane.copy(one[embedding.name], embeddings.row(step))
             lane.synchronize()
             launch.close()
-        return Schedule(coefficients, embeddings, steps)
+        return Schedule(coefficients, embeddings, graphs)

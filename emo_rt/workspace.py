@@ -57,10 +57,11 @@ class Slot:
 class Workspace:
     """Buffers, launches and the captured loop of a run. Owners close."""
 
-    def __init__(self, engine: Engine, graph: str, schedule: Schedule, features: Mapping[str, Buffer]) -> None:
-        """``graph``: ``step`` or ``step_unguided``; ``features``: the avatar's."""
+    def __init__(self, engine: Engine, schedule: Schedule, features: Mapping[str, Buffer]) -> None:
+        """For this schedule, and for all that need no other graphs; ``features``: the avatar's."""
         backend, config = engine.backend, engine.config
-        self.graph = graph
+        self.graphs = frozenset(schedule.graphs)
+        """The step graphs that are bound."""
         self._owned = ExitStack()
         try:
             self._make(engine, schedule, features)
@@ -75,17 +76,18 @@ class Workspace:
 
     def _make(self, engine: Engine, schedule: Schedule, features: Mapping[str, Buffer]) -> None:
         backend, config = engine.backend, engine.config
-        step, clip = engine.session(self.graph), engine.session("clip")
-        constants = [tensor for tensor in step.spec.inputs if tensor.name == "motion_scale"]
+        steps, clip = {name: engine.session(name) for name in sorted(self.graphs)}, engine.session("clip")
+        specs = [session.spec for session in steps.values()]
+        constants = [tensor for tensor in specs[0].inputs if tensor.name == "motion_scale"]
         self.arena = self._own(Arena(backend, [*clip.spec.inputs, *clip.spec.outputs, *constants]))
         self.portrait: Arena | None = None
         if backend.kept_workspaces:
             features = self.portrait = self._own(Arena(backend, _specs(features, engine.portrait_tensors())))
-        self.denoiser = Denoiser(backend, step.spec)
+        self.denoiser = Denoiser(backend, specs)
         self._owned.callback(self.denoiser.close)
         bound = {**self.arena, **features}
         self.clip_launch = self._own_launch(clip.bind(bound))
-        self.step_launch = self.denoiser.bind(step, bound, schedule)
+        self.denoiser.bind(steps, bound, schedule)
         self.motion_launch: Launch | None = None
         pixels = self._make_motion(engine) if config.motion_source == "reencoded" else [None] * 3
         fresh = config.frames - (config.motion_frames if self.motion_launch is not None else 0)
@@ -171,13 +173,13 @@ class Workspaces:
         with self._lock:
             return sum(workspace.denoiser.captured_loops for workspace in self._idle)
 
-    def take(self, engine: Engine, graph: str, schedule: Schedule, features: Mapping[str, Buffer]) -> Workspace:
+    def take(self, engine: Engine, schedule: Schedule, features: Mapping[str, Buffer]) -> Workspace:
         """One that nobody else has."""
         with self._lock:
-            found = next((workspace for workspace in self._idle if workspace.graph == graph), None)
+            found = next((workspace for workspace in self._idle if workspace.graphs >= set(schedule.graphs)), None)
             if found is not None:
                 self._idle.remove(found)
-        return found or Workspace(engine, graph, schedule, features)
+        return found or Workspace(engine, schedule, features)
 
     def give_back(self, workspace: Workspace) -> None:
         """After the run: keep it, or close the one that waited longest. Never fails: the run is over."""

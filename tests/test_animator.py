@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import math
 import threading
 import time
 import wave
@@ -283,8 +284,8 @@ def test_guidance_1_uses_the_unguided_graph_and_gives_the_same(
     with Animator.load(bundle_copy, device="cpu", threads=1) as guided:
         there = guided.prepare(picture(), face_box=Box(8, 8, 30, 32))
         with_step = frames_of(guided, there, guidance=1.0)
-    opened = tiny_animator._engine.step_graph(AnimateOptions(guidance=1.0))
-    assert opened == ("step_unguided", 1.0)
+    schedule, guidance = tiny_animator._engine.schedule(AnimateOptions(guidance=1.0, steps=3))
+    assert (schedule.graphs, guidance) == (("step_unguided",) * 3, 1.0)
     assert_close(frames_of(tiny_animator, avatar, guidance=1.0), with_step)
 
 
@@ -293,8 +294,32 @@ def test_a_bundle_without_guidance_runs_without_and_refuses_another_scale(bundle
     with Animator.load(bundle_copy, device="cpu", threads=1) as animator:
         avatar = animator.prepare(picture(), face_box="full")
         np.testing.assert_array_equal(frames_of(animator, avatar), frames_of(animator, avatar, guidance=1))
+        np.testing.assert_array_equal(
+            frames_of(animator, avatar), frames_of(animator, avatar, guidance_interval=(0.5, 1))
+        )
         with pytest.raises(ConfigError, match=r"guidance is 3\.0; this bundle was exported without guidance, use 1"):
             frames_of(animator, avatar, guidance=3.0)
+
+
+def test_a_bundle_with_guidance_only_refuses_an_interval(bundle_copy: Path) -> None:
+    edited(bundle_copy, lambda m: m["graphs"].pop("step_unguided"))
+    with Animator.load(bundle_copy, device="cpu", threads=1) as animator:
+        avatar = animator.prepare(picture(), face_box="full")
+        with pytest.raises(ConfigError, match=r"guidance_interval is \(0, 0\.5\).*export it with --both"):
+            frames_of(animator, avatar, guidance_interval=(0, 0.5))
+        frames_of(animator, avatar, guidance_interval=(0, 0.5), guidance=1)
+
+
+def test_head_room_is_where_the_face_may_be(tiny_animator: Animator) -> None:
+    """A box that reaches everywhere, one that is held, and the model's own are three different portraits."""
+    rooms = [0.0, None, math.inf]
+    avatars = [tiny_animator.prepare(picture(), face_box=Box(8, 8, 30, 32), head_room=room) for room in rooms]
+    still, own, free = (avatar.features["face_feature"].read().copy() for avatar in avatars)
+    assert not np.array_equal(still, free)
+    assert np.array_equal(still, own), "the tiny model has no margin of its own"
+    for wrong in (-0.1, math.nan, "wide"):
+        with pytest.raises(ConfigError, match="head_room"):
+            tiny_animator.prepare(picture(), face_box=Box(8, 8, 30, 32), head_room=wrong)  # type: ignore[arg-type]
 
 
 # Lengths

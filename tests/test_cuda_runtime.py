@@ -94,6 +94,17 @@ def test_every_solver_and_parity_of_steps(
     np.testing.assert_array_equal(found, expected(**options))
 
 
+def test_guidance_in_a_part_of_the_steps_is_one_launch(tiny_bundle: Bundle, expected: Callable[..., Array]) -> None:
+    options: dict[str, Any] = {"clips": 2, "steps": 5, "guidance": 2.0, "guidance_interval": (0.3, 0.8)}
+    with on_stand_in(tiny_bundle) as (animator, backend):
+        avatar = animator.prepare(picture(), face_box="full")
+        found = frames_of(animator, avatar, **options)
+        plain = frames_of(animator, avatar, clips=2)  # the same workspace: it has both graphs
+        assert backend.cuda.launches == [15, 15, 9, 9]  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(found, expected(**options))
+    np.testing.assert_array_equal(plain, expected(clips=2))
+
+
 def test_what_was_captured_serves_other_avatars_options_and_schedules(
     tiny_bundle: Bundle, expected: Callable[..., Array]
 ) -> None:
@@ -336,7 +347,7 @@ def test_all_memory_comes_back(tiny_bundle: Bundle) -> None:
         assert tables < stats["kept"]
         assert empty["device_used"] == 0
         animator._engine.workspaces.close()
-        animator._engine.scheduler._made.clear()
+        animator._engine._scheduler._made.clear()
         assert animator.memory_stats()["device_used"] == 0
 
 
@@ -344,11 +355,11 @@ def test_a_loop_that_was_not_prepared_is_refused(tiny_bundle: Bundle) -> None:
     with on_stand_in(tiny_bundle) as (animator, _):
         engine = animator._engine
         avatar = animator.prepare(picture(), face_box="full")
-        one, other = (engine.scheduler.schedule("ddim", steps) for steps in (2, 3))
-        workspace = engine.workspaces.take(engine, "step", one, avatar.features)
+        one, other = (engine.schedule(AnimateOptions(steps=steps))[0] for steps in (2, 3))
+        workspace = engine.workspaces.take(engine, one, avatar.features)
         noise = np.zeros(workspace.slots[0].final.shape, np.float32)
         with pytest.raises(CaptureError, match="not prepared"):
-            workspace.denoiser.run(workspace.step_launch, other, noise, 1.0, workspace.slots[0].final, lambda _: None)
+            workspace.denoiser.run(other, noise, 1.0, workspace.slots[0].final, lambda _: None)
         workspace.close()
 
 

@@ -15,7 +15,7 @@ from emo_rt import AnimateOptions, Bundle
 from emo_rt.arena import Arena, Array, Buffer, HostBuffer
 from emo_rt.avatar import Avatar, make_avatar
 from emo_rt.backends import Backend, Launch, Session, open_backend
-from emo_rt.denoiser import KEPT_SCHEDULES, Denoiser, Schedule, Scheduler
+from emo_rt.denoiser import Denoiser
 from emo_rt.engine import Engine
 from emo_rt.errors import ConfigError
 from emo_rt.export.presets import preset
@@ -23,6 +23,7 @@ from emo_rt.graphs import GraphSpec, TensorSpec, graph_specs
 from emo_rt.options import SOLVERS
 from emo_rt.portrait import prepare_portrait
 from emo_rt.run import Control, Run
+from emo_rt.schedules import KEPT_SCHEDULES, Schedule, Scheduler
 from emo_rt.solvers import solver_table
 
 SECOND = 16_000
@@ -110,19 +111,24 @@ def made(engine: Engine, avatar: Avatar, seconds: float, **options: Any) -> list
 def denoised(engine: Engine, inputs: Arena, solver: str, steps: int, guidance: float) -> Array:
     """One clip by the code under test."""
     session = engine.session("step")
-    schedule = engine.scheduler.schedule(solver, steps)
-    denoiser = Denoiser(engine.backend, session.spec)
+    schedule = scheduled(engine, solver, steps)
+    denoiser = Denoiser(engine.backend, [session.spec])
     final = denoiser.finals[1]
-    denoiser.run(denoiser.bind(session, inputs, schedule), schedule, NOISE, guidance, final, lambda step: None)
+    denoiser.bind({"step": session}, inputs, schedule)
+    denoiser.run(schedule, NOISE, guidance, final, lambda step: None)
     return final.read().copy()
 
 
-def by_the_formula(engine: Engine, inputs: Arena, solver: str, steps: int, guidance: float) -> Array:
+def by_the_formula(
+    engine: Engine, inputs: Arena, solver: str, steps: int, guidance: float | tuple[float, ...]
+) -> Array:
     """One clip in numpy: only the network's prediction comes from the graph, through fresh memory at each step."""
     session, timestep = engine.session("step"), engine.session("timestep")
     table = solver_table(engine.config.schedule, solver, steps)
     x, history = NOISE.astype(np.float64), [np.zeros_like(NOISE, np.float64)] * 2
-    for time, (p, q, a, b, c, d) in zip(table.timesteps, table.coefficients.astype(np.float64), strict=True):
+    scales = guidance if isinstance(guidance, tuple) else (guidance,) * steps
+    rows = table.coefficients.astype(np.float64)
+    for time, (p, q, a, b, c, d), scale in zip(table.timesteps, rows, scales, strict=True):
         embedding = Arena(engine.backend, [*timestep.spec.inputs, *timestep.spec.outputs])
         embedding["timestep"].write(np.array([time]))
         timestep.bind(embedding).run()
@@ -133,10 +139,14 @@ def by_the_formula(engine: Engine, inputs: Arena, solver: str, steps: int, guida
         step = {**inputs, **fresh, **embedding}
         session.bind(step).run()
         without, with_condition = step["prediction"].read().astype(np.float64)
-        prediction = without + guidance * (with_condition - without)
+        prediction = without + scale * (with_condition - without)
         x0 = p * x + q * prediction
         x, history = a * x + b * x0 + c * history[0] + d * history[1], [x0, history[0]]
     return x
+
+
+def scheduled(engine: Engine, solver: str, steps: int) -> Schedule:
+    return engine.schedule(AnimateOptions(solver=solver, steps=steps))[0]
 
 
 NOISE = np.random.default_rng(5).standard_normal((4, 4, 8, 8), np.float32)
@@ -161,6 +171,26 @@ def test_a_clip_is_the_table_applied_to_the_predictions(engine: Engine, features
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+def test_guidance_is_computed_in_its_interval_only(engine: Engine, backend: RecordingBackend, features: Arena) -> None:
+    """Without guidance is scale 1 in the formula; the graph without it computes one half of the rows."""
+    options = AnimateOptions(steps=5, guidance=2.5, guidance_interval=(0.2, 0.6))
+    assert options.guided_steps() == (False, True, True, False, False)
+    schedule, guidance = engine.schedule(options)
+    denoiser = Denoiser(backend, [engine.session(name).spec for name in ("step", "step_unguided")])
+    denoiser.bind({name: engine.session(name) for name in ("step", "step_unguided")}, features, schedule)
+    backend.runs.clear()
+    denoiser.run(schedule, NOISE, guidance, denoiser.finals[0], lambda step: None)
+    assert [len(backend.runs_of(name)) for name in ("step", "step_unguided")] == [2, 3]
+    expected = by_the_formula(engine, features, "ddim", 5, (1, 2.5, 2.5, 1, 1))
+    assert np.abs(denoiser.finals[0].read() - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("interval", [(0.5, 0.5), (0.8, 0.2), (-0.1, 1), (0, 1.1), (0,), "01", (0, None)])
+def test_an_interval_that_is_none_is_refused(interval: Any) -> None:
+    with pytest.raises(ConfigError, match="guidance_interval"):
+        AnimateOptions(guidance_interval=interval)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_any_number_of_steps_ends_in_the_given_buffer(engine: Engine, features: Arena, steps: int) -> None:
     expected = by_the_formula(engine, features, "ddim", steps, 2.5)
@@ -169,20 +199,21 @@ def test_any_number_of_steps_ends_in_the_given_buffer(engine: Engine, features: 
 
 
 def test_a_clip_starts_without_the_history_of_the_one_before(engine: Engine, features: Arena) -> None:
-    session, schedule = engine.session("step"), engine.scheduler.schedule("unipc", 3)
-    denoiser = Denoiser(engine.backend, session.spec)
-    launch = denoiser.bind(session, features, schedule)
+    session, schedule = engine.session("step"), scheduled(engine, "unipc", 3)
+    denoiser = Denoiser(engine.backend, [session.spec])
+    denoiser.bind({"step": session}, features, schedule)
     for final in denoiser.finals[:2]:
-        denoiser.run(launch, schedule, NOISE, 2.5, final, lambda step: None)
+        denoiser.run(schedule, NOISE, 2.5, final, lambda step: None)
     np.testing.assert_array_equal(denoiser.finals[0].read(), denoiser.finals[1].read())
     assert not denoiser.finals[2].read().any()
 
 
 def test_each_step_is_reported_once_it_is_done(engine: Engine, features: Arena) -> None:
-    session, schedule = engine.session("step"), engine.scheduler.schedule("ddim", 3)
-    denoiser = Denoiser(engine.backend, session.spec)
-    launch, reported = denoiser.bind(session, features, schedule), list[int]()
-    denoiser.run(launch, schedule, NOISE, 1.0, denoiser.finals[0], reported.append)
+    session, schedule = engine.session("step"), scheduled(engine, "ddim", 3)
+    denoiser = Denoiser(engine.backend, [session.spec])
+    denoiser.bind({"step": session}, features, schedule)
+    reported: list[int] = []
+    denoiser.run(schedule, NOISE, 1.0, denoiser.finals[0], reported.append)
     assert reported == [0, 1, 2]
 
 
@@ -192,16 +223,16 @@ def test_each_step_is_reported_once_it_is_done(engine: Engine, features: Arena) 
 def test_the_loop_makes_no_buffer_and_copies_only_noise_and_start_values(
     engine: Engine, backend: RecordingBackend, features: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, schedule = engine.session("step"), engine.scheduler.schedule("ddim", 5)
-    denoiser = Denoiser(backend, session.spec)
-    launch = denoiser.bind(session, features, schedule)
+    session, schedule = engine.session("step"), scheduled(engine, "ddim", 5)
+    denoiser = Denoiser(backend, [session.spec])
+    denoiser.bind({"step": session}, features, schedule)
     written: list[int] = []
     write = HostBuffer.write
     monkeypatch.setattr(HostBuffer, "write", lambda self, values: (written.append(self.pointer), write(self, values)))
     monkeypatch.setattr(HostBuffer, "read", lambda self: pytest.fail("the loop read a tensor"))
     backend.allocated.clear()
     copies_by_step: list[int] = []
-    denoiser.run(launch, schedule, NOISE, 1.5, denoiser.finals[0], lambda step: copies_by_step.append(len(written)))
+    denoiser.run(schedule, NOISE, 1.5, denoiser.finals[0], lambda step: copies_by_step.append(len(written)))
     assert backend.allocated == []
     assert copies_by_step == [3] * 5  # guidance scale, noise, empty history: before the first step
 
@@ -216,15 +247,23 @@ def test_the_loop_allocates_no_memory_of_the_size_of_a_tensor(backend: Recording
         def run(self) -> None:
             pass
 
+    class Still(Session):
+        def bind(self, buffers: Mapping[str, Buffer]) -> Launch:
+            return Nothing()
+
+        def close(self) -> None:
+            pass
+
     spec = next(spec for spec in graph_specs(preset("emo")) if spec.name == "step")
-    denoiser = Denoiser(backend, spec)
+    denoiser = Denoiser(backend, [spec])
     rows = [TensorSpec("coefficients", "float32", (40, 6)), TensorSpec("embeddings", "float32", (40, 1, 20_000))]
     tables = Arena(backend, rows)
-    schedule = Schedule(tables["coefficients"], tables["embeddings"], 40)
+    schedule = Schedule(tables["coefficients"], tables["embeddings"], ("step",) * 40)
+    denoiser.bind({"step": Still()}, {}, schedule)
     noise = np.zeros(denoiser.finals[0].shape, np.float32)
     tracemalloc.start()
     try:
-        denoiser.run(Nothing(), schedule, noise, 3.5, denoiser.finals[0], lambda step: None)
+        denoiser.run(schedule, noise, 3.5, denoiser.finals[0], lambda step: None)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -279,7 +318,7 @@ def test_after_the_start_of_a_run_no_buffer_is_made(engine: Engine, backend: Rec
 
 
 def test_a_schedule_holds_the_table_and_the_embedding_of_each_step(engine: Engine) -> None:
-    schedule = engine.scheduler.schedule("dpmpp_2m", 5)
+    schedule = scheduled(engine, "dpmpp_2m", 5)
     table = solver_table(engine.config.schedule, "dpmpp_2m", 5)
     np.testing.assert_array_equal(schedule.coefficients.read(), table.coefficients)
     session = engine.session("timestep")
@@ -291,12 +330,12 @@ def test_a_schedule_holds_the_table_and_the_embedding_of_each_step(engine: Engin
 
 
 def test_a_schedule_is_made_once(engine: Engine) -> None:
-    assert engine.scheduler.schedule("ddim", 6) is engine.scheduler.schedule("ddim", 6)
+    assert scheduled(engine, "ddim", 6) is scheduled(engine, "ddim", 6)
 
 
 def test_a_schedule_that_does_not_exist_is_refused(engine: Engine) -> None:
     with pytest.raises(ConfigError, match="steps"):
-        engine.scheduler.schedule("ddim", 1001)
+        scheduled(engine, "ddim", 1001)
 
 
 class CountingSession(Session):
@@ -329,7 +368,9 @@ def test_threads_that_ask_at_once_share_one_schedule(backend: RecordingBackend) 
     session = CountingSession()
     scheduler = Scheduler(backend, session, preset("tiny"))
     got: list[Schedule] = []
-    threads = [threading.Thread(target=lambda: got.append(scheduler.schedule("ddim", 10))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: got.append(scheduler.schedule("ddim", ("step",) * 10))) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -342,11 +383,11 @@ def test_threads_that_ask_at_once_share_one_schedule(backend: RecordingBackend) 
 def test_only_the_latest_schedules_are_kept(backend: RecordingBackend) -> None:
     session = CountingSession()
     scheduler = Scheduler(backend, session, preset("tiny"))
-    kept = scheduler.schedule("ddim", 1)
+    kept = scheduler.schedule("ddim", ("step",) * 1)
     for steps in range(2, KEPT_SCHEDULES + 1):
-        scheduler.schedule("ddim", steps)
-    assert scheduler.schedule("ddim", 1) is kept  # and it is now the latest
-    first = scheduler.schedule("ddim", 2)
+        scheduler.schedule("ddim", ("step",) * steps)
+    assert scheduler.schedule("ddim", ("step",) * 1) is kept  # and it is now the latest
+    first = scheduler.schedule("ddim", ("step",) * 2)
     for steps in range(20, 20 + KEPT_SCHEDULES):
-        scheduler.schedule("ddim", steps)
-    assert scheduler.schedule("ddim", 2) is not first
+        scheduler.schedule("ddim", ("step",) * steps)
+    assert scheduler.schedule("ddim", ("step",) * 2) is not first
