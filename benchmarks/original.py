@@ -53,7 +53,7 @@ class OriginalClip:
         hidden = backbone.enter(latents.repeat(2, 1, 1, 1))
         in_unconditional = self.config.locator.in_unconditional
         unlocated = self.face_feature if in_unconditional else torch.zeros_like(self.face_feature)
-        hidden = backbone.walk(hidden + torch.cat([unlocated, self.face_feature]), shifts[:1], self._visit)
+        hidden, _ = backbone.walk(hidden + torch.cat([unlocated, self.face_feature]), shifts[:1], self._visit)
         prediction: Tensor = backbone.conv_out(F.silu(backbone.conv_norm_out(hidden)))
         return prediction.unflatten(0, (2, -1))
 

@@ -17,6 +17,7 @@ from emo_rt.benchmarks.recording import RecordingBackend
 from emo_rt.config import AUDIO_SAMPLE_RATE
 from emo_rt.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE, is_untrained
 from emo_rt.engine import Engine
+from emo_rt.graphs import STEP_GRAPHS
 from emo_rt.settings import check
 
 
@@ -133,7 +134,7 @@ class Subject:
         }
 
     def _step_graph(self) -> str:
-        return next(name for name in ("step", "step_unguided") if name in self.bundle.graphs)
+        return next(name for name in STEP_GRAPHS if name in self.bundle.graphs)
 
     def close(self) -> None:
         """Free the model. Safe twice."""

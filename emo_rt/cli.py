@@ -179,6 +179,10 @@ def _add_motion(group: Any) -> None:
         help="guidance only in this part of the steps, 0.2,0.8 for instance; the others cost half (default: 0,1)",
     )  # fmt: skip
     group.add_argument(
+        "--deep-cache", metavar="N", type=int, default=ANIMATE.deep_cache,
+        help="compute the inner blocks in every Nth step only; for bundles exported for it (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--speed",
         type=float,
         default=ANIMATE.speed,
@@ -300,6 +304,11 @@ def _add_export(commands: Any) -> None:
     )
     steps.add_argument("--both", action="store_true", help="both step graphs (default: only with guidance)")
     form.add_argument(
+        "--deep-cache", metavar="LAYERS", type=int,
+        help="also step graphs for animate --deep-cache: they compute 0, 1, … of the outermost layers on the way down "
+        "and one more on the way up (default: none)",
+    )  # fmt: skip
+    form.add_argument(
         "--check", action=argparse.BooleanOptionalAction,
         help="run every graph in ONNX Runtime and compare it with torch (default: for demo and tiny only; full-size "
         "models take many minutes and twice the memory)",
@@ -416,8 +425,8 @@ def _add_json(parser: Any) -> None:
 def _animate(args: argparse.Namespace) -> None:
     if args.out is None and args.frames_dir is None:
         raise ConfigError("there is nothing to write; pass -o OUT.mp4, --frames-dir DIR, or both")
-    names = ("seed", "steps", "solver", "guidance", "guidance_interval", "speed", "motion_scale", "paste_back")
-    options = _options(args, *names)
+    cost = ("steps", "solver", "guidance", "guidance_interval", "deep_cache")
+    options = _options(args, "seed", *cost, "speed", "motion_scale", "paste_back")
     video = VideoOptions(
         codec=args.codec,
         crf=args.crf,
@@ -464,6 +473,7 @@ def _export(args: argparse.Namespace) -> None:
             dtype=DTYPES[args.dtype],
             half_storage=args.half_storage,
             guidance=(True, False) if args.both else (not args.no_guidance,),
+            deep_cache=args.deep_cache,
             check=args.check,
             quiet=args.quiet,
         )

@@ -320,6 +320,10 @@ class ModelConfig:
     """Autoencoder."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Diffusion schedule."""
+    deep_cache: int | None = None
+    """Have step graphs that take the inner blocks' result from an earlier step and compute only so many residual
+    blocks at the finest resolution on the way down, and one more on the way up (DeepCache, arXiv 2312.00858; its
+    branch); ``None`` = no such graphs."""
 
     def __post_init__(self) -> None:
         factor = self.vae.downsampling * 2 ** (len(self.unet.block_out_channels) - 1)
@@ -361,6 +365,13 @@ class ModelConfig:
             "temporal.heads",
             self.temporal.heads,
             f"a divisor of each of unet.block_out_channels = {self.unet.block_out_channels}",
+        )
+        layers = self.unet.layers_per_block
+        check(
+            self.deep_cache is None or (type(self.deep_cache) is int and 0 <= self.deep_cache <= layers),
+            "deep_cache",
+            self.deep_cache,
+            f"0 … unet.layers_per_block = {layers}, or None",
         )
         self._check_audio_windows()
 

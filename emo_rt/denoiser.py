@@ -35,7 +35,9 @@ class Denoiser:
         finals = [TensorSpec(f"final_latents.{index}", latents.dtype, latents.shape) for index in range(FINAL_BUFFERS)]
         self._scalars = Arena(backend, [TensorSpec("guidance_scale", "float32", (1,))])
         self._row = Arena(backend, _inputs(spec, ROW) if lane.is_deferred else [])
-        self._predictions = {one.name: Arena(backend, _outputs(one, ("prediction",))) for one in specs}
+        self._predictions = {one.name: Arena(backend, _outputs(one, "prediction")) for one in specs}
+        deep = {tensor.name: tensor for one in specs for tensor in _outputs(one, "deep_features")}
+        self._deep = Arena(backend, list(deep.values()))
         self._outputs = Arena(backend, finals)
         self.finals: list[Buffer] = [self._outputs[tensor.name] for tensor in finals]
         self._guidance = lane.upload(self._scalars["guidance_scale"])
@@ -67,7 +69,8 @@ class Denoiser:
 
     def bind(self, sessions: Mapping[str, Session], features: Mapping[str, Buffer], schedule: Schedule) -> None:
         """Everything that stays the same during a run, bound by name; on a GPU the loop is captured now."""
-        bound = {name: {**features, **self._scalars, **self._predictions[name]} for name in sessions}
+        shared = {**features, **self._scalars, **self._deep}
+        bound = {name: {**shared, **self._predictions[name]} for name in sessions}
         if self._lane.is_deferred:
             self._loop = Loop(self._lane, sessions, bound, self._state, self._row)
             self._loop.prepare(schedule)
@@ -122,15 +125,15 @@ class Denoiser:
             after_step(step)
 
     def _arenas(self) -> list[Arena]:
-        return [*self._state, self._scalars, self._row, *self._predictions.values(), self._outputs]
+        return [*self._state, self._scalars, self._row, *self._predictions.values(), self._deep, self._outputs]
 
 
 def _inputs(spec: GraphSpec, names: tuple[str, ...]) -> list[TensorSpec]:
     return [tensor for tensor in spec.inputs if tensor.name in names]
 
 
-def _outputs(spec: GraphSpec, names: tuple[str, ...]) -> list[TensorSpec]:
-    return [tensor for tensor in spec.outputs if tensor.name in names]
+def _outputs(spec: GraphSpec, name: str) -> list[TensorSpec]:
+    return [tensor for tensor in spec.outputs if tensor.name.startswith(name)]
 
 
 def _step_buffers(schedule: Schedule, step: int, here: Arena, there: Arena) -> dict[str, Buffer]:

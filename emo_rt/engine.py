@@ -15,14 +15,14 @@ from emo_rt.bundle import Bundle
 from emo_rt.config import ModelConfig
 from emo_rt.decoder import Decoder
 from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
-from emo_rt.graphs import TensorSpec
+from emo_rt.graphs import STEP_GRAPHS, TensorSpec, step_graph
 from emo_rt.listener import Listener
 from emo_rt.options import AnimateOptions
 from emo_rt.schedules import Schedule, Scheduler
 from emo_rt.workspace import Workspaces
 
-ON_DEMAND = ("step", "step_unguided")
-"""Graphs that are opened when first asked for: most runs need only one of the two."""
+ON_DEMAND = STEP_GRAPHS
+"""Graphs that are opened when first asked for: most runs need only one of them."""
 
 AUDIO_MASK = "audio_mask."
 """How the names of ``step``'s per-portrait inputs begin."""
@@ -85,21 +85,35 @@ class Engine:
 
     def _step_graphs(self, options: AnimateOptions) -> tuple[tuple[str, ...], float]:
         """The graph of each step, and the guidance scale."""
-        graphs = self.bundle.graphs
+        guided, guidance = self._guided_steps(options)
+        graphs, age = list[str](), 0
+        for step, one in enumerate(guided):
+            age = age + 1 if step and one == guided[step - 1] and age + 1 < options.deep_cache else 0
+            graphs.append(step_graph(one, cached=age > 0))
+        if not set(graphs) <= set(self.bundle.graphs):
+            raise ConfigError(
+                f"deep_cache is {options.deep_cache}; this bundle has no graphs for it, use 1 or export it with "
+                "--deep-cache 0"
+            )
+        return tuple(graphs), guidance
+
+    def _guided_steps(self, options: AnimateOptions) -> tuple[tuple[bool, ...], float]:
+        """Whether each step computes both halves, and the guidance scale."""
+        graphs, nowhere = self.bundle.graphs, (False,) * options.steps
         if "step" not in graphs:
             if options.guidance not in (None, 1.0):
                 raise ConfigError(f"guidance is {options.guidance}; this bundle was exported without guidance, use 1")
-            return ("step_unguided",) * options.steps, 1.0
+            return nowhere, 1.0
         guidance = self.config.guidance if options.guidance is None else options.guidance
-        if guidance == 1 and "step_unguided" in graphs:
-            return ("step_unguided",) * options.steps, 1.0
+        if guidance == 1:
+            return nowhere if "step_unguided" in graphs else (True,) * options.steps, guidance
         guided = options.guided_steps()
-        if guidance != 1 and not all(guided) and "step_unguided" not in graphs:
+        if not all(guided) and "step_unguided" not in graphs:
             raise ConfigError(
                 f"guidance_interval is {options.guidance_interval}; this bundle has only the graph with guidance, use "
                 "(0, 1) or export it with --both"
             )
-        return tuple("step" if guidance == 1 or one else "step_unguided" for one in guided), guidance
+        return guided, guidance
 
     def encode_audio(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""

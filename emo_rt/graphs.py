@@ -121,6 +121,12 @@ def _sites(unet: UNetConfig) -> Iterator[Site]:
             yield Site(f"up_{block}_{j}", level, widths[level], level < last, widths[max(level - 1, 0)])
 
 
+def outer_sites(config: ModelConfig) -> tuple[Site, ...]:
+    """Those that cached steps still compute."""
+    kept, everything = config.deep_cache or 0, sites(config.unet)
+    return (*everything[:kept], *everything[-kept - 1 :])
+
+
 def time_channels(unet: UNetConfig) -> tuple[int, ...]:
     """Widths of the projected time embedding, one per residual block in the order of execution (``mid`` has two)."""
     widths: list[int] = []
@@ -152,6 +158,20 @@ def audio_heads(config: ModelConfig) -> tuple[str, ...]:
     return ("",) if config.audio.attention == "single" else tuple(f"_{region}" for region in AUDIO_REGIONS)
 
 
+def step_graph(guided: bool, cached: bool = False) -> str:
+    """Name of a step graph. ``cached``: it takes the inner blocks' result from an earlier step."""
+    return "step" + "_cached" * cached + "_unguided" * (not guided)
+
+
+STEP_GRAPHS = tuple(step_graph(guided, cached) for cached in (False, True) for guided in (True, False))
+"""Every step graph that a bundle may have."""
+
+
+def deep_features(guided: bool) -> str:
+    """Name of what a full step leaves for cached ones."""
+    return "deep_features" if guided else "deep_features_unguided"
+
+
 def graph_specs(config: ModelConfig, dtype: str = "float32", guidance: Sequence[bool] = (True,)) -> list[GraphSpec]:
     """All graphs of a model in the order in which the runtime first needs them.
 
@@ -161,7 +181,8 @@ def graph_specs(config: ModelConfig, dtype: str = "float32", guidance: Sequence[
     builder = _SpecBuilder(config, dtype, True in guidance)
     specs = [builder.vae_encoder(), builder.audio_encoder(), builder.reference(), builder.clip()]
     specs.append(builder.timestep())
-    specs += [builder.step(guided) for guided in guidance]
+    cached = (False,) if config.deep_cache is None else (False, True)
+    specs += [builder.step(guided, later) for later in cached for guided in guidance]
     specs.append(builder.vae_decoder())
     if config.motion_source == "reencoded":
         specs.append(builder.motion_encoder())
@@ -206,16 +227,22 @@ class _SpecBuilder:
     def timestep(self) -> GraphSpec:
         return GraphSpec("timestep", (TensorSpec("timestep", "float32", (1,)),), (self._time_embedding(),))
 
-    def step(self, guided: bool) -> GraphSpec:
+    def step(self, guided: bool, cached: bool) -> GraphSpec:
         history = (X0_HISTORY, *self.latents)
         state = [TensorSpec("latents", "float32", self.latents), TensorSpec("x0_history", "float32", history)]
         inputs = [*state, self._time_embedding(), TensorSpec("coefficients", "float32", (COEFFICIENTS,))]
         if guided:
             inputs.append(TensorSpec("guidance_scale", "float32", (1,)))
-        inputs += [*self._audio_weights(), *self._portrait_features(), *self._clip_features(guided)]
+        deep = [] if self.config.deep_cache is None else [self._deep_features(self.config.deep_cache, guided)]
+        used = self._portrait_features() + self._clip_features(guided)
+        if cached:
+            outer = {site.name for site in outer_sites(self.config)}
+            inputs += deep
+            used = [tensor for tensor in used if tensor.name == "face_feature" or tensor.name.split(".")[-1] in outer]
+        inputs += [*self._audio_weights(cached), *used]
         outputs = [TensorSpec(f"next_{tensor.name}", tensor.dtype, tensor.shape) for tensor in state]
-        prediction = TensorSpec("prediction", "float32", (1 + guided, *self.latents))
-        return GraphSpec("step" if guided else "step_unguided", tuple(inputs), (*outputs, prediction))
+        outputs.append(TensorSpec("prediction", "float32", (1 + guided, *self.latents)))
+        return GraphSpec(step_graph(guided, cached), tuple(inputs), (*outputs, *([] if cached else deep)))
 
     def vae_decoder(self) -> GraphSpec:
         frames, size = self.config.decode_frames, self.config.size
@@ -227,6 +254,13 @@ class _SpecBuilder:
         last = TensorSpec("last_latents", "float32", (frames, *self.latents[1:]))
         pixels = TensorSpec("motion_pixels_rgb", "uint8", (frames, size, size, 3))
         return GraphSpec("motion_encoder", (last,), (self._motion_latents(), pixels))
+
+    def _deep_features(self, kept: int, guided: bool) -> TensorSpec:
+        """What comes out of the blocks that cached steps leave out."""
+        unet, s = self.config.unet, self.config.latent_size
+        level = 1 if kept == unet.layers_per_block and len(unet.block_out_channels) > 1 else 0
+        shape = ((1 + guided) * self.config.frames, unet.block_out_channels[level], s, s)
+        return TensorSpec(deep_features(guided), self.dtype, shape)
 
     def _portrait_latent(self) -> TensorSpec:
         return TensorSpec("portrait_latent", "float32", (1, *self.latents[1:]))
@@ -285,11 +319,12 @@ class _SpecBuilder:
         shape = self._heads(config.frames, config.audio.tokens, channels)
         return [tensor for suffix in audio_heads(config) for tensor in self._pair(f"audio{suffix}", site, shape)]
 
-    def _audio_weights(self) -> list[TensorSpec]:
+    def _audio_weights(self, cached: bool) -> list[TensorSpec]:
         """Masks and weights of the hierarchical audio attention."""
         if self.config.audio.attention == "single":
             return []
         regions = len(AUDIO_REGIONS)
-        levels = {site.level: self._pixels(site) for site in self.sites if site.attention}
+        used = outer_sites(self.config) if cached else self.sites
+        levels = {site.level: self._pixels(site) for site in used if site.attention}
         masks = [TensorSpec(f"audio_mask.{level}", "float32", (regions, n)) for level, n in levels.items()]
         return [TensorSpec("motion_scale", "float32", (regions,)), *masks]

@@ -14,13 +14,12 @@ import numpy as np
 
 from emo_rt.arena import Array, Buffer
 from emo_rt.errors import CaptureError
+from emo_rt.graphs import STEP_GRAPHS
 
 LANES = ("denoise", "decode", "side")
 """``denoise``: what the next clip waits for. ``decode``: finished latents → pixels. ``side``: portraits and sound."""
 
-LANE_OF = {"clip": "denoise", "step": "denoise", "step_unguided": "denoise", "motion_encoder": "denoise"} | {
-    "vae_decoder": "decode"
-}
+LANE_OF = dict.fromkeys(("clip", *STEP_GRAPHS, "motion_encoder"), "denoise") | {"vae_decoder": "decode"}
 """Graph → lane, where it is not ``side``."""
 
 

@@ -86,6 +86,8 @@ class Request:
     """Store fp32 weights as fp16."""
     guidance: tuple[bool, ...] = (True,)
     """Step graphs: with guidance, without, or both."""
+    deep_cache: int | None = None
+    """See :class:`emo_rt.export.onnx_export.ExportOptions`."""
     check: bool | None = None
     """Compare with torch; ``None``: unless the model is full-size."""
     quiet: bool = False
@@ -115,6 +117,7 @@ def run(request: Request) -> None:
         dtype=request.dtype,
         half_storage=request.half_storage,
         guidance=request.guidance,
+        deep_cache=request.deep_cache,
         check=check,
         source=weights.source,
         licence=weights.licence,

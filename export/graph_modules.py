@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.graphs import GraphSpec, graph_specs
+from emo_rt.graphs import STEP_GRAPHS, GraphSpec, deep_features, graph_specs
 
 
 class GraphModule(nn.Module):
@@ -86,11 +86,13 @@ class TimestepGraph(GraphModule):
 
 
 class StepGraph(GraphModule):
-    """One solver step: prediction, guidance, solver update."""
+    """One solver step: prediction, guidance, solver update. A cached one takes the inner blocks' result."""
 
     def __init__(self, model: EmoModel, spec: GraphSpec) -> None:
         super().__init__(model, spec)
-        self.guided = spec.name == "step"
+        self.guided, self.kept = not spec.name.endswith("_unguided"), model.config.deep_cache
+        self.deep = deep_features(self.guided)
+        self.cached = any(tensor.name == self.deep for tensor in spec.inputs)
         self.nulls = sorted(model.null_features().items()) if self.guided else []
         for index, (_, tensor) in enumerate(self.nulls):
             self.register_buffer(f"null_{index}", tensor, persistent=False)
@@ -100,8 +102,12 @@ class StepGraph(GraphModule):
         features.update({name: getattr(self, f"null_{index}") for index, (name, _) in enumerate(self.nulls)})
         latents, history = inputs["latents"], inputs["x0_history"]
         shifts = inputs["time_embedding"]
-        prediction = self.model.backbone(self.half(latents), shifts, features, self.guided).float()
-        halves = prediction.reshape(-1, *latents.shape)
+        given = (self.half(latents), shifts, features, self.guided, self.kept)
+        if self.cached:
+            prediction, deep = self.model.backbone.cached(*given, inputs[self.deep]), None
+        else:
+            prediction, deep = self.model.backbone.full(*given)
+        halves = prediction.float().reshape(-1, *latents.shape)
         guided = halves[0] + inputs["guidance_scale"] * (halves[1] - halves[0]) if self.guided else halves[0]
         p, q, a, b, c, d = inputs["coefficients"].split(1)
         x0 = p * latents + q * guided
@@ -109,6 +115,7 @@ class StepGraph(GraphModule):
             "next_latents": a * latents + b * x0 + c * history[0] + d * history[1],
             "next_x0_history": torch.stack([x0, history[0]]),
             "prediction": halves,
+            **({} if deep is None else {self.deep: deep}),
         }
 
 
@@ -145,8 +152,7 @@ GRAPH_MODULES: dict[str, type[GraphModule]] = {
     "reference": ReferenceGraph,
     "clip": ClipGraph,
     "timestep": TimestepGraph,
-    "step": StepGraph,
-    "step_unguided": StepGraph,
+    **dict.fromkeys(STEP_GRAPHS, StepGraph),
     "vae_decoder": VaeDecoderGraph,
     "motion_encoder": MotionEncoderGraph,
 }

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
@@ -46,6 +46,9 @@ class ExportOptions:
     """Store fp32 weights as fp16, widened at load: half the download."""
     guidance: tuple[bool, ...] = (True,)
     """Step graphs: with guidance, without, or both."""
+    deep_cache: int | None = None
+    """Also step graphs that take the inner blocks' result from an earlier step, see ``ModelConfig.deep_cache``;
+    ``None`` = as the model's configuration says."""
     check: bool = True
     """Run every graph in ONNX Runtime and hold it against torch. Full-size graphs take minutes on a CPU."""
     source: str = "random weights"
@@ -72,6 +75,8 @@ def export_bundle(
     options, target = options or ExportOptions(), Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"{target} exists and is not an empty folder; choose another one or remove it")
+    if options.deep_cache is not None:
+        model.config = replace(model.config, deep_cache=options.deep_cache)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

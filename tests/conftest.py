@@ -89,6 +89,14 @@ def tiny_bundle(export_tiny: ExportTiny) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def cached_bundle(export_tiny: ExportTiny) -> Bundle:
+    """As ``tiny_bundle``, and with step graphs that reuse the inner blocks' result."""
+    from emo_rt.export.presets import preset
+
+    return export_tiny(preset("tiny"), guidance=(True, False), deep_cache=0)
+
+
+@pytest.fixture(scope="session")
 def hallo_bundle(export_tiny: ExportTiny) -> Bundle:
     """The tiny preset in the manner of Hallo, fp32."""
     return export_tiny(hallo_tiny())

@@ -105,6 +105,16 @@ def test_guidance_in_a_part_of_the_steps_is_one_launch(tiny_bundle: Bundle, expe
     np.testing.assert_array_equal(plain, expected(clips=2))
 
 
+def test_cached_steps_are_one_launch(cached_bundle: Bundle) -> None:
+    options: dict[str, Any] = {"clips": 2, "steps": 5, "guidance_interval": (0, 0.7), "deep_cache": 2}
+    with on_stand_in(cached_bundle) as (animator, backend):
+        found = frames_of(animator, animator.prepare(picture(), face_box="full"), **options)
+        assert backend.cuda.launches == [15, 15]  # type: ignore[attr-defined]
+    with Animator.load(cached_bundle.path, device="cpu", threads=1) as animator:
+        expected = frames_of(animator, animator.prepare(picture(), face_box="full"), **options)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_what_was_captured_serves_other_avatars_options_and_schedules(
     tiny_bundle: Bundle, expected: Callable[..., Array]
 ) -> None:

@@ -191,6 +191,43 @@ def test_an_interval_that_is_none_is_refused(interval: Any) -> None:
         AnimateOptions(guidance_interval=interval)
 
 
+def test_cached_steps_take_the_inner_blocks_result_from_the_last_full_one(
+    cached_bundle: Bundle, features: Arena
+) -> None:
+    """Without guidance in the middle: what one kind of step leaves is not taken by the other."""
+    with RecordingBackend() as backend, Engine(cached_bundle, backend) as engine:
+        options = AnimateOptions(steps=8, guidance=2.5, guidance_interval=(0.0, 0.6), deep_cache=3)
+        schedule, guidance = engine.schedule(options)
+        expected = ["step", "step_cached", "step_cached", "step", "step_cached"]
+        expected += ["step_unguided", "step_cached_unguided", "step_cached_unguided"]
+        assert list(schedule.graphs) == expected
+        sessions = {name: engine.session(name) for name in set(schedule.graphs)}
+        denoiser = Denoiser(backend, [session.spec for session in sessions.values()])
+        denoiser.bind(sessions, features, schedule)
+        denoiser.run(schedule, NOISE, guidance, denoiser.finals[0], lambda step: None)
+        found, table = denoiser.finals[0].read(), solver_table(engine.config.schedule, "ddim", 8)
+        x, deep = NOISE, dict[str, Array]()
+        for step, graph in enumerate(schedule.graphs):
+            session = sessions[graph]
+            fresh = Arena(backend, [t for t in (*session.spec.inputs, *session.spec.outputs) if t.name not in features])
+            row = {
+                "time_embedding": schedule.time_embeddings.row(step).read(),
+                "coefficients": table.coefficients[step],
+            }
+            given = {**deep, **row, "latents": x, "guidance_scale": np.array([guidance], np.float32)}
+            for name in set(given) & {tensor.name for tensor in session.spec.inputs}:
+                fresh[name].write(given[name])
+            session.bind({**features, **fresh}).run()
+            x = fresh["next_latents"].read().copy()
+            deep |= {name: fresh[name].read().copy() for name in fresh if name.startswith("deep_features")}
+        np.testing.assert_allclose(found, x, atol=1e-5 * np.abs(x).max())
+
+
+def test_a_bundle_without_cached_steps_refuses_them(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match=r"deep_cache is 2; this bundle has no graphs for it"):
+        engine.schedule(AnimateOptions(deep_cache=2))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_any_number_of_steps_ends_in_the_given_buffer(engine: Engine, features: Arena, steps: int) -> None:
     expected = by_the_formula(engine, features, "ddim", steps, 2.5)

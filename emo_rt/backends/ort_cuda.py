@@ -24,11 +24,11 @@ from emo_rt.backends.cuda_lane import CudaLane
 from emo_rt.bundle import Bundle
 from emo_rt.cuda import Device
 from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, DeviceLostError, EmoRtError
-from emo_rt.graphs import GraphSpec
+from emo_rt.graphs import STEP_GRAPHS, GraphSpec
 from emo_rt.trace import marked
 
 PROVIDER = "CUDAExecutionProvider"
-SELF_CAPTURED = ("step", "step_unguided")
+SELF_CAPTURED = STEP_GRAPHS
 """Graphs that run often enough to be worth a capture."""
 WARM_RUNS = 3
 """Runs until ONNX Runtime replays its own graph: two that fill its memory pool, one that captures."""

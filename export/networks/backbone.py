@@ -29,7 +29,7 @@ from emo_rt.export.networks.attention import (
 from emo_rt.export.networks.audio_module import AudioModule
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.networks.transformer import SpatialTransformer
-from emo_rt.export.networks.unet import UNet
+from emo_rt.export.networks.unet import UNet, Visit
 from emo_rt.graphs import Site, has_temporal
 
 Features = Mapping[str, Tensor]
@@ -59,17 +59,34 @@ class Backbone(UNet):
 
     def forward(self, latents: Tensor, time_shifts: Tensor, features: Features, guided: bool) -> Tensor:
         """``latents`` (F, 4, S, S) → prediction (halves·F, 4, S, S), unconditional half first."""
+        return self.full(latents, time_shifts, features, guided, None)[0]
+
+    def full(
+        self, latents: Tensor, time_shifts: Tensor, features: Features, guided: bool, kept: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The prediction, and what :meth:`cached` needs at the steps that follow."""
+        visit = self._visitor(features, guided)
+        hidden, deep = self.walk(self._located(latents, features, guided), time_shifts, visit, kept)
+        return self._leave(hidden), deep
+
+    def cached(
+        self, latents: Tensor, time_shifts: Tensor, features: Features, guided: bool, kept: int, deep: Tensor
+    ) -> Tensor:
+        """The prediction with the inner blocks' result of an earlier step; see :meth:`UNet.walk_outside`."""
+        visit = self._visitor(features, guided)
+        return self._leave(self.walk_outside(self._located(latents, features, guided), time_shifts, visit, kept, deep))
+
+    def _located(self, latents: Tensor, features: Features, guided: bool) -> Tensor:
         hidden = self.enter(latents)
         located = hidden + features["face_feature"]
-        if guided:
-            hidden = torch.cat([located if self.model_config.locator.in_unconditional else hidden, located])
-        else:
-            hidden = located
+        if not guided:
+            return located
+        return torch.cat([located if self.model_config.locator.in_unconditional else hidden, located])
 
-        def visit(site: Site, hidden: Tensor, parts: Mapping[str, nn.Module]) -> Tensor:
-            return self._visit(site, hidden, parts, features, guided)
+    def _visitor(self, features: Features, guided: bool) -> Visit:
+        return lambda site, hidden, parts: self._visit(site, hidden, parts, features, guided)
 
-        hidden = self.walk(hidden, time_shifts, visit)
+    def _leave(self, hidden: Tensor) -> Tensor:
         output: Tensor = self.conv_out(F.silu(self.conv_norm_out(hidden)))
         return output
 

@@ -68,8 +68,14 @@ class UNet(nn.Module):
             hidden = hidden + position_map(hidden.shape[1], hidden.shape[2]).to(hidden)
         return hidden
 
-    def walk(self, hidden: Tensor, time_shifts: Tensor, visit: Visit) -> Tensor:
-        """From what :meth:`enter` gives to the features before the output layers, calling ``visit`` at every site."""
+    def walk(
+        self, hidden: Tensor, time_shifts: Tensor, visit: Visit, kept: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """From what :meth:`enter` gives to the features before the output layers, calling ``visit`` at every site.
+
+        With ``kept`` also what :meth:`walk_outside` needs to leave out the inner blocks.
+        """
+        deep = None
         shifts = iter(time_shifts.split(list(time_channels(self.config)), dim=1))
         skips = [hidden]
         for block in self.down_blocks:
@@ -84,10 +90,26 @@ class UNet(nn.Module):
         hidden = residual(self.mid_block.resnets[-1], hidden, next(shifts))
         for block in self.up_blocks:
             for resnet, site, parts in block.steps():
+                if kept is not None and len(skips) == kept + 1:
+                    deep = hidden
                 hidden = residual(resnet, torch.cat([hidden, skips.pop()], dim=1), next(shifts))
                 hidden = visit(site, hidden, parts)
             for upsampler in getattr(block, "upsamplers", ()):
                 hidden = upsampler(hidden)
+        return hidden, deep
+
+    def walk_outside(self, hidden: Tensor, time_shifts: Tensor, visit: Visit, kept: int, deep: Tensor) -> Tensor:
+        """As :meth:`walk`, but only the first ``kept`` residual blocks and the ``kept`` + 1 last: those between them
+        gave ``deep`` at an earlier step (DeepCache, arXiv 2312.00858)."""
+        shifts = time_shifts.split(list(time_channels(self.config)), dim=1)
+        skips = [hidden]
+        for (resnet, site, parts), shift in zip(self.down_blocks[0].steps()[:kept], shifts[:kept], strict=True):
+            hidden = visit(site, residual(resnet, hidden, shift), parts)
+            skips.append(hidden)
+        hidden, last = deep, kept + 1
+        for (resnet, site, parts), shift in zip(self.up_blocks[-1].steps()[-last:], shifts[-last:], strict=True):
+            hidden = residual(resnet, torch.cat([hidden, skips.pop()], dim=1), shift)
+            hidden = visit(site, hidden, parts)
         return hidden
 
 
