@@ -18,7 +18,7 @@ from emo_rt.backends import BACKENDS, DEVICES
 from emo_rt.errors import Cancelled, ConfigError, EmoRtError, MissingDependencyError, PortraitError
 from emo_rt.faces import FaceBox, parse_face_box
 from emo_rt.identity import FaceInputs
-from emo_rt.options import SOLVERS, AnimateOptions
+from emo_rt.options import MODES, SOLVERS, AnimateOptions
 from emo_rt.tensorrt_package import PACKAGES
 from emo_rt.version import __version__
 from emo_rt.video import FORMATS, VideoOptions
@@ -122,10 +122,7 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int |
 def _add_demo(commands: Any) -> None:
     parser = _command(commands, "demo", _demo, "animate the portrait and the voice that come with emo_rt")
     parser.add_argument("-o", "--out", default="demo.mp4", type=_video_name, help="video (default: %(default)s)")
-    parser.add_argument(
-        "--steps", type=int, default=demo.DEMO_STEPS, help="solver steps per clip (default: %(default)s)"
-    )
-    parser.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="solver (default: %(default)s)")
+    _add_mode(parser, demo.DEMO_MODE)
     parser.add_argument("--seed", type=int, default=ANIMATE.seed, help="key of the noise (default: %(default)s)")
     _add_machine(parser)
     _add_overwrite(parser)
@@ -167,20 +164,19 @@ def _add_motion(group: Any) -> None:
     group.add_argument(
         "--seed", type=int, default=ANIMATE.seed, help="key of the noise: same seed, same video (default: %(default)s)"
     )
-    group.add_argument("--steps", type=int, default=ANIMATE.steps, help="solver steps per clip (default: %(default)s)")
-    group.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="default: %(default)s")
+    _add_mode(group, "quality")
     group.add_argument(
         "--guidance",
         type=float,
         help="guidance scale, 0 … 50; 1 = none, about twice as fast (default: the model's own)",
     )
     group.add_argument(
-        "--guidance-interval", metavar="FIRST,LAST", type=_two_numbers, default=ANIMATE.guidance_interval,
-        help="guidance only in this part of the steps, 0.2,0.8 for instance; the others cost half (default: 0,1)",
+        "--guidance-interval", metavar="FIRST,LAST", type=_two_numbers,
+        help="guidance only in this part of the steps, like 0.2,0.8; the others cost half (default: the mode's)",
     )  # fmt: skip
     group.add_argument(
-        "--deep-cache", metavar="N", type=int, default=ANIMATE.deep_cache,
-        help="compute the inner blocks in every Nth step only; for bundles exported for it (default: %(default)s)",
+        "--deep-cache", metavar="N", type=int,
+        help="compute the inner blocks in every Nth step only; for bundles exported for it (default: the mode's)",
     )  # fmt: skip
     group.add_argument(
         "--speed",
@@ -192,6 +188,14 @@ def _add_motion(group: Any) -> None:
         "--motion-scale", metavar="P,F,L", type=_three_numbers, default=ANIMATE.motion_scale,
         help="weight of the sound on pose, face, lips; Hallo models only (default: 1,1,1)",
     )  # fmt: skip
+
+
+def _add_mode(group: Any, default: str) -> None:
+    group.add_argument(
+        "--mode", choices=MODES, default=default, help="how fast, the slowest and best first (default: %(default)s)"
+    )
+    group.add_argument("--steps", type=int, help="solver steps per clip (default: the mode's)")
+    group.add_argument("--solver", choices=SOLVERS, help="solver (default: the mode's)")
 
 
 def _add_face(group: Any) -> None:
@@ -400,7 +404,7 @@ def _add_bench(commands: Any) -> None:
         "--against", choices=("torch",), help="also run the plain torch formulation (needs emo_rt[export]; slow)"
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--steps", type=int, default=demo.DEMO_STEPS, help="solver steps per clip (default: %(default)s)")
+    how.add_argument("--steps", type=int, default=20, help="solver steps per clip (default: %(default)s)")
     how.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="default: %(default)s")
     how.add_argument("--guidance", type=float, help="guidance scale, 0 … 50; 1 = none (default: the model's own)")
     how.add_argument("--rounds", type=int, default=5, help="repetitions of what is short (default: %(default)s)")
@@ -452,7 +456,8 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _options(args: argparse.Namespace, *names: str) -> AnimateOptions:
-    return AnimateOptions(**{name: getattr(args, name) for name in names})
+    given = {name: getattr(args, name) for name in names}
+    return AnimateOptions.mode(args.mode, **{name: value for name, value in given.items() if value is not None})
 
 
 def _export(args: argparse.Namespace) -> None:

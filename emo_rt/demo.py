@@ -28,8 +28,8 @@ DEMO_PORTRAIT = ASSETS / "portrait.png"
 DEMO_VOICE = ASSETS / "voice.flac"
 DEMO_FACE = Box(122, 94, 390, 424)
 """Where the face is in the demo portrait, so that the demo needs no detector."""
-DEMO_STEPS = 20
-"""Solver steps of the demo: half of the default, because it shall be over soon on any CPU."""
+DEMO_MODE = "balanced"
+"""The demo's mode: it shall be over soon on any CPU."""
 STDOUT = "-"
 """As the name of the video: write it to standard output."""
 RANDOM_WEIGHTS = "random weights"

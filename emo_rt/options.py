@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from emo_rt.settings import check, reject_unknown, within
 
 SOLVERS = ("ddim", "euler", "dpmpp_2m", "unipc")
 """Names of the solvers in :mod:`emo_rt.solvers`."""
+MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "quality": MappingProxyType({"solver": "ddim", "steps": 40}),
+        "balanced": MappingProxyType({"solver": "unipc", "steps": 12}),
+        "fast": MappingProxyType({"solver": "unipc", "steps": 8}),
+        "realtime": MappingProxyType({"solver": "unipc", "steps": 5, "guidance_interval": (0.2, 1.0)}),
+    }
+)
+"""Presets of :meth:`AnimateOptions.mode`, the slowest first; ``benchmarks/pareto.py`` measures what each one costs."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,15 @@ class AnimateOptions:
             "three numbers from 0 to 10: pose, face, lips",
         )
         check(self.paste_back in (None, True, False), "paste_back", self.paste_back, "True, False or None")
+
+    @classmethod
+    def mode(cls, name: str, **changes: Any) -> AnimateOptions:
+        """A preset of :data:`MODES`, with some settings changed: ``AnimateOptions.mode("fast", seed=7)``.
+
+        ``quality`` is what the paper does. Raises :class:`ConfigError`.
+        """
+        check(name in MODES, "mode", name, f"one of {', '.join(MODES)}")
+        return cls(**MODES[name]).replace(**changes)
 
     def guided_steps(self) -> tuple[bool, ...]:
         """For each step, whether its middle lies in the guidance interval."""

@@ -98,7 +98,10 @@ class TestAnimate:
             "same": [],
             "seed": ["--seed", "7"],
             "solver": ["--solver", "unipc"],
+            "mode": ["--mode", "fast"],
             "guidance": ["--guidance", "1"],
+            "interval": ["--guidance-interval", "0.5,1"],
+            "head room": ["--head-room", "inf"],
             "speed": ["--speed", "1.5"],
             "crf": ["--crf", "40"],
             "unmarked": ["--no-generated-mark"],
@@ -107,6 +110,7 @@ class TestAnimate:
             assert main(animate("-o", videos[name], *more)) == 0
         content = {name: path.read_bytes() for name, path in videos.items()}
         assert content.pop("same") == content["plain"]
+        assert content.pop("mode") == content["solver"], "the mode's solver, and the steps that were given"
         assert len(set(content.values())) == len(content)
         assert "AI-generated" in probe(videos["plain"]).metadata["comment"]
         assert "comment" not in probe(videos["unmarked"]).metadata
@@ -202,6 +206,11 @@ class TestFailures:
             (["-o", "a.mp4", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
             (["-o", "a.mp4", "--steps", "0"], "1 to 1000"),
             (["-o", "a.mp4", "--steps", "many"], "--steps"),
+            (["-o", "a.mp4", "--mode", "best"], "--mode"),
+            (["-o", "a.mp4", "--guidance-interval", "0.5"], "two numbers"),
+            (["-o", "a.mp4", "--guidance-interval", "0.8,0.2"], "0 ≤ first < last ≤ 1"),
+            (["-o", "a.mp4", "--deep-cache", "2"], "export it with --deep-cache"),
+            (["-o", "a.mp4", "--head-room", "-1"], "0 or more"),
             (["-o", "a.mp4", "--guidance", "-1"], "0 … 50"),
             (["-o", "a.mp4", "--speed", "nan"], "0 … 3"),
             (["-o", "a.mp4", "--motion-scale", "1,2"], "pose,face,lips"),

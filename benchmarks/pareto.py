@@ -1,0 +1,166 @@
+"""What does each shortcut save, and what does it cost? Time against quality over solvers, steps, guidance and caching.
+
+Question: which settings give the best video for a given time, and which are worth a name (``emo-rt animate --mode``)?
+Theory: a step with guidance costs two halves, one without costs one, a cached one only the outermost layers. What a
+shortcut loses shows first in fine motion and detail: in the mouth's correlation and in the distance of features.
+
+    python -m emo_rt.benchmarks.pareto --json pareto.json --markdown pareto.md --plot pareto.svg
+
+Every setting makes the same videos: same people, voices and noise (:mod:`emo_rt.benchmarks.quality`, whose measures are
+taken; it needs a checkout). ``likeness_db`` is the peak signal-to-noise ratio against the frames of 40-step DDIM with
+full guidance. Time is that of the whole video without encoding; all settings are run in turn, ``--rounds`` times, and
+``speedup`` is the median over rounds of the ratio to 40-step DDIM within a round.
+``score`` is the mean of what a setting keeps of 40-step DDIM's lip and energy correlation and identity margin, 1 at
+most each; 0.95 is the bar for a preset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from emo_rt import AnimateOptions, Animator
+from emo_rt.benchmarks import chart
+from emo_rt.benchmarks.agreement import psnr
+from emo_rt.benchmarks.harness import SCHEMA, environment, interleaved, write_result, write_text
+from emo_rt.benchmarks.quality import Person, Pixels, Reader, generate, load_people, measure
+from emo_rt.errors import ConfigError
+
+SUMMARY = (__doc__ or "").partition("\n")[0]
+BASE = "ddim 40"
+"""What every setting is compared with."""
+KEPT = ("lip_correlation", "energy_correlation", "identity_margin")
+"""Measures that make the score."""
+
+
+def settings(steps: Sequence[int], solvers: Sequence[str]) -> dict[str, AnimateOptions]:
+    """Solvers by steps; at some steps of the last solver also less guidance and cached inner blocks."""
+    chosen = {BASE: AnimateOptions(steps=40)}
+    chosen |= {f"{s} {n}": AnimateOptions(solver=s, steps=n) for s in solvers for n in steps}
+    last = solvers[-1]
+    for n in steps:
+        base = AnimateOptions(solver=last, steps=n)
+        chosen[f"{last} {n}, guidance 0.2-0.8"] = base.replace(guidance_interval=(0.2, 0.8))
+        chosen[f"{last} {n}, no guidance"] = base.replace(guidance=1.0)
+        if n >= 6:
+            chosen[f"{last} {n}, cache 2"] = base.replace(deep_cache=2)
+            chosen[f"{last} {n}, cache 3"] = base.replace(deep_cache=3)
+    return chosen
+
+
+def compare(
+    animator: Animator, people: Sequence[Person], reader: Reader, chosen: Mapping[str, AnimateOptions], rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Time and quality of each setting."""
+    videos: dict[str, list[Pixels]] = {}
+
+    def make(name: str) -> None:
+        videos[name] = generate(animator, people, chosen[name])
+
+    times = interleaved({name: (lambda name=name: make(name)) for name in chosen}, rounds)
+    rows = {}
+    for name in chosen:
+        rows[name] = {
+            "seconds_per_video": median(row[name] for row in times) / len(people),
+            "speedup": median(row[BASE] / row[name] for row in times),
+            "likeness_db": sum(map(psnr, videos[name], videos[BASE])) / len(people),
+            **measure(people, videos[name], reader, animator.config.frames),
+        }
+    for row in rows.values():
+        row["score"] = sum(min(1.0, row[key] / rows[BASE][key]) for key in KEPT) / len(KEPT)
+    for name, row in rows.items():
+        row["best"] = not any(is_better(other, row) for key, other in rows.items() if key != name)
+    return rows
+
+
+def is_better(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether ``one`` is no slower and no worse, and one of the two really better."""
+    faster, better = one["speedup"] - other["speedup"], one["score"] - other["score"]
+    return faster >= 0 and better >= 0 and (faster > 0 or better > 0)
+
+
+COLUMNS = ("speedup", "seconds_per_video", "score", "lip_correlation", "energy_correlation", "identity_top1",
+           "jitter_ratio", "frechet", "likeness_db")  # fmt: skip
+
+
+def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line per setting, the fastest last; those that no other beats in both time and score in bold."""
+    lines = ["| setting | " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * len(COLUMNS)]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["speedup"]):
+        shown = f"**{name}**" if row["best"] else name
+        lines.append(f"| {shown} | " + " | ".join(f"{row[key]:.3g}" for key in COLUMNS) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Score by seconds, a line per kind of setting."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["seconds_per_video"]):
+        solver, _, more = name.partition(",")
+        kind = (more.strip() or solver.split()[0]) if name != BASE else "ddim"
+        series.setdefault(kind, []).append((row["seconds_per_video"], row["score"]))
+    drawing = chart.line_chart("What is kept of 40-step DDIM, by seconds per video", "seconds", series, log=True)
+    chart.save(path, drawing)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table and the JSON line."""
+    parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.pareto", description=SUMMARY)
+    parser.add_argument("--bundle", default="demo", help="model folder, or demo (default)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--people", type=int, default=6, help="pairs of person and sentence (default: %(default)s)")
+    parser.add_argument("--steps", type=_numbers, default=(4, 6, 8, 10, 20), metavar="N,…")
+    parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    parser.add_argument("--markdown", type=Path, metavar="OUT")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help=".svg, .html or .png")
+    given = parser.parse_args(arguments)
+    if min(given.rounds, *given.steps) < 1 or given.people < 2:
+        parser.error("--rounds and --steps are 1 or more, --people 2 or more")
+    if given.plot:
+        chart.check_name(given.plot)
+    chosen = settings(given.steps, given.solvers.split(","))
+    with Animator.load(given.bundle, device=given.device) as animator:
+        chosen = {name: options for name, options in chosen.items() if is_possible(animator, options)}
+        people = load_people(given.people, animator.config.size)
+        rows = compare(animator, people, Reader(), chosen, given.rounds)
+    result = {
+        "benchmark": "pareto",
+        "schema": SCHEMA,
+        "people": len(people),
+        "rounds": given.rounds,
+        "environment": environment(None),
+        "settings": rows,
+    }
+    table = markdown(rows)
+    if given.json:
+        write_result(given.json, result)
+    if given.markdown:
+        write_text(given.markdown, table)
+    if given.plot:
+        plot(given.plot, rows)
+    sys.stdout.write(table + "\n" + json.dumps(result) + "\n")
+    return 0
+
+
+def is_possible(animator: Animator, options: AnimateOptions) -> bool:
+    """Whether the bundle has the graphs that a setting needs."""
+    try:
+        animator.warmup(options.replace(steps=2 if options.deep_cache == 1 else options.steps))
+    except ConfigError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The table of settings: which there are, and which are worth having."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emo_rt import AnimateOptions
+from emo_rt.benchmarks import pareto
+
+
+def row(speedup: float, score: float) -> dict[str, Any]:
+    return dict.fromkeys(pareto.COLUMNS, 0.5) | {"speedup": speedup, "score": score, "seconds_per_video": 10 / speedup}
+
+
+def test_settings_have_a_name_each_and_the_base_first() -> None:
+    chosen = pareto.settings((4, 8), ("ddim", "unipc"))
+    assert next(iter(chosen)) == pareto.BASE
+    assert chosen[pareto.BASE] == AnimateOptions()
+    assert chosen["unipc 8, guidance 0.2-0.8"].guidance_interval == (0.2, 0.8)
+    assert chosen["unipc 8, cache 3"].deep_cache == 3
+    assert "unipc 4, cache 2" not in chosen
+    assert len(set(map(repr, chosen.values()))) == len(chosen)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "better"),
+    [((2, 0.9), (1, 0.8), True), ((2, 0.8), (1, 0.8), True), ((2, 0.7), (1, 0.8), False), ((1, 0.8), (1, 0.8), False)],
+)
+def test_better_is_faster_or_nearer_and_neither_less(one: Any, other: Any, better: bool) -> None:
+    assert pareto.is_better(row(*one), row(*other)) is better
+
+
+def test_table_and_plot(tmp_path: Path) -> None:
+    rows = {pareto.BASE: row(1, 1.0) | {"best": True}, "unipc 4": row(9, 0.7) | {"best": True},
+            "unipc 8, cache 2": row(4, 0.6) | {"best": False}}  # fmt: skip
+    lines = pareto.markdown(rows).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["**ddim 40**", "unipc 8, cache 2", "**unipc 4**"]
+    pareto.plot(tmp_path / "pareto.svg", rows)
+    assert "cache 2" in (tmp_path / "pareto.svg").read_text(encoding="utf-8")
