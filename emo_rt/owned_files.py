@@ -1,4 +1,4 @@
-"""Files that only their owner can have written: how native code from disk is read.
+"""Files that only their owner can have written: how native code is read from disk, and put there.
 
 The folder is opened first and every file relative to it, without following links, so that what was checked is what is
 read. Windows has no such modes; there only links are refused.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,8 @@ POSIX = os.name == "posix"
 NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 ROOT_ID = 0
+PART = ".part"
+"""End of the name of a file that is being written."""
 
 
 class OwnedFolder:
@@ -75,6 +78,31 @@ class OwnedFolder:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def write_owned(path: Path, content: bytes, mode: int) -> None:
+    """Write a file whole or not at all, with these permissions whatever the umask. Raises :class:`OSError`.
+
+    Written beside the target and to the disk first, then renamed.
+    """
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            if POSIX:
+                os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    if POSIX:  # so that the new name survives a power cut
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _refuse_unsafe(status: os.stat_result, path: Path) -> None:

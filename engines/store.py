@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 
 from emo_rt.errors import OutputError
-from emo_rt.owned_files import OwnedFolder
+from emo_rt.owned_files import PART, OwnedFolder, write_owned
 from emo_rt.plans import Plan, PlanKey, PlanRecord, plans_in
 
-SIDECAR, PLAN, PART = ".json", ".plan", ".part"
+SIDECAR, PLAN = ".json", ".plan"
 """Ends of file names."""
 DIGITS = 12
 """Of the hash, in the plan's file name."""
@@ -56,7 +56,7 @@ def put_plan(folder: Path, record: PlanRecord, scratch: Path) -> Plan:
     try:
         scratch.chmod(0o644)  # whatever the umask lets through
         os.replace(scratch, folder / record.file)
-        _replace(folder / f"{record.key.stem}{SIDECAR}", record.to_json().encode())
+        write_owned(folder / f"{record.key.stem}{SIDECAR}", record.to_json().encode(), 0o644)
     except OSError as exc:
         raise OutputError(f"cannot write {folder / record.file}: {exc.strerror}") from exc
     sweep(folder, record)
@@ -71,33 +71,3 @@ def sweep(folder: Path, record: PlanRecord) -> None:
     for path in [*old, *folder.glob(f".*{PART}")]:
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the target, to the disk, then rename."""
-    scratch = path.with_name(f".{path.name}{PART}")
-    scratch.unlink(missing_ok=True)
-    handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            if os.name == "posix":
-                os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the new name survives a power cut. Windows cannot and need not."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

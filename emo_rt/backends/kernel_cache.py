@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from emo_rt.errors import EngineError
-from emo_rt.owned_files import OwnedFolder
+from emo_rt.owned_files import OwnedFolder, write_owned
 from emo_rt.plans import Plan
 
 logger = logging.getLogger(__name__)
@@ -44,7 +41,7 @@ class KernelCache:
         if hashlib.sha256(data).digest() == hashlib.sha256(self._loaded).digest():
             return
         with suppress(OSError):
-            _replace(self.path, data)
+            write_owned(self.path, data, 0o600)
 
     def _read(self) -> bytes:
         """Native code as well: read under the same rules as a plan."""
@@ -54,14 +51,3 @@ class KernelCache:
         except (OSError, EngineError) as exc:
             logger.info("%s is not used: %s", self.path, exc)
             return b""
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
