@@ -101,13 +101,15 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
 
     def loss(rng: np.random.Generator) -> dict[str, Tensor]:
         example = draw(rng)
-        timestep = int(rng.integers(len(signal)))
-        alpha, sigma = signal[timestep].sqrt(), (1 - signal[timestep]).sqrt()
+        count = len(example.latents) if stage == "image" else 1  # the frames of a clip are denoised together
+        timesteps = ((rng.permutation(count) + rng.random(count)) / count * len(signal)).astype(np.int64)
+        levels = signal[torch.from_numpy(timesteps)][:, None, None, None].to(device)
+        alpha, sigma = levels.sqrt(), (1 - levels).sqrt()
         noise = torch.randn(example.latents.shape).to(device)
         noisy = alpha * example.latents + sigma * noise
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             features = features_of(model, example, rng, stage)
-            shifts = model.backbone.time_shifts(torch.tensor([float(timestep)], device=device))
+            shifts = model.backbone.time_shifts(torch.from_numpy(timesteps).float().to(device))
             prediction = model.backbone(noisy, shifts, features, guided=False)
         error = (prediction.float() - (alpha * noise - sigma * example.latents)) ** 2
         inside = (example.weight > 1).float()
