@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo_rt import Bundle, cli, demo
+from emo_rt import Bundle, demo
+from emo_rt.arguments import make_parser
 from emo_rt.export.checkpoints.hallo import HalloFiles
 from emo_rt.video import probe
 from tests.conftest import shared_file
@@ -129,7 +130,7 @@ def run_command(line: str, place: Place) -> None:
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
     """The command line is right, down to each option."""
-    return cli._parser().parse_args(arguments)
+    return make_parser().parse_args(arguments)
 
 
 def stand_in_for_export(settings: argparse.Namespace, place: Place) -> None:
