@@ -157,7 +157,9 @@ def _runtimes(options: argparse.Namespace, result: dict[str, Any]) -> dict[str, 
 def _export(options: argparse.Namespace, folder: Path) -> Bundle:
     dtype = "float16" if options.device == "cuda" else "float32"
     model = build_model(preset(options.config), SEED)
-    export_bundle(model, folder, ExportOptions(dtype=dtype, guidance=(True, False), check=False), lambda _: None)
+    export_bundle(
+        model, folder, ExportOptions(dtype=dtype, guidance=(True, False), deep_cache=0, check=False), lambda _: None
+    )
     return Bundle.open(folder, verify=False)
 
 

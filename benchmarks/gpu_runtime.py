@@ -28,6 +28,9 @@ def measure_runtime(bundle: Bundle, name: str, options: argparse.Namespace, fewe
         found = _clips(animator, options.steps, options)
         found["fewer"] = {str(steps): _rate(animator, steps, options) for steps in fewer}
         found["no_guidance"] = _rate(animator, options.steps, options, guidance=1.0)
+        found["guidance_interval"] = _rate(animator, options.steps, options, guidance_interval=(0.2, 0.8))
+        if any("cached" in graph for graph in bundle.graphs):
+            found["deep_cache"] = {str(n): _rate(animator, options.steps, options, deep_cache=n) for n in (2, 3)}
         memory = animator.memory_stats()
         found["peak_bytes"], found["memory"] = memory.get("device_used"), memory
     with Animator(Engine(bundle, _backend(name, options.device, capture=False))) as animator:

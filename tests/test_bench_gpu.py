@@ -41,6 +41,8 @@ def test_our_runtime_is_measured_in_all_its_forms(result: dict[str, Any]) -> Non
     assert set(ours["fewer"]) == {"20", "10", "8", "6"}
     assert all(row["fps"] > 0 for row in ours["fewer"].values())
     assert ours["no_guidance"]["fps"] > 0
+    assert ours["guidance_interval"]["fps"] > 0
+    assert set(ours["deep_cache"]) == {"2", "3"}
     assert "one launch per step" in ours["loop"]
     assert ours["without_capture"]["ms_per_step"] > 0
     assert ours["first_frame_s"] > 0
