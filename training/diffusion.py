@@ -16,7 +16,7 @@ from training.encoded import Example, Footage
 from training.loop import Loss, Stage
 
 STAGES = {
-    "image": Stage("image", steps=2500, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
+    "image": Stage("image", steps=6000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
     "video": Stage("video", steps=12000, learning_rate=4e-4, warmup=200, ema=0.999),
     "speed": Stage("speed", steps=2000, learning_rate=3e-4, warmup=100, ema=0.998),
 }
