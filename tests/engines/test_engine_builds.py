@@ -86,6 +86,11 @@ def test_every_demo_graph_for_all_targets_in_one_plan(
         assert attention["step"]["not_fused"]
 
 
+def test_cached_steps(cached_bundle: Bundle, tmp_path: Path) -> None:
+    built = build(cached_bundle, "sm89", tmp_path, graphs=("step_cached", "step_cached_unguided"))
+    assert [one.plan.record.report["engines"] for one in built] == [1, 1]
+
+
 def test_hallo_layout(hallo_bundle: Bundle, tmp_path: Path) -> None:
     """With ``clip``: both guidance halves of its motion features are one batch, because tensorrt_rtx 1.7.1 crashes
     where the ReferenceNet is in a graph twice with the same weights."""
