@@ -39,8 +39,8 @@ class AnimateOptions:
     """Part of the schedule with guidance, first and last share of its steps: (0.2, 0.8) leaves it out in the first and
     last fifth, where a step then costs about half (arXiv 2404.07724). (0, 1) = everywhere."""
     deep_cache: int = 1
-    """Compute the inner blocks of the network only in every so manieth step, and take their result from the last such
-    step in between, 1 … 100 (DeepCache, arXiv 2312.00858). 1 = in every step. Needs a bundle with graphs for it."""
+    """N = 1 … 100: compute the inner blocks of the network in every N-th step only, and reuse their result in between
+    (DeepCache, arXiv 2312.00858). 1 = in every step. Needs a bundle that was exported with ``--deep-cache``."""
     speed: float = 0.5
     """Head speed, 0 … 3: speech 0.1–1.0, singing 1.0–1.3, above 1.5 it jitters (paper, section 4.4)."""
     motion_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
