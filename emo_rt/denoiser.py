@@ -67,6 +67,10 @@ class Denoiser:
             "one launch per step: the CPU runs each when it is called" if self._loop is None else self._loop.description
         )
 
+    def prediction(self, graph: str) -> Buffer:
+        """(halves, F, 4, S, S): what the network predicted in the last step of this graph, unconditional half first."""
+        return self._predictions[graph]["prediction"]
+
     def bind(self, sessions: Mapping[str, Session], features: Mapping[str, Buffer], schedule: Schedule) -> None:
         """Everything that stays the same during a run, bound by name; on a GPU the loop is captured now."""
         shared = {**features, **self._scalars, **self._deep}

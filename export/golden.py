@@ -34,6 +34,7 @@ from emo_rt.export.networks.attention import project
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import PIXEL_BOUND, compare
 from emo_rt.graphs import sites
+from emo_rt.options import AnimateOptions
 from emo_rt.solvers import solver_table
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
@@ -186,13 +187,14 @@ class EngineRunner:
 
     def __init__(self, golden: Golden, engine: Engine) -> None:
         self.golden, self.engine = golden, engine
-        self.step = engine.session("step" if golden.guided else "step_unguided")
+        options = AnimateOptions(steps=golden.steps, guidance=golden.guidance if golden.guided else 1.0)
+        self.schedule, self.guidance = engine.schedule(options)
+        self.step = engine.session(self.schedule.graphs[0])
         self.clip = engine.session("clip")
-        self.denoiser = _WatchedDenoiser(engine.backend, self.step.spec)
+        self.denoiser = _WatchedDenoiser(engine.backend, [self.step.spec])
         scale = [tensor for tensor in self.step.spec.inputs if tensor.name == "motion_scale"]
         self.arena = Arena(engine.backend, [*self.clip.spec.inputs, *self.clip.spec.outputs, *scale])
         self.arena["motion_scale"].write(np.array(golden.motion_scale, np.float32))
-        self.schedule = engine.scheduler.schedule("ddim", golden.steps)
 
     def hear(self, waveform: Array) -> Array:
         return self.engine.encode_audio(waveform)
@@ -208,7 +210,7 @@ class EngineRunner:
         portrait = self.engine.portrait_features(pixels, inputs)
         features = {**self.arena, **portrait}
         self.clip_launch = self.clip.bind(features)
-        self.step_launch = self.denoiser.bind(self.step, features, self.schedule)
+        self.denoiser.bind({self.step.spec.name: self.step}, features, self.schedule)
         return lambda name: portrait[name].read()
 
     def begin(self, motion_latents: Array, windows: Array) -> Callable[[str], Array]:
@@ -219,10 +221,12 @@ class EngineRunner:
 
     def denoise(self, noise: Array, after_step: AfterStep) -> None:
         def watch(step: int) -> None:
-            after_step(step, self.denoiser.latents_before(step), self.denoiser.prediction.read().copy())
+            after_step(
+                step, self.denoiser.latents_before(step), self.denoiser.prediction(self.step.spec.name).read().copy()
+            )
 
         final = self.denoiser.finals[0]
-        self.denoiser.run(self.step_launch, self.schedule, noise, self.golden.guidance, final, watch)
+        self.denoiser.run(self.schedule, noise, self.guidance, final, watch)
 
     def finish(self) -> tuple[Array, Array]:
         config, final = self.golden.config, self.denoiser.finals[0]
