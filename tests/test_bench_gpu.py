@@ -13,9 +13,9 @@ from emo_rt.benchmarks import bench_gpu
 
 
 @pytest.fixture(scope="module")
-def result(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def result(cached_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("bench") / "gpu.json"
-    few = ["--steps", "2", "--rounds", "1", "--clips", "2", "--bundle", str(tiny_bundle.path)]
+    few = ["--steps", "2", "--rounds", "1", "--clips", "2", "--bundle", str(cached_bundle.path)]
     ways = ["--only", "eager,split,parity,onnxruntime,tensorrt"]
     assert bench_gpu.main(["--json", str(out), "--config", "tiny", "--device", "cpu", *few, *ways]) == 0
     loaded: dict[str, Any] = json.loads(out.read_text())

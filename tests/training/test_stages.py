@@ -106,7 +106,7 @@ def test_training_hears_what_the_runtime_hears(model: EmoModel) -> None:
 
 def test_encoded_clip(encoded: Path) -> None:
     clip = EncodedClip.load(clip_path(encoded, 1))
-    assert clip.latents.shape == (FRAMES, 4, 16, 16)
+    assert clip.latents.shape == (FRAMES, 8, 16, 16)
     assert clip.hidden.shape == (2, FRAMES, 4, 96)
     assert not np.array_equal(clip.hidden[0], clip.hidden[1]), "the second is of a disturbed sound"
 
@@ -117,8 +117,8 @@ def test_examples(encoded: Path, model: EmoModel) -> None:
     seen_zero = seen_motion = seen_white = 0
     for _ in range(60):
         example = footage.video(rng)
-        assert example.latents.shape == (config.frames, 4, 16, 16)
-        assert example.motion.shape == (config.motion_frames, 4, 16, 16)
+        assert example.latents.shape == (config.frames, 8, 16, 16)
+        assert example.motion.shape == (config.motion_frames, 8, 16, 16)
         assert example.windows.shape == (config.frames, 5, 4, 96)
         assert set(example.mask.unique().tolist()) <= {0.0, 1.0}
         seen_white += bool(example.mask.min() == 1)
