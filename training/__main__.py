@@ -1,4 +1,4 @@
-"""``python -m training STAGE``: the stages in order are vae, hearing, encode, image, video, speed, bundle.
+"""``python -m training STAGE``: the stages in order are vae, polish, hearing, encode, image, video, speed, bundle.
 
 Every stage goes on where it stopped, reads what the stages before it left in the folder, and ends by itself.
 """
@@ -35,6 +35,12 @@ def _vae(job: Job) -> None:
     train_vae(job.folder, job.device, job.budget_s)
 
 
+def _polish(job: Job) -> None:
+    from training.stages import train_polish
+
+    train_polish(job.folder, job.device, job.budget_s)
+
+
 def _hearing(job: Job) -> None:
     from training.stages import train_hearing
 
@@ -61,6 +67,7 @@ def _bundle(job: Job) -> None:
 
 STAGES: dict[str, Callable[[Job], None]] = {
     "vae": _vae,
+    "polish": _polish,
     "hearing": _hearing,
     "encode": _encode,
     "image": _diffusion,

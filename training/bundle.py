@@ -17,7 +17,7 @@ def write_bundle(folder: Path, target: Path | None = None) -> Path:
     """``folder/bundle`` (replaced if it is there) from the newest finished stage, with ``MODEL_CARD.md`` beside it."""
     target = target or folder / "bundle"
     net = newest(folder)
-    model = load_model(folder, "vae", "hearing", net)
+    model = load_model(folder, "vae", "polish", "hearing", net)
     counts = parameter_counts(model)
     shutil.rmtree(target, ignore_errors=True)
     export_bundle(model, target, ExportOptions(half_storage=True, guidance=(True, False), source=SOURCE), print)

@@ -95,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--stride", type=int, default=2)
     given = parser.parse_args(arguments)
-    model = load_model(given.folder, "vae", "hearing", given.net)
+    polished = ["polish"] if (given.folder / "polish.weights.pt").exists() else []
+    model = load_model(given.folder, "vae", *polished, "hearing", given.net)
     model.backbone.still = given.net.startswith("image")
     picture = sheet(model, range(given.people), given.clips, given.steps, given.stride)
     Image.fromarray(picture).save(given.output)

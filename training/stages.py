@@ -50,6 +50,19 @@ def train_vae(folder: Path, device: str, budget_s: float) -> None:
         stamp(folder, "vae", {"steps": loop.step, "hours": loop.seconds / 3600, "psnr_db": fidelity})
 
 
+def train_polish(folder: Path, device: str, budget_s: float) -> None:
+    """The decoder once more, with noise on its input. The encoder, and so the latents, stay as they are."""
+    model = load_model(folder, "vae").to(device)
+    pictures = autoencoder.Pictures(folder / CORPUS)
+    decoder = [*model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()]
+    loop = Loop(autoencoder.POLISH, folder, model.vae, decoder)
+    if loop.run(autoencoder.polish_loss(model.vae, pictures, device), budget_s):
+        loop.use_average()
+        fidelity = autoencoder.fidelity(model.vae, pictures, device)
+        save_part(model, folder, "polish", "vae.decoder.", "vae.post_quant_conv.")
+        stamp(folder, "polish", {"steps": loop.step, "hours": loop.seconds / 3600, "psnr_db": fidelity})
+
+
 def train_hearing(folder: Path, device: str, budget_s: float) -> None:
     """Stage 0b."""
     model = build_model(preset("demo"))
