@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -163,6 +164,15 @@ def write_text(path: Path, text: str) -> None:
 def write_result(path: Path, result: dict[str, Any]) -> None:
     """Write a result as JSON. Raises :class:`OutputError`."""
     write_text(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+def publish(result: dict[str, Any], table: str, as_json: Path | None, as_markdown: Path | None) -> None:
+    """Write the files that were asked for, and print the table and the JSON line. Raises :class:`OutputError`."""
+    if as_json:
+        write_result(as_json, result)
+    if as_markdown:
+        write_text(as_markdown, table)
+    sys.stdout.write(table + "\n" + json.dumps(result) + "\n")
 
 
 def read_result(path: Path, benchmark: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ most each; 0.95 is the bar for a preset.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Any
 from emo_rt import AnimateOptions, Animator
 from emo_rt.benchmarks import chart
 from emo_rt.benchmarks.agreement import psnr
-from emo_rt.benchmarks.harness import SCHEMA, environment, interleaved, write_result, write_text
+from emo_rt.benchmarks.harness import SCHEMA, environment, interleaved, publish
 from emo_rt.benchmarks.quality import Person, Pixels, Reader, generate, load_people, measure
 from emo_rt.errors import ConfigError
 
@@ -63,13 +62,13 @@ def compare(
         videos[name] = generate(animator, people, chosen[name])
 
     times = interleaved({name: (lambda name=name: make(name)) for name in chosen}, rounds)
-    rows = {}
+    rows, truths = {}, [reader.read(person.frames) for person in people]
     for name in chosen:
         rows[name] = {
             "seconds_per_video": median(row[name] for row in times) / len(people),
             "speedup": median(row[BASE] / row[name] for row in times),
             "likeness_db": sum(map(psnr, videos[name], videos[BASE])) / len(people),
-            **measure(people, videos[name], reader, animator.config.frames),
+            **measure(people, truths, videos[name], reader, animator.config.frames),
         }
     for row in rows.values():
         row["score"] = sum(min(1.0, row[key] / rows[BASE][key]) for key in KEPT) / len(KEPT)
@@ -142,14 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "environment": environment(None),
         "settings": rows,
     }
-    table = markdown(rows)
-    if given.json:
-        write_result(given.json, result)
-    if given.markdown:
-        write_text(given.markdown, table)
     if given.plot:
         plot(given.plot, rows)
-    sys.stdout.write(table + "\n" + json.dumps(result) + "\n")
+    publish(result, markdown(rows), given.json, given.markdown)
     return 0
 
 

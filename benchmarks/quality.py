@@ -35,11 +35,9 @@ The measures, each a mean over the pairs of person and sentence:
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -50,7 +48,7 @@ from numpy.typing import NDArray
 
 from emo_rt import AnimateOptions, Animator, Avatar, Box
 from emo_rt.audio import mono_16k, open_audio
-from emo_rt.benchmarks.harness import SCHEMA, environment, write_result, write_text
+from emo_rt.benchmarks.harness import SCHEMA, environment, publish
 from emo_rt.benchmarks.quality_pictures import contact_sheet, lip_plot
 from emo_rt.config import AUDIO_SAMPLE_RATE
 from emo_rt.errors import MissingDependencyError
@@ -171,8 +169,10 @@ class Reader:
         return Reading(values[:, 0].clip(0, 1.2), values[:, 2:5], values[:, 5:7], features.numpy().astype(np.float64))
 
 
-def measure(people: Sequence[Person], videos: Sequence[Pixels], reader: Reader, clip_frames: int) -> dict[str, Any]:
-    """All measures that one set of videos gives, one video per person."""
+def measure(
+    people: Sequence[Person], truths: Sequence[Reading], videos: Sequence[Pixels], reader: Reader, clip_frames: int
+) -> dict[str, Any]:
+    """All measures that one set of videos gives, one video per person. ``truths``: what is read from the true ones."""
     readings = [reader.read(video) for video in videos]
     count = [min(len(person.opening), len(video)) for person, video in zip(people, videos, strict=True)]
     both = list(zip(people, readings, count, strict=True))
@@ -192,7 +192,7 @@ def measure(people: Sequence[Person], videos: Sequence[Pixels], reader: Reader, 
         "jitter_borders": 1000 * borders,
         "jitter_ratio": borders / inside,
         "background": background(people, videos),
-        "frechet": frechet(readings, [reader.read(person.frames) for person in people]),
+        "frechet": frechet(readings, truths),
     }
 
 
@@ -329,15 +329,17 @@ def reconstructed(bundle: str, people: Sequence[Person]) -> list[Pixels]:
 
     from emo_rt.benchmarks.read_back import read_back
     from emo_rt.bundle import Bundle
+    from emo_rt.export.graph_modules import clamp_unit, to_rgb
     from emo_rt.export.networks import vae
+    from training.autoencoder import to_pixels
 
     model = read_back(Bundle.open(bundle))
 
     @torch.no_grad()
     def through(frames: Pixels) -> Pixels:
-        pixels = torch.from_numpy(frames.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
-        decoded = torch.cat([vae.decode(model.vae, vae.encode(model.vae, part)) for part in pixels.split(16)])
-        return ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        parts = to_pixels(frames).split(16)
+        decoded = torch.cat([vae.decode(model.vae, vae.encode(model.vae, part)) for part in parts])
+        return to_rgb(clamp_unit(decoded)).numpy()
 
     return [through(person.frames) for person in people]
 
@@ -366,15 +368,15 @@ def _cell(value: float | None) -> str:
 def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for; pictures are written on the way."""
     reader = Reader()
-    with ExitStack() as stack:
-        animator = stack.enter_context(Animator.load(arguments.bundle, device=arguments.device))
+    with Animator.load(arguments.bundle, device=arguments.device) as animator:
         config = animator.config
         people = load_people(arguments.people, config.size)
+        truths = [reader.read(person.frames) for person in people]
         options = AnimateOptions(steps=arguments.steps, solver=arguments.solver, guidance=arguments.guidance)
         start = perf_counter()
         videos = generate(animator, people, options)
         seconds = perf_counter() - start
-        row = {**measure(people, videos, reader, config.frames), "seconds_per_video": seconds / len(people)}
+        row = {**measure(people, truths, videos, reader, config.frames), "seconds_per_video": seconds / len(people)}
         few = people[: arguments.controls]
         if few:
             row["head_speed"] = head_speeds(animator, few, reader, options)
@@ -384,7 +386,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
             row["real_voice"] = float(np.mean(heard))
         if arguments.pictures:
             write_pictures(arguments.pictures, people, videos, reader)
-    truth = measure(people, reconstructed(arguments.bundle, people), reader, config.frames)
+    truth = measure(people, truths, reconstructed(arguments.bundle, people), reader, config.frames)
     return {
         "benchmark": "quality",
         "schema": SCHEMA,
@@ -425,12 +427,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.people < 2 or given.controls < 0:
         parser.error("--people is 2 or more, --controls 0 or more")
     result = evaluate(given)
-    table = markdown(result["settings"])
-    if given.json:
-        write_result(given.json, result)
-    if given.markdown:
-        write_text(given.markdown, table)
-    sys.stdout.write(table + "\n" + json.dumps(result) + "\n")
+    publish(result, markdown(result["settings"]), given.json, given.markdown)
     return 0
 
 

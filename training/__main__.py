@@ -9,71 +9,25 @@ import argparse
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from training import stages
+from training.bundle import write_bundle
+from training.encoded import encode_corpus
 
-@dataclass(frozen=True)
-class Job:
-    """What the command line asked for."""
+Work = Callable[[Path, str, float], object]
+"""Folder of the training, device, seconds after which a stage stops until it is started again."""
 
-    stage: str
-    """A key of :data:`STAGES`."""
-    folder: Path
-    """Everything of one training: corpus, encoded corpus, checkpoints, journals."""
-    device: str
-    """cpu or cuda."""
-    budget_s: float
-    """Seconds after which a stage stops until it is started again."""
-
-
-def _vae(job: Job) -> None:
-    from training.stages import train_vae
-
-    train_vae(job.folder, job.device, job.budget_s)
-
-
-def _polish(job: Job) -> None:
-    from training.stages import train_polish
-
-    train_polish(job.folder, job.device, job.budget_s)
-
-
-def _hearing(job: Job) -> None:
-    from training.stages import train_hearing
-
-    train_hearing(job.folder, job.device, job.budget_s)
-
-
-def _encode(job: Job) -> None:
-    from training.encoded import encode_corpus
-
-    encode_corpus(job.folder, job.device)
-
-
-def _diffusion(job: Job) -> None:
-    from training.stages import train_diffusion
-
-    train_diffusion(job.stage, job.folder, job.device, job.budget_s)
-
-
-def _bundle(job: Job) -> None:
-    from training.bundle import write_bundle
-
-    write_bundle(job.folder)
-
-
-STAGES: dict[str, Callable[[Job], None]] = {
-    "vae": _vae,
-    "polish": _polish,
-    "hearing": _hearing,
-    "encode": _encode,
-    "image": _diffusion,
-    "video": _diffusion,
-    "speed": _diffusion,
-    "bundle": _bundle,
+STAGES: dict[str, Work] = {
+    "vae": stages.train_vae,
+    "polish": stages.train_polish,
+    "hearing": stages.train_hearing,
+    "encode": lambda folder, device, _: encode_corpus(folder, device),
+    **{name: partial(stages.train_diffusion, name) for name in ("image", "video", "speed")},
+    "bundle": lambda folder, *_: write_bundle(folder),
 }
 
 
@@ -88,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     given.folder.mkdir(parents=True, exist_ok=True)
-    STAGES[given.stage](Job(given.stage, given.folder, given.device, 60 * given.minutes))
+    STAGES[given.stage](given.folder, given.device, 60 * given.minutes)
 
 
 if __name__ == "__main__":

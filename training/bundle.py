@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emo_rt.export.networks.model import parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
-from training.stages import load_model
+from training.stages import load_trained
 
 SOURCE = "trained by emo_rt on drawn portraits (training/)"
 
@@ -17,7 +17,7 @@ def write_bundle(folder: Path, target: Path | None = None) -> Path:
     """``folder/bundle`` (replaced if it is there) from the newest finished stage, with ``MODEL_CARD.md`` beside it."""
     target = target or folder / "bundle"
     net = newest(folder)
-    model = load_model(folder, "vae", "polish", "hearing", net)
+    model = load_trained(folder, net)
     counts = parameter_counts(model)
     shutil.rmtree(target, ignore_errors=True)
     export_bundle(model, target, ExportOptions(half_storage=True, guidance=(True, False), source=SOURCE), print)

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from emo_rt.export.graph_modules import clamp_unit, to_rgb
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import decode, encode
 from emo_rt.solvers import solver_table
 from training.autoencoder import to_pixels
 from training.corpus import Recording, record
 from training.encoded import hear
-from training.stages import load_model
+from training.stages import load_trained
 from training.world import Clip
 from training.world.sheet import grid
 
@@ -41,7 +42,7 @@ def generate(model: EmoModel, clip: Recording, clips: int, steps: int, seed: int
         features = {**fixed, **_clip_features(model, clip, hidden, motion, index)}
         latents = _denoise(model, features, steps, generator)
         motion = latents[-config.motion_frames :]
-        frames.append(_to_frames(decode(model.vae, latents)))
+        frames.append(to_rgb(clamp_unit(decode(model.vae, latents))).numpy())
     return np.concatenate(frames)
 
 
@@ -68,10 +69,6 @@ def _denoise(model: EmoModel, features: dict[str, Tensor], steps: int, generator
     return latents
 
 
-def _to_frames(pixels: Tensor) -> np.ndarray:
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-
-
 def sheet(model: EmoModel, seeds: Sequence[int], clips: int, steps: int, stride: int) -> np.ndarray:
     """Two rows a person: the truth, then what the model makes of it."""
     rows = []
@@ -95,8 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--stride", type=int, default=2)
     given = parser.parse_args(arguments)
-    polished = ["polish"] if (given.folder / "polish.weights.pt").exists() else []
-    model = load_model(given.folder, "vae", *polished, "hearing", given.net)
+    model = load_trained(given.folder, given.net)
     model.backbone.still = given.net.startswith("image")
     picture = sheet(model, range(given.people), given.clips, given.steps, given.stride)
     Image.fromarray(picture).save(given.output)

@@ -26,6 +26,12 @@ def load_model(folder: Path, *parts: str) -> EmoModel:
     return model
 
 
+def load_trained(folder: Path, net: str) -> EmoModel:
+    """The whole model with the weights of one stage of the diffusion, and the polished decoder if there is one."""
+    polished = ["polish"] if (folder / "polish.weights.pt").exists() else []
+    return load_model(folder, "vae", *polished, "hearing", net)
+
+
 def save_part(model: EmoModel, folder: Path, name: str, *prefixes: str) -> None:
     """Write the tensors of a model that begin with one of the prefixes."""
     state = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
