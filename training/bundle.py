@@ -1,4 +1,4 @@
-"""The trained model as a bundle, with a model card of what really happened."""
+"""The trained model as a bundle, and the facts for its model card."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from training.stages import load_trained
 
 SOURCE = "trained by emo_rt on drawn portraits (training/)"
+DEEP_CACHE = 1
+"""Residual blocks that a cached step computes on the way down: one, since the finest resolution has one."""
 
 
 def write_bundle(folder: Path, target: Path | None = None) -> Path:
-    """``folder/bundle`` (replaced if it is there) from the newest finished stage, with ``MODEL_CARD.md`` beside it."""
+    """``folder/bundle`` (replaced if it is there) from the newest finished stage; ``facts.txt`` beside it has what all
+    stages came to, for the model card (``emo_rt/assets/demo/MODEL_CARD.md``, written by hand)."""
     target = target or folder / "bundle"
     net = newest(folder)
     model = load_trained(folder, net)
     counts = parameter_counts(model)
     shutil.rmtree(target, ignore_errors=True)
-    export_bundle(model, target, ExportOptions(half_storage=True, guidance=(True, False), source=SOURCE), print)
+    options = ExportOptions(half_storage=True, guidance=(True, False), deep_cache=DEEP_CACHE, source=SOURCE)
+    export_bundle(model, target, options, print)
     facts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     (folder / "facts.txt").write_text(json.dumps({"net": net, "parameters": counts, **facts}, indent=1) + "\n")
     return target

@@ -170,7 +170,7 @@ class BackboneBlock(nn.Module):
         conditional = attend_shared(self.attn2, normed.chunk(2)[1], reference)
         if self.config.reference.null == "learned":
             return join_halves(features[f"reference_null.{site.name}"], conditional)
-        return join_halves(torch.zeros_like(conditional), conditional)
+        return F.pad(conditional, (0, 0, 0, 0, len(conditional), 0))  # a tensor of zeros would be stored in the graph
 
     def _face_attention(self, normed: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
         face = key_value(features, "face", site)
