@@ -17,7 +17,7 @@ MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "quality": MappingProxyType({"solver": "ddim", "steps": 40}),
         "balanced": MappingProxyType({"solver": "unipc", "steps": 12}),
         "fast": MappingProxyType({"solver": "unipc", "steps": 8}),
-        "realtime": MappingProxyType({"solver": "unipc", "steps": 5, "guidance_interval": (0.2, 1.0)}),
+        "realtime": MappingProxyType({"solver": "unipc", "steps": 4}),
     }
 )
 """Presets of :meth:`AnimateOptions.mode`, the slowest first; ``benchmarks/pareto.py`` measures what each one costs."""

@@ -1,4 +1,4 @@
-"""The bundled model really speaks: people, voices and sentences that no training has seen, through the whole runtime."""
+"""The bundled model really speaks: people, voices and sentences that no training has seen, all through the runtime."""
 
 from __future__ import annotations
 
