@@ -44,7 +44,8 @@ def settings(steps: Sequence[int], solvers: Sequence[str]) -> dict[str, AnimateO
     last = solvers[-1]
     for n in steps:
         base = AnimateOptions(solver=last, steps=n)
-        chosen[f"{last} {n}, guidance 0.2-0.8"] = base.replace(guidance_interval=(0.2, 0.8))
+        for first, end in ((0.2, 0.8), (0.25, 1)):
+            chosen[f"{last} {n}, guidance {first}-{end}"] = base.replace(guidance_interval=(first, end))
         chosen[f"{last} {n}, no guidance"] = base.replace(guidance=1.0)
         if n >= 6:
             chosen[f"{last} {n}, cache 2"] = base.replace(deep_cache=2)
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", default="demo", help="model folder, or demo (default)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--people", type=int, default=6, help="pairs of person and sentence (default: %(default)s)")
-    parser.add_argument("--steps", type=_numbers, default=(4, 6, 8, 10, 20), metavar="N,…")
+    parser.add_argument("--steps", type=_numbers, default=(4, 6, 8, 10, 12, 20), metavar="N,…")
     parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="OUT")

@@ -128,6 +128,11 @@ class Loop:
         save_atomically(state, self.path)
         self.journal.write()
 
+    def stamp(self, name: str, **facts: Any) -> None:
+        """Write down what the stage came to, as ``<name>.json``: the model card is made of these."""
+        facts = {"steps": self.step, "hours": self.seconds / 3600, **facts}
+        self.path.with_name(f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
     @torch.no_grad()
     def _resume(self) -> None:
         state = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -144,8 +149,3 @@ def save_atomically(state: Mapping[str, Any], path: Path) -> None:
     part = path.with_suffix(".part")
     torch.save(dict(state), part)
     part.replace(path)
-
-
-def stamp(folder: Path, name: str, facts: Mapping[str, Any]) -> None:
-    """Write down what a stage came to: the model card is made of these."""
-    (folder / f"{name}.json").write_text(json.dumps(dict(facts), indent=1) + "\n", encoding="utf-8")

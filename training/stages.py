@@ -9,7 +9,7 @@ import torch
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.presets import preset
 from training import autoencoder, hearing
-from training.loop import Loop, save_atomically, stamp
+from training.loop import Loop, save_atomically
 
 CORPUS, ENCODED = "corpus", "encoded"
 """Folders of the corpus, and of the corpus as latents and hidden states."""
@@ -53,7 +53,7 @@ def train_vae(folder: Path, device: str, budget_s: float) -> None:
         autoencoder.standardise(model.vae, pictures, device)
         fidelity = autoencoder.fidelity(model.vae, pictures, device)
         save_part(model, folder, "vae", "vae.")
-        stamp(folder, "vae", {"steps": loop.step, "hours": loop.seconds / 3600, "psnr_db": fidelity})
+        loop.stamp("vae", psnr_db=fidelity)
 
 
 def train_polish(folder: Path, device: str, budget_s: float) -> None:
@@ -66,7 +66,7 @@ def train_polish(folder: Path, device: str, budget_s: float) -> None:
         loop.use_average()
         fidelity = autoencoder.fidelity(model.vae, pictures, device)
         save_part(model, folder, "polish", "vae.decoder.", "vae.post_quant_conv.")
-        stamp(folder, "polish", {"steps": loop.step, "hours": loop.seconds / 3600, "psnr_db": fidelity})
+        loop.stamp("polish", psnr_db=fidelity)
 
 
 def train_hearing(folder: Path, device: str, budget_s: float) -> None:
@@ -80,7 +80,7 @@ def train_hearing(folder: Path, device: str, budget_s: float) -> None:
         loop.use_average()
         scores = hearing.score(hearer, voices, config.audio, config.fps, device)
         save_part(model, folder, "hearing", "audio_encoder.")
-        stamp(folder, "hearing", {"steps": loop.step, "hours": loop.seconds / 3600, **scores})
+        loop.stamp("hearing", **scores)
 
 
 def train_diffusion(stage: str, folder: Path, device: str, budget_s: float) -> None:
@@ -99,4 +99,4 @@ def train_diffusion(stage: str, folder: Path, device: str, budget_s: float) -> N
     loop.use_average()
     name = stage if done else f"{stage}-so-far"
     save_part(model, folder, name, "backbone.", "reference_net.", "face_locator.", "audio_projector.", "speed_encoder.")
-    stamp(folder, name, {"steps": loop.step, "hours": loop.seconds / 3600, "clips": len(footage.clips)})
+    loop.stamp(name, clips=len(footage.clips))
