@@ -24,6 +24,7 @@ from statistics import median
 from typing import Any
 
 from emo_rt import AnimateOptions, Animator
+from emo_rt.backends import BACKENDS, DEVICES
 from emo_rt.benchmarks import chart
 from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.harness import SCHEMA, environment, interleaved, publish
@@ -116,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.pareto", description=SUMMARY)
     parser.add_argument("--bundle", default="demo", help="model folder, or demo (default)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto")
     parser.add_argument("--people", type=int, default=6, help="pairs of person and sentence (default: %(default)s)")
     parser.add_argument("--steps", type=_numbers, default=(4, 6, 8, 10, 12, 20), metavar="N,…")
     parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")
@@ -130,13 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.plot:
         chart.check_name(given.plot)
     chosen = settings(given.steps, given.solvers.split(","))
-    with Animator.load(given.bundle, device=given.device) as animator:
+    with Animator.load(given.bundle, device=given.device, backend=given.backend) as animator:
         chosen = {name: options for name, options in chosen.items() if is_possible(animator, options)}
         people = load_people(given.people, animator.config.size)
         rows = compare(animator, people, Reader(), chosen, given.rounds)
     result = {
         "benchmark": "pareto",
         "schema": SCHEMA,
+        "backend": animator.backend,
         "people": len(people),
         "rounds": given.rounds,
         "environment": environment(None),

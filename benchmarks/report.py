@@ -121,7 +121,7 @@ def _stamp(result: Result) -> list[tuple[str, str]]:
     machine, model, setting = result["environment"], result["model"], result["setting"]
     load = machine["load_before"]
     busy = f"; load before the measurement {load:.1f}" if load is not None else ""
-    names = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "numpy", "torch")
+    names = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "numpy", "torch")
     versions = [f"{name} {machine['packages'][name]}" for name in names if name in machine["packages"]]
     rows = [
         ("model", f"{model['name']}, {model['size']}x{model['size']} pixels, clips of {model['frames']} frames "

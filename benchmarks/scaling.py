@@ -111,8 +111,8 @@ SECTIONS: dict[str, Callable[[Plan, Path], list[Row]]] = {
 """Parts of the benchmark by name."""
 COLUMNS = {
     "length": ("seconds", "wall_s", "wall_per_second", "peak_rss_bytes", "wall_predicted", "memory_predicted"),
-    "resolution": ("size", "clip_s", "frame_s", "run_bytes", "peak_rss_bytes"),
-    "frames": ("frames", "clip_s", "frame_s", "run_bytes", "peak_rss_bytes"),
+    "resolution": ("size", "clip_s", "frame_s", "run_bytes"),
+    "frames": ("frames", "clip_s", "frame_s", "run_bytes"),
     "avatars": ("avatars", "wall_s", "frames_per_second", "slowest_s"),
 }
 """Columns of each table; the first is what varies. ``…_predicted`` is the estimate divided by what came."""
@@ -171,7 +171,7 @@ def _fresh_process(setting: str, seconds: float) -> Row:
 
 
 def _one_clip(plan: Plan, bundle: str) -> Row:
-    with Subject(replace(plan.setting, bundle=bundle)) as subject, PeakMemory() as memory:
+    with Subject(replace(plan.setting, bundle=bundle)) as subject:
         video = subject.animate()
         chunks = video.chunks()
         next(chunks)
@@ -181,7 +181,7 @@ def _one_clip(plan: Plan, bundle: str) -> Row:
         clip_s = measure(subject.run, plan.setting.rounds).median
     config = subject.config
     row = {"size": config.size, "frames": config.frames, "clip_s": clip_s, "frame_s": clip_s / config.frames}
-    return {**row, "run_bytes": buffers, "peak_rss_bytes": memory.value}
+    return {**row, "run_bytes": buffers}
 
 
 def _write_sound(path: Path, seconds: float) -> None:

@@ -61,8 +61,9 @@ class Animator:
     ) -> Animator:
         """Open a bundle folder, or ``"demo"``, the small model inside the package.
 
-        ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime`` or ``tensorrt``. Only
-        ``auto`` chooses by itself. ``threads``: CPU threads per graph, ``None`` = one per core. ``verify``: compare
+        ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
+        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16) or ``tensorrt``. Only ``auto`` chooses by
+        itself, and never OpenVINO. ``threads``: CPU threads per graph, ``None`` = one per core. ``verify``: compare
         every file with its hash. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         checked = Bundle.open(bundle, verify=verify)
@@ -85,7 +86,7 @@ class Animator:
 
     @property
     def backend(self) -> str:
-        """``onnxruntime`` or ``tensorrt``."""
+        """As :meth:`load` names it."""
         return self._engine.backend.name
 
     def prepare(

@@ -202,6 +202,14 @@ def test_an_animation_is_what_the_graphs_one_by_one_compute(
     assert_close(found, OneByOne(tiny_animator.bundle).animate(avatar, sound, {}, options))
 
 
+def test_openvino_gives_the_frames_of_onnx_runtime(
+    tiny_animator: Animator, avatar: Avatar, tiny_bundle: Bundle
+) -> None:
+    with Animator.load(tiny_bundle.path, backend="openvino", threads=1) as other:
+        found = frames_of(other, other.prepare(picture(), face_box=Box(8, 8, 30, 32)))
+    assert_close(found, frames_of(tiny_animator, avatar))
+
+
 def test_the_same_seed_gives_the_same_bytes(tiny_animator: Animator, avatar: Avatar) -> None:
     np.testing.assert_array_equal(frames_of(tiny_animator, avatar, seed=7), frames_of(tiny_animator, avatar, seed=7))
 

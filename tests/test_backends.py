@@ -27,9 +27,9 @@ Y = TensorSpec("y", "float32", (2, 3))
 DOUBLE = GraphSpec("double", (X,), (Y,))
 
 
-@pytest.fixture
-def backend() -> Iterator[Backend]:
-    with open_backend("onnxruntime", "cpu", threads=1) as opened:
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with open_backend(request.param, "cpu", threads=1) as opened:
         yield opened
 
 
@@ -102,6 +102,52 @@ def test_without_onnx_runtime_the_message_names_the_extra(monkeypatch: pytest.Mo
         open_backend("onnxruntime", "cpu")
 
 
+def test_without_openvino_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendUnavailableError, match=r"install emo_rt\[openvino\]"):
+        open_backend("openvino")
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Core:
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32"]
+
+    monkeypatch.setattr("openvino.Core", Core)
+    with pytest.raises(BackendUnavailableError, match="does not compute in bfloat16; use backend 'openvino'"):
+        open_backend("openvino-bf16")
+
+
+@pytest.mark.parametrize(("backend", "bound"), [("openvino", 1e-4), ("openvino-bf16", 0.05)])
+def test_openvino_computes_a_step_as_onnx_runtime_does(tiny_bundle: Bundle, backend: str, bound: float) -> None:
+    """The parity bound of graphs in fp32; bfloat16 has 8 bits, and a step is made of some 30 products in a row."""
+    if backend.endswith("bf16") and not _computes_in_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    inputs = {tensor.name: tensor for tensor in tiny_bundle.graphs["step"].inputs}
+    generator = np.random.default_rng(0)
+    values = {name: generator.standard_normal(tensor.shape) * 0.5 for name, tensor in inputs.items()}
+    results = []
+    for name in ("onnxruntime", backend):
+        with open_backend(name, "cpu", threads=1) as opened:
+            spec = tiny_bundle.graphs["step"]
+            arena = Arena(opened, [*spec.inputs, *spec.outputs])
+            for key, value in values.items():
+                arena[key].write(value)
+            opened.open(tiny_bundle, "step").bind(arena).run()
+            results.append({tensor.name: arena[tensor.name].read().copy() for tensor in spec.outputs})
+    for key, expected in results[0].items():
+        error = np.linalg.norm(results[1][key] - expected) / np.linalg.norm(expected)
+        assert error < bound, key
+
+
+def _computes_in_bfloat16() -> bool:
+    try:
+        open_backend("openvino-bf16").close()
+    except BackendUnavailableError:
+        return False
+    return True
+
+
 def test_auto_says_what_it_chose_and_why(caplog: pytest.LogCaptureFixture, no_gpu: None) -> None:
     with caplog.at_level(logging.INFO, logger="emo_rt"), open_backend():
         messages = [record.getMessage() for record in caplog.records]
@@ -114,7 +160,7 @@ def test_a_named_backend_is_not_logged(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_importing_the_package_loads_no_backend_and_no_torch() -> None:
-    heavy = "{'torch', 'tensorrt', 'tensorrt_rtx', 'onnxruntime', 'onnx', 'cv2', 'cuda'}"
+    heavy = "{'torch', 'tensorrt', 'tensorrt_rtx', 'onnxruntime', 'openvino', 'onnx', 'cv2', 'cuda'}"
     code = f"import emo_rt, sys; print(sorted({heavy} & set(sys.modules)))"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert printed.strip() == "[]"
@@ -206,9 +252,9 @@ def test_a_manifest_that_lies_about_an_input_is_refused_at_the_run(
         opened.bind(Arena(backend, [spec, Y])).run()
 
 
-def test_a_file_that_onnx_runtime_refuses_is_named(double_bundle: Bundle, backend: Backend) -> None:
+def test_a_file_that_the_runtime_refuses_is_named(double_bundle: Bundle, backend: Backend) -> None:
     double_bundle.graph_path("double").write_bytes(b"")
-    with pytest.raises(BackendError, match="ONNX Runtime cannot load graph double") as error:
+    with pytest.raises(BackendError, match=r"(ONNX Runtime|OpenVINO) cannot load graph double") as error:
         backend.open(double_bundle, "double")
     assert error.value.__cause__ is not None
 
@@ -241,9 +287,11 @@ def test_two_launches_of_one_session_are_independent(session: Session, backend: 
     assert [float(arena["y"].read()[0, 0]) for arena in arenas] == [2, 4]
 
 
-def test_idle_threads_leave_the_cores_to_other_graphs(session: Session) -> None:
-    options = session.inner.get_session_options()  # type: ignore[attr-defined]
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+def test_idle_threads_leave_the_cores_to_other_graphs(double_bundle: Bundle) -> None:
+    with open_backend("onnxruntime", "cpu") as opened:
+        options = opened.open(double_bundle, "double").inner.get_session_options()  # type: ignore[attr-defined]
+        assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+        assert int(options.get_session_config_entry("session.intra_op.spin_duration_us")) <= 1000
 
 
 def test_the_tiny_model_runs_on_bound_buffers(tiny_bundle: Bundle, backend: Backend) -> None:

@@ -162,7 +162,7 @@ class Footage:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
 
 
-MOUTH_WEIGHT = 4.0
+MOUTH_WEIGHT = 6.0
 """How much more a place of the mouth counts in the loss than the rest of the picture."""
 MOUTH = (0.2, 0.58, 0.8, 0.98)
 """The mouth in the face box: left, top, right, bottom."""

@@ -13,10 +13,12 @@ from emo_rt.settings import check
 __all__ = ["Backend", "Launch", "Session", "open_backend"]
 
 DEVICES = ("auto", "cpu", "cuda")
-BACKENDS = ("auto", "onnxruntime", "tensorrt")
+BACKENDS = ("auto", "onnxruntime", "openvino", "openvino-bf16", "tensorrt")
 
 PREFERENCE = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("onnxruntime", "cpu"))
 """(backend, device), in the order in which ``auto`` tries them: the fastest first."""
+ON_DEMAND = (("openvino", "cpu"), ("openvino-bf16", "cpu"))
+"""Those that only their name chooses: an installed package must not change what a seed gives."""
 
 REMEDY = "use device 'cpu' or 'auto', with backend 'onnxruntime' or 'auto'; `emo-rt doctor` says what is here"
 
@@ -38,7 +40,8 @@ def open_backend(
     check(device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
     usable = threads is None or (isinstance(threads, int) and 1 <= threads <= 1024)
     check(usable, "threads", threads, "an integer from 1 to 1024, or None")
-    choices = [(b, d) for b, d in PREFERENCE if backend in ("auto", b) and device in ("auto", d)]
+    known = PREFERENCE if backend == "auto" else (*PREFERENCE, *ON_DEMAND)
+    choices = [(b, d) for b, d in known if backend in ("auto", b) and device in ("auto", d)]
     if not choices:
         raise BackendUnavailableError(
             f"backend {backend!r} does not run on device {device!r}; use device 'cuda' or 'auto'"
@@ -103,6 +106,18 @@ def _open_cpu(threads: int | None) -> Backend:
     return OrtBackend(threads)
 
 
+def _open_openvino(threads: int | None) -> Backend:
+    from emo_rt.backends.ov import OvBackend
+
+    return OvBackend(threads)
+
+
+def _open_openvino_bf16(threads: int | None) -> Backend:
+    from emo_rt.backends.ov import OvBackend
+
+    return OvBackend(threads, bf16=True)
+
+
 def _open_onnxruntime(_: int | None) -> Backend:
     from emo_rt.backends.ort_cuda import OrtCudaBackend, import_onnxruntime
     from emo_rt.cuda import open_device
@@ -122,4 +137,6 @@ _OPENERS: dict[tuple[str, str], Callable[[int | None], Backend]] = {
     ("tensorrt", "cuda"): _open_tensorrt,
     ("onnxruntime", "cuda"): _open_onnxruntime,
     ("onnxruntime", "cpu"): _open_cpu,
+    ("openvino", "cpu"): _open_openvino,
+    ("openvino-bf16", "cpu"): _open_openvino_bf16,
 }

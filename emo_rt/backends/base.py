@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,7 +52,7 @@ class Backend(ABC):
     """One runtime on one device. A context manager."""
 
     name: str
-    """``onnxruntime`` or ``tensorrt``."""
+    """One of :data:`emo_rt.backends.BACKENDS`."""
     device: str
     """``cpu`` or ``cuda``."""
     kept_workspaces: int = 0
@@ -118,9 +118,9 @@ class BoundTensors:
         self.buffers[name] = buffer
 
 
-def check_names(spec: GraphSpec, inner: Any) -> None:
+def check_names(spec: GraphSpec, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Raise :class:`BackendError` unless the file has the tensors that the manifest says."""
-    for tensors, nodes in ((spec.inputs, inner.get_inputs()), (spec.outputs, inner.get_outputs())):
-        expected, found = [tensor.name for tensor in tensors], [node.name for node in nodes]
+    for tensors, found in ((spec.inputs, inputs), (spec.outputs, outputs)):
+        expected = [tensor.name for tensor in tensors]
         if sorted(expected) != sorted(found):
             raise BackendError(f"graph {spec.name} has tensors {found}, the manifest says {expected}")

@@ -150,7 +150,7 @@ class OrtCudaSession(Session):
                 f"load graph {self.spec.name} of {self._bundle.path}", str(exc)
             ) from exc
         check_provider(self.spec.name, inner.get_providers())
-        check_names(self.spec, inner)
+        check_names(self.spec, [node.name for node in inner.get_inputs()], [node.name for node in inner.get_outputs()])
         self._inner = inner
 
     def _provider_options(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Attention with keys and values that can be projected once and used at every solver step."""
+"""Attention with keys and values that can be projected once and used at every solver step; guidance halves."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ def _split(attention: Attention, tokens: Tensor) -> Tensor:
     return tokens.reshape(batch, length, attention.heads, channels // attention.heads).transpose(1, 2)
 
 
-def join_halves(unconditional: Tensor, conditional: Tensor) -> Tensor:
-    """Stack the guidance halves along the batch; the unconditional one may have batch 1 and is then repeated."""
-    return torch.cat([unconditional.expand_as(conditional), conditional])
+def add_to_halves(hidden: Tensor, unconditional: Tensor | None, conditional: Tensor) -> Tensor:
+    """Each guidance half of ``hidden`` plus its own summand, which may broadcast; ``None`` = nothing.
+
+    No half's summand is written out to full size: a bias would be stored so in the graph.
+    """
+    first, second = hidden.chunk(2)
+    return torch.cat([first if unconditional is None else first + unconditional, second + conditional])

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from emo_rt.config import ModelConfig
 from emo_rt.export.networks.attention import (
     KeyValue,
+    add_to_halves,
     attend,
     attend_shared,
-    join_halves,
     make_attention,
     null_output,
     project,
@@ -61,10 +61,12 @@ class HierarchicalAudioBlock(nn.Module):
         normed = self.norm1(hidden)
         hidden = hidden + attend(self.attn1, normed, project(self.attn1, normed))
         normed = self.norm2(hidden)
-        heard = self._hear(normed.chunk(2)[1] if guided else normed, site, features)
         if guided:
-            heard = join_halves(self._hear_null(normed.chunk(2)[0], site, features), heard)
-        hidden = hidden + heard
+            unconditional, conditional = normed.chunk(2)
+            null = self._hear_null(unconditional, site, features)
+            hidden = add_to_halves(hidden, null, self._hear(conditional, site, features))
+        else:
+            hidden = hidden + self._hear(normed, site, features)
         output: Tensor = hidden + self.ff(self.norm3(hidden))
         return output
 

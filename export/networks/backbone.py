@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from emo_rt.config import ModelConfig
 from emo_rt.export.networks.attention import (
     KeyValue,
+    add_to_halves,
     attend,
     attend_shared,
-    join_halves,
     make_attention,
     merge,
     null_output,
@@ -138,11 +138,11 @@ class BackboneBlock(nn.Module):
         """``hidden`` (halves·F, h·w, C) → the same."""
         hidden = hidden + self._self_attention(self.norm1(hidden), site, features, guided)
         if self.config.reference.mode == "cross":
-            hidden = hidden + self._reference_attention(self.norm2(hidden), site, features, guided)
+            hidden = self._add_reference(hidden, site, features, guided)
         elif self.config.reference.face_tokens:
-            hidden = hidden + self._face_attention(self.norm2(hidden), site, features, guided)
+            hidden = self._add_face(hidden, site, features, guided)
         if self.config.audio.attention == "single" and f"audio_key.{site.name}" in features:  # not while still
-            hidden = hidden + self._audio_attention(self.norm_audio(hidden), site, features, guided)
+            hidden = self._add_audio(hidden, site, features, guided)
         output: Tensor = hidden + self.ff(self.norm3(hidden))
         return output
 
@@ -163,32 +163,29 @@ class BackboneBlock(nn.Module):
             mixed = torch.cat([alone, mixed])
         return merge(self.attn1, mixed)
 
-    def _reference_attention(self, normed: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
-        reference = key_value(features, "reference", site)
+    def _add_reference(self, hidden: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
+        normed, reference = self.norm2(hidden), key_value(features, "reference", site)
         if not guided:
-            return attend_shared(self.attn2, normed, reference)
-        conditional = attend_shared(self.attn2, normed.chunk(2)[1], reference)
-        if self.config.reference.null == "learned":
-            return join_halves(features[f"reference_null.{site.name}"], conditional)
-        return F.pad(conditional, (0, 0, 0, 0, len(conditional), 0))  # a tensor of zeros would be stored in the graph
+            return hidden + attend_shared(self.attn2, normed, reference)
+        null = features[f"reference_null.{site.name}"] if self.config.reference.null == "learned" else None
+        return add_to_halves(hidden, null, attend_shared(self.attn2, normed.chunk(2)[1], reference))
 
-    def _face_attention(self, normed: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
-        face = key_value(features, "face", site)
+    def _add_face(self, hidden: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
+        normed, face = self.norm2(hidden), key_value(features, "face", site)
         if not guided:
-            return attend_shared(self.attn2, normed, face)
+            return hidden + attend_shared(self.attn2, normed, face)
         halves = zip(normed.chunk(2), (key_value(features, "face_null", site), face), strict=True)
-        return torch.cat([attend_shared(self.attn2, half, context) for half, context in halves])
+        return add_to_halves(hidden, *[attend_shared(self.attn2, half, context) for half, context in halves])
 
-    def _audio_attention(self, normed: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
-        audio = key_value(features, "audio", site)
+    def _add_audio(self, hidden: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
+        normed, audio = self.norm_audio(hidden), key_value(features, "audio", site)
         if not guided:
-            return attend(self.attn_audio, normed, audio)
+            return hidden + attend(self.attn_audio, normed, audio)
         unconditional, conditional = normed.chunk(2)
-        heard = attend(self.attn_audio, conditional, audio)
+        null = null_output(self.attn_audio)
         if self.config.audio.null == "learned":
-            null = key_value(features, "audio_null", site)
-            return torch.cat([attend_shared(self.attn_audio, unconditional, null), heard])
-        return join_halves(null_output(self.attn_audio), heard)
+            null = attend_shared(self.attn_audio, unconditional, key_value(features, "audio_null", site))
+        return add_to_halves(hidden, null, attend(self.attn_audio, conditional, audio))
 
 
 def key_value(features: Features, kind: str, site: Site) -> KeyValue:
