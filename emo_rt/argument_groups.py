@@ -120,7 +120,8 @@ def add_machine(group: Any) -> None:
     group.add_argument(
         "--device", choices=DEVICES, default="auto", help="only auto chooses by itself (default: %(default)s)"
     )
-    group.add_argument("--backend", choices=BACKENDS, default="auto", help="runtime; openvino is the faster one on a CPU (default: %(default)s)")
+    runtimes = "runtime; openvino is the faster one on a CPU (default: %(default)s)"
+    group.add_argument("--backend", choices=BACKENDS, default="auto", help=runtimes)
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads per graph (default: one per core)")
 
 

@@ -27,7 +27,7 @@ class OvBackend(Backend):
         instructions for it.
         """
         try:
-            import openvino
+            import openvino  # type: ignore[import-untyped]
         except ImportError as exc:
             raise BackendUnavailableError("OpenVINO is not installed; install emo_rt[openvino]") from exc
         self._ov: Any = openvino

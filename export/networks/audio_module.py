@@ -63,8 +63,8 @@ class HierarchicalAudioBlock(nn.Module):
         normed = self.norm2(hidden)
         if guided:
             unconditional, conditional = normed.chunk(2)
-            null = self._hear_null(unconditional, site, features)
-            hidden = add_to_halves(hidden, null, self._hear(conditional, site, features))
+            heard = self._hear(conditional, site, features)
+            hidden = add_to_halves(hidden, self._hear_null(unconditional, site, features), heard)
         else:
             hidden = hidden + self._hear(normed, site, features)
         output: Tensor = hidden + self.ff(self.norm3(hidden))

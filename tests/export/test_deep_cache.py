@@ -34,8 +34,8 @@ def test_with_its_own_inner_blocks_a_cached_step_is_the_full_step(layout, kept: 
     expected = run(full, values)
     found = run(cached, {**values, deep_features(guided): expected.pop(deep_features(guided))})
     assert found.keys() == expected.keys()
-    for name, value in found.items():  # the same operations in the same order
-        assert torch.equal(value, expected[name]), name
+    for name, value in found.items():  # the same operations; torch's convolutions round by the layout of what comes in
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5, msg=name)
     other = run(cached, {**values, deep_features(guided): torch.zeros(_shape(cached))})
     assert not torch.allclose(other["prediction"], found["prediction"]), "it takes what it is given"
 

@@ -208,13 +208,13 @@ def test_unconditional_half_gets_the_null_reference_without_attention(null: str)
     modules = modules_by_name(model)
     tensors = run_graphs(modules, caller_inputs(modules)) | model.null_features()
     for site, block in model.blocks():
-        normed = noise(2 * model.config.frames, (model.config.latent_size >> site.level) ** 2, site.channels)
-        ours = block._reference_attention(normed, site, tensors, True).chunk(2)[0]
-        alone = normed.chunk(2)[0]
+        hidden = noise(2 * model.config.frames, (model.config.latent_size >> site.level) ** 2, site.channels)
+        ours, alone = block._add_reference(hidden, site, tensors, True).chunk(2)[0], hidden.chunk(2)[0]
         if null == "zero":
-            assert not ours.any()
+            assert torch.equal(ours, alone)
         else:
-            assert close(ours, written_out(block.attn2, alone, block.null_reference.expand(len(alone), -1, -1)))
+            nothing = block.null_reference.expand(len(alone), -1, -1)
+            assert close(ours, alone + written_out(block.attn2, block.norm2(alone), nothing))
 
 
 def test_self_attention_of_the_unconditional_half_is_its_own_when_reference_tokens_are_concatenated() -> None:
