@@ -108,6 +108,15 @@ def test_without_openvino_the_message_names_the_extra(monkeypatch: pytest.Monkey
         open_backend("openvino")
 
 
+def test_opening_openvino_reports_to_nobody() -> None:
+    code = (
+        "import sys; from emo_rt.backends import open_backend; open_backend('openvino').close();"
+        "print('openvino' in sys.modules, 'openvino_telemetry' in sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.split() == ["True", "False"]
+
+
 def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     class Core:
         def get_property(self, device: str, name: str) -> list[str]:

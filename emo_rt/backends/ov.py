@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +15,8 @@ from emo_rt.graphs import GraphSpec, TensorSpec
 
 BF16 = "BF16"
 """What OpenVINO calls the capability, and in small letters the precision."""
+TELEMETRY = "openvino_telemetry"
+"""A package that OpenVINO brings along."""
 
 
 class OvBackend(Backend):
@@ -26,12 +30,8 @@ class OvBackend(Backend):
         Raises :class:`BackendUnavailableError` without OpenVINO, and for ``bf16`` on a processor that has no
         instructions for it.
         """
-        try:
-            import openvino  # type: ignore[import-untyped]
-        except ImportError as exc:
-            raise BackendUnavailableError("OpenVINO is not installed; install emo_rt[openvino]") from exc
-        self._ov: Any = openvino
-        self._core: Any = openvino.Core()
+        self._ov: Any = import_openvino()
+        self._core: Any = self._ov.Core()
         if bf16 and BF16 not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendUnavailableError("this processor does not compute in bfloat16; use backend 'openvino'")
         self.name = "openvino-bf16" if bf16 else "openvino"
@@ -60,6 +60,24 @@ class OvBackend(Backend):
         for session in self._sessions:
             session.close()
         self._sessions.clear()
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would report the import over the network unless the user has forbidden it.
+
+    Where the package of the telemetry cannot be imported, OpenVINO takes a stub of its own. Raises
+    :class:`BackendUnavailableError`.
+    """
+    hidden = TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as exc:
+        raise BackendUnavailableError("OpenVINO is not installed; install emo_rt[openvino]") from exc
+    finally:
+        if hidden:
+            sys.modules.pop(TELEMETRY, None)
 
 
 class OvSession(Session):
