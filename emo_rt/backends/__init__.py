@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from emo_rt.backends.base import Backend, Launch, Session
 from emo_rt.bundle import Bundle
@@ -106,16 +107,10 @@ def _open_cpu(threads: int | None) -> Backend:
     return OrtBackend(threads)
 
 
-def _open_openvino(threads: int | None) -> Backend:
+def _open_openvino(threads: int | None, *, bf16: bool = False) -> Backend:
     from emo_rt.backends.ov import OvBackend
 
-    return OvBackend(threads)
-
-
-def _open_openvino_bf16(threads: int | None) -> Backend:
-    from emo_rt.backends.ov import OvBackend
-
-    return OvBackend(threads, bf16=True)
+    return OvBackend(threads, bf16=bf16)
 
 
 def _open_onnxruntime(_: int | None) -> Backend:
@@ -138,5 +133,5 @@ _OPENERS: dict[tuple[str, str], Callable[[int | None], Backend]] = {
     ("onnxruntime", "cuda"): _open_onnxruntime,
     ("onnxruntime", "cpu"): _open_cpu,
     ("openvino", "cpu"): _open_openvino,
-    ("openvino-bf16", "cpu"): _open_openvino_bf16,
+    ("openvino-bf16", "cpu"): partial(_open_openvino, bf16=True),
 }

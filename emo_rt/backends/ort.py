@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.arena import Buffer, host_buffer
-from emo_rt.backends.base import Backend, BoundTensors, Launch, Session, check_names
+from emo_rt.arena import Buffer
+from emo_rt.backends.base import Session, check_names
+from emo_rt.backends.cpu_backend import CpuBackend, CpuLaunch, CpuSession
 from emo_rt.bundle import Bundle
-from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError
-from emo_rt.graphs import GraphSpec, TensorSpec
+from emo_rt.errors import BackendError, BackendUnavailableError
+from emo_rt.graphs import GraphSpec
 
 PROVIDER = "CPUExecutionProvider"
 
 
-class OrtBackend(Backend):
+class OrtBackend(CpuBackend):
     """ONNX Runtime's CPU execution provider."""
 
     name = "onnxruntime"
-    device = "cpu"
 
     def __init__(self, threads: int | None = None) -> None:
         """``threads``: per graph; ``None`` = one per physical core. Raises :class:`BackendUnavailableError`."""
@@ -32,12 +32,9 @@ class OrtBackend(Backend):
             ) from exc
         self._ort: Any = onnxruntime
         self._threads = threads
-        self._sessions: list[OrtSession] = []
+        super().__init__()
 
-    def allocate(self, spec: TensorSpec) -> Buffer:
-        return host_buffer(spec)
-
-    def open(self, bundle: Bundle, graph: str) -> Session:
+    def _open(self, bundle: Bundle, graph: str) -> Session:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = self._threads or 0
@@ -53,58 +50,31 @@ class OrtBackend(Backend):
         active = inner.get_providers()[0]
         if active != PROVIDER:
             raise BackendUnavailableError(f"ONNX Runtime opened graph {graph} on {active}, not on {PROVIDER}")
-        session = OrtSession(inner, bundle.graphs[graph])
-        self._sessions.append(session)
-        return session
-
-    def close(self) -> None:
-        for session in self._sessions:
-            session.close()
-        self._sessions.clear()
+        check_nodes(bundle.graphs[graph], inner)
+        return OrtSession(bundle.graphs[graph], inner)
 
 
-class OrtSession(Session):
+def check_nodes(spec: GraphSpec, inner: Any) -> None:
+    """:func:`check_names` for a session of ONNX Runtime."""
+    check_names(spec, [node.name for node in inner.get_inputs()], [node.name for node in inner.get_outputs()])
+
+
+class OrtSession(CpuSession):
     """One graph in ONNX Runtime."""
-
-    def __init__(self, inner: Any, spec: GraphSpec) -> None:
-        self.spec = spec
-        self.inner: Any = inner
-        check_names(spec, [node.name for node in inner.get_inputs()], [node.name for node in inner.get_outputs()])
 
     def bind(self, buffers: Mapping[str, Buffer]) -> OrtLaunch:
         return OrtLaunch(self, buffers)
 
-    def opened(self) -> Any:
-        """ONNX Runtime's session. Raises :class:`ClosedError` after :meth:`close`."""
-        inner = self.inner
-        if inner is None:
-            raise ClosedError(f"graph {self.spec.name} was closed")
-        return inner
 
-    def close(self) -> None:
-        self.inner = None
-
-
-class OrtLaunch(Launch):
-    """An IO binding. Keeps the bound buffers alive: ONNX Runtime knows only their addresses."""
+class OrtLaunch(CpuLaunch):
+    """An IO binding."""
 
     def __init__(self, session: OrtSession, buffers: Mapping[str, Buffer]) -> None:
-        self._session = session
         self._binding: Any = session.opened().io_binding()
-        self._bound = BoundTensors(session.spec, buffers)
-        for name in self._bound.buffers:
-            self._bind_one(name)
+        super().__init__(session, buffers)
 
-    def rebind(self, name: str, buffer: Buffer) -> None:
-        self._bound.replace(name, buffer)
-        self._bind_one(name)
-
-    def run(self) -> None:
-        inner = self._session.opened()
-        try:
-            inner.run_with_iobinding(self._binding)
-        except Exception as exc:  # ONNX Runtime's errors share no base class
-            raise BackendError(f"graph {self._session.spec.name} failed: {exc}") from exc
+    def _run(self, inner: Any) -> None:
+        inner.run_with_iobinding(self._binding)
 
     def _bind_one(self, name: str) -> None:
         buffer = self._bound.buffers[name]

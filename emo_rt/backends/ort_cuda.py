@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from emo_rt.arena import Buffer
-from emo_rt.backends.base import BoundTensors, Launch, Session, check_names
+from emo_rt.backends.base import BoundTensors, Launch, Session
 from emo_rt.backends.cuda_backend import CudaBackend
 from emo_rt.backends.cuda_lane import CudaLane
+from emo_rt.backends.ort import check_nodes
 from emo_rt.bundle import Bundle
 from emo_rt.cuda import Device
 from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, DeviceLostError, EmoRtError
@@ -150,7 +151,7 @@ class OrtCudaSession(Session):
                 f"load graph {self.spec.name} of {self._bundle.path}", str(exc)
             ) from exc
         check_provider(self.spec.name, inner.get_providers())
-        check_names(self.spec, [node.name for node in inner.get_inputs()], [node.name for node in inner.get_outputs()])
+        check_nodes(self.spec, inner)
         self._inner = inner
 
     def _provider_options(self) -> dict[str, str]:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emo_rt.arena import Buffer, host_buffer
-from emo_rt.backends.base import Backend, BoundTensors, Launch, Session, check_names
+from emo_rt.arena import Buffer
+from emo_rt.backends.base import Session, check_names
+from emo_rt.backends.cpu_backend import CpuBackend, CpuLaunch, CpuSession
 from emo_rt.bundle import Bundle
-from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError
+from emo_rt.errors import BackendError, BackendUnavailableError
 from emo_rt.graphs import GraphSpec, TensorSpec
 
-BF16 = "BF16"
-"""What OpenVINO calls the capability, and in small letters the precision."""
 TELEMETRY = "openvino_telemetry"
 """A package that OpenVINO brings along."""
 
 
-class OvBackend(Backend):
+class OvBackend(CpuBackend):
     """OpenVINO's CPU plugin."""
-
-    device = "cpu"
 
     def __init__(self, threads: int | None = None, *, bf16: bool = False) -> None:
         """``threads``: per graph; ``None`` = one per physical core. ``bf16``: round what is multiplied to bfloat16.
@@ -32,7 +29,7 @@ class OvBackend(Backend):
         """
         self._ov: Any = import_openvino()
         self._core: Any = self._ov.Core()
-        if bf16 and BF16 not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if bf16 and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendUnavailableError("this processor does not compute in bfloat16; use backend 'openvino'")
         self.name = "openvino-bf16" if bf16 else "openvino"
         self._properties: dict[str, Any] = {
@@ -42,24 +39,16 @@ class OvBackend(Backend):
         }
         if threads is not None:
             self._properties["INFERENCE_NUM_THREADS"] = threads
-        self._sessions: list[OvSession] = []
+        super().__init__()
 
-    def allocate(self, spec: TensorSpec) -> Buffer:
-        return host_buffer(spec)
-
-    def open(self, bundle: Bundle, graph: str) -> Session:
+    def _open(self, bundle: Bundle, graph: str) -> Session:
         try:
             inner = self._core.compile_model(str(bundle.graph_path(graph)), "CPU", self._properties)
         except Exception as exc:  # OpenVINO raises RuntimeError and others
             raise BackendError(f"OpenVINO cannot load graph {graph} of {bundle.path}: {exc}") from exc
-        session = OvSession(inner, self._ov.Tensor, bundle.graphs[graph])
-        self._sessions.append(session)
-        return session
-
-    def close(self) -> None:
-        for session in self._sessions:
-            session.close()
-        self._sessions.clear()
+        spec = bundle.graphs[graph]
+        check_names(spec, _names(inner.inputs, spec.inputs), _names(inner.outputs, spec.outputs))
+        return OvSession(spec, inner, self._ov.Tensor)
 
 
 def import_openvino() -> Any:
@@ -80,71 +69,39 @@ def import_openvino() -> Any:
             sys.modules.pop(TELEMETRY, None)
 
 
-class OvSession(Session):
+class OvSession(CpuSession):
     """One compiled graph."""
 
-    def __init__(self, inner: Any, tensor: Any, spec: GraphSpec) -> None:
-        self.spec = spec
+    def __init__(self, spec: GraphSpec, inner: Any, tensor: Any) -> None:
+        """``tensor``: OpenVINO's class for it."""
+        super().__init__(spec, inner)
         self.tensor = tensor
-        self._inner: Any = inner
-        check_names(spec, *([_name(port, wanted) for port in ports] for ports, wanted in _sides(inner, spec)))
 
     def bind(self, buffers: Mapping[str, Buffer]) -> OvLaunch:
         return OvLaunch(self, buffers)
 
-    def request(self) -> Any:
-        """A new inference request. Raises :class:`ClosedError` after :meth:`close`."""
-        self.check_open()
-        return self._inner.create_infer_request()
 
-    def check_open(self) -> None:
-        """Raise :class:`ClosedError` after :meth:`close`."""
-        if self._inner is None:
-            raise ClosedError(f"graph {self.spec.name} was closed")
-
-    def close(self) -> None:
-        self._inner = None
-
-
-class OvLaunch(Launch):
-    """An inference request. Keeps the bound buffers alive: OpenVINO knows only their addresses."""
+class OvLaunch(CpuLaunch):
+    """An inference request."""
 
     def __init__(self, session: OvSession, buffers: Mapping[str, Buffer]) -> None:
-        self._session = session
-        self._request: Any = session.request()
-        self._bound = BoundTensors(session.spec, buffers)
-        for name in self._bound.buffers:
-            self._bind_one(name)
+        self._request: Any = session.opened().create_infer_request()
+        self._tensor = session.tensor
+        super().__init__(session, buffers)
 
-    def rebind(self, name: str, buffer: Buffer) -> None:
-        self._bound.replace(name, buffer)
-        self._bind_one(name)
-
-    def run(self) -> None:
-        self._session.check_open()
-        try:
-            self._request.start_async()  # infer() would copy all outputs
-            self._request.wait()
-        except Exception as exc:  # OpenVINO raises RuntimeError and others
-            raise BackendError(f"graph {self._session.spec.name} failed: {exc}") from exc
+    def _run(self, inner: Any) -> None:
+        self._request.start_async()  # infer() would copy all outputs
+        self._request.wait()
 
     def _bind_one(self, name: str) -> None:
         array = self._bound.buffers[name].read()  # on the CPU the memory itself
         try:
-            self._request.set_tensor(name, self._session.tensor(array, shared_memory=True))
+            self._request.set_tensor(name, self._tensor(array, shared_memory=True))
         except Exception as exc:  # OpenVINO raises RuntimeError and others
             raise BackendError(f"graph {self._session.spec.name}: {name} cannot be bound: {exc}") from exc
 
 
-def _sides(inner: Any, spec: GraphSpec) -> list[tuple[Any, set[str]]]:
-    """Inputs and outputs of the graph, each with the names that the manifest gives them."""
-    return [
-        (ports, {tensor.name for tensor in tensors})
-        for ports, tensors in ((inner.inputs, spec.inputs), (inner.outputs, spec.outputs))
-    ]
-
-
-def _name(port: Any, wanted: set[str]) -> str:
-    """The manifest's name of a tensor that may have several."""
-    names: set[str] = port.get_names()
-    return min(names & wanted or names or {"?"})
+def _names(ports: Sequence[Any], tensors: Sequence[TensorSpec]) -> list[str]:
+    """One name of each: the manifest's, if it is among them."""
+    wanted = {tensor.name for tensor in tensors}
+    return [min(port.get_names() & wanted or port.get_names() or {"?"}) for port in ports]
