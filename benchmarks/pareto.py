@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 from emo_rt import AnimateOptions, Animator
-from emo_rt.backends import BACKENDS, DEVICES
+from emo_rt.argument_groups import add_machine
 from emo_rt.benchmarks import chart
 from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.harness import SCHEMA, environment, interleaved, publish
@@ -117,8 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.pareto", description=SUMMARY)
     parser.add_argument("--bundle", default="demo", help="model folder, or demo (default)")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    add_machine(parser)
     parser.add_argument("--people", type=int, default=6, help="pairs of person and sentence (default: %(default)s)")
     parser.add_argument("--steps", type=_numbers, default=(4, 6, 8, 10, 12, 20), metavar="N,…")
     parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")
@@ -132,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.plot:
         chart.check_name(given.plot)
     chosen = settings(given.steps, given.solvers.split(","))
-    with Animator.load(given.bundle, device=given.device, backend=given.backend) as animator:
+    with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
         chosen = {name: options for name, options in chosen.items() if is_possible(animator, options)}
         people = load_people(given.people, animator.config.size)
         rows = compare(animator, people, Reader(), chosen, given.rounds)
@@ -142,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "backend": animator.backend,
         "people": len(people),
         "rounds": given.rounds,
-        "environment": environment(None),
+        "environment": environment(given.threads),
         "settings": rows,
     }
     if given.plot:

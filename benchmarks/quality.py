@@ -47,8 +47,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt import AnimateOptions, Animator, Avatar, Box
+from emo_rt.argument_groups import add_machine
 from emo_rt.audio import mono_16k, open_audio
-from emo_rt.backends import BACKENDS, DEVICES
 from emo_rt.benchmarks.harness import SCHEMA, environment, publish
 from emo_rt.benchmarks.quality_pictures import contact_sheet, lip_plot
 from emo_rt.config import AUDIO_SAMPLE_RATE
@@ -369,7 +369,9 @@ def _cell(value: float | None) -> str:
 def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for; pictures are written on the way."""
     reader = Reader()
-    with Animator.load(arguments.bundle, device=arguments.device, backend=arguments.backend) as animator:
+    with Animator.load(
+        arguments.bundle, device=arguments.device, backend=arguments.backend, threads=arguments.threads
+    ) as animator:
         config = animator.config
         people = load_people(arguments.people, config.size)
         truths = [reader.read(person.frames) for person in people]
@@ -396,7 +398,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         "controls": len(few),
         "backend": animator.backend,
         "voices": [voice.name for voice in arguments.voice or ()],
-        "environment": environment(None),
+        "environment": environment(arguments.threads),
         "settings": {f"{arguments.solver}, {arguments.steps} steps": row, "truth": truth},
     }
 
@@ -415,8 +417,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.quality", description=SUMMARY)
     parser.add_argument("--bundle", default="demo", help="model folder, or demo (default)")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    add_machine(parser)
     parser.add_argument("--people", type=int, default=20, help="pairs of person and sentence (default: %(default)s)")
     parser.add_argument("--controls", type=int, default=6, help="people for head speed and face box; 0 = leave out")
     parser.add_argument("--solver", default="ddim")

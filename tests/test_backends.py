@@ -132,13 +132,11 @@ def test_openvino_computes_a_step_as_onnx_runtime_does(tiny_bundle: Bundle, back
     """The parity bound of graphs in fp32; bfloat16 has 8 bits, and a step is made of some 30 products in a row."""
     if backend.endswith("bf16") and not _computes_in_bfloat16():
         pytest.skip("this processor has no instructions for bfloat16")
-    inputs = {tensor.name: tensor for tensor in tiny_bundle.graphs["step"].inputs}
-    generator = np.random.default_rng(0)
-    values = {name: generator.standard_normal(tensor.shape) * 0.5 for name, tensor in inputs.items()}
+    spec, generator = tiny_bundle.graphs["step"], np.random.default_rng(0)
+    values = {tensor.name: generator.standard_normal(tensor.shape) * 0.5 for tensor in spec.inputs}
     results = []
     for name in ("onnxruntime", backend):
         with open_backend(name, "cpu", threads=1) as opened:
-            spec = tiny_bundle.graphs["step"]
             arena = Arena(opened, [*spec.inputs, *spec.outputs])
             for key, value in values.items():
                 arena[key].write(value)
