@@ -13,7 +13,6 @@ The weights are random; nothing here depends on them. Engines that are up to dat
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import subprocess
@@ -23,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from emo_rt import Bundle, __version__
-from emo_rt.benchmarks.harness import SCHEMA, write_result
+from emo_rt.benchmarks.harness import SCHEMA, add_outputs, publish
 from emo_rt.engines.builder import Built, Hooks, build_engines
 from emo_rt.engines.options import BuilderOptions, BuildRequest
 from emo_rt.engines.report import attention_text
-from emo_rt.terminal import duration, note, say, size
+from emo_rt.terminal import duration, note, size
 
 
 def main() -> None:
@@ -42,10 +41,7 @@ def main() -> None:
     built = build_engines(bundle, request, Hooks(report=note))
     result = {**_stamp(args, bundle), "export_seconds": export_s, "seconds": round(time.perf_counter() - start, 1)}
     result["graphs"] = [_row(one) for one in built]
-    say(_markdown(result))
-    if args.json:
-        write_result(args.json, result)
-    say(json.dumps(result))
+    publish(result, _markdown(result), args)
 
 
 def _arguments() -> argparse.Namespace:
@@ -58,7 +54,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--optimization-level", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("runs/build_engines"), help="for bundle and engines")
     parser.add_argument("--force", action="store_true", help="build again what is up to date")
-    parser.add_argument("--json", type=Path, help="also write the result here")
+    add_outputs(parser)
     return parser.parse_args()
 
 
@@ -73,6 +69,7 @@ def _export(args: argparse.Namespace, folder: Path) -> float:
 
 def _stamp(args: argparse.Namespace, bundle: Bundle) -> dict[str, Any]:
     return {
+        "benchmark": "build_engines",
         "schema": SCHEMA,
         "emo_rt": __version__,
         "preset": args.preset,

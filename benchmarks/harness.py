@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -166,12 +167,18 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
     write_text(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
 
-def publish(result: dict[str, Any], table: str, as_json: Path | None, as_markdown: Path | None) -> None:
-    """Write the files that were asked for, and print the table and the JSON line. Raises :class:`OutputError`."""
-    if as_json:
-        write_result(as_json, result)
-    if as_markdown:
-        write_text(as_markdown, table)
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Where :func:`publish` writes."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table here")
+
+
+def publish(result: dict[str, Any], table: str, given: argparse.Namespace) -> None:
+    """Write the files that :func:`add_outputs` asked for, print table and JSON line. Raises :class:`OutputError`."""
+    if given.json:
+        write_result(given.json, result)
+    if given.markdown:
+        write_text(given.markdown, table)
     sys.stdout.write(table + "\n" + json.dumps(result) + "\n")
 
 

@@ -27,7 +27,7 @@ from emo_rt import AnimateOptions, Animator
 from emo_rt.argument_groups import add_machine
 from emo_rt.benchmarks import chart
 from emo_rt.benchmarks.agreement import psnr
-from emo_rt.benchmarks.harness import SCHEMA, environment, interleaved, publish
+from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, interleaved, publish
 from emo_rt.benchmarks.quality import Person, Pixels, Reader, generate, load_people, measure
 from emo_rt.errors import ConfigError
 
@@ -122,8 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=_numbers, default=(4, 6, 8, 10, 12, 20), metavar="N,…")
     parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", type=Path, metavar="OUT")
-    parser.add_argument("--markdown", type=Path, metavar="OUT")
+    add_outputs(parser)
     parser.add_argument("--plot", type=Path, metavar="OUT", help=".svg, .html or .png")
     given = parser.parse_args(arguments)
     if min(given.rounds, *given.steps) < 1 or given.people < 2:
@@ -146,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     if given.plot:
         plot(given.plot, rows)
-    publish(result, markdown(rows), given.json, given.markdown)
+    publish(result, markdown(rows), given)
     return 0
 
 

@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 from emo_rt import AnimateOptions, Animator, Avatar, Box
 from emo_rt.argument_groups import add_machine
 from emo_rt.audio import mono_16k, open_audio
-from emo_rt.benchmarks.harness import SCHEMA, environment, publish
+from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
 from emo_rt.benchmarks.quality_pictures import contact_sheet, lip_plot
 from emo_rt.config import AUDIO_SAMPLE_RATE
 from emo_rt.errors import MissingDependencyError
@@ -424,14 +424,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--guidance", type=float, help="default: the model's")
     parser.add_argument("--voice", type=Path, action="append", help="a recording of a real voice; may be given again")
-    parser.add_argument("--json", type=Path, metavar="OUT")
-    parser.add_argument("--markdown", type=Path, metavar="OUT")
+    add_outputs(parser)
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="contact sheet and lip curves as PNG")
     given = parser.parse_args(arguments)
     if given.people < 2 or given.controls < 0:
         parser.error("--people is 2 or more, --controls 0 or more")
     result = evaluate(given)
-    publish(result, markdown(result["settings"]), given.json, given.markdown)
+    publish(result, markdown(result["settings"]), given)
     return 0
 
 

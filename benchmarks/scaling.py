@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from emo_rt.benchmarks import chart
-from emo_rt.benchmarks.harness import SCHEMA, PeakMemory, environment, measure
+from emo_rt.benchmarks.harness import SCHEMA, PeakMemory, add_outputs, environment, measure, publish
 from emo_rt.benchmarks.subject import Setting, Subject
 from emo_rt.benchmarks.throughput import several
 from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
@@ -277,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bundle", help="model for length and avatars (the preset tiny)")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write plots as SVG")
     parser.add_argument("--quick", action="store_true", help="short, only to see that it runs")
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    add_outputs(parser)
     return parser
 
 
@@ -291,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = run(_plan(options))
     if options.plots:
         plot(result, options.plots)
-    sys.stdout.write(("" if options.json else tables(result) + "\n") + json.dumps(result) + "\n")
+    publish(result, tables(result), options)
     return 0
 
 

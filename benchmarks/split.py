@@ -36,7 +36,6 @@ Markdown; the last line is JSON, with ``--json`` the only one.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +52,7 @@ from torch import Tensor
 from emo_rt.arena import Arena, Array
 from emo_rt.backends import Backend, open_backend
 from emo_rt.benchmarks.agreement import DisagreementError, torch_threads
-from emo_rt.benchmarks.harness import interleaved
+from emo_rt.benchmarks.harness import add_outputs, interleaved, publish
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.work import count_work, plain_inputs
 from emo_rt.bundle import Bundle
@@ -278,15 +277,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, default in (("steps", 4), ("rounds", 3), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--quick", action="store_true", help="tiny networks, two steps, one round")
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    add_outputs(parser)
     options = parser.parse_args(arguments)
     if min(options.steps, options.rounds, options.threads) < 1:
         parser.error("--steps, --rounds and --threads are 1 or more")
     steps, rounds = (2, 1) if options.quick else (options.steps, options.rounds)
     chosen = options.config or names
     results = {name: measure(name, steps, rounds, options.threads, options.quick) for name in chosen}
-    line = json.dumps({"benchmark": "split", "configs": results})
-    sys.stdout.write(("" if options.json else table(results) + "\n") + line + "\n")
+    publish({"benchmark": "split", "configs": results}, table(results), options)
     return 0
 
 

@@ -34,7 +34,6 @@ The table is Markdown; the last line is JSON, with ``--json`` the only one.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections import Counter
@@ -50,6 +49,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from emo_rt.benchmarks.harness import add_outputs, publish
 from emo_rt.benchmarks.original import REFERENCE_KV, THROWN_AWAY, OriginalClip
 from emo_rt.config import ModelConfig
 from emo_rt.export.graph_modules import GraphModule, graph_modules
@@ -312,13 +312,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.work", description=SUMMARY)
     parser.add_argument("--preset", choices=("hallo", "emo", "demo", "tiny"), default="hallo")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    add_outputs(parser)
     options = parser.parse_args(arguments)
     if options.steps < 1:
         parser.error(f"--steps is {options.steps}; expected 1 or more")
     config = preset(options.preset)
     table, result = report(options.preset, config, options.steps, count_work(config, options.steps))
-    sys.stdout.write(("" if options.json else table + "\n") + json.dumps(result) + "\n")
+    publish(result, table, options)
     return 0
 
 

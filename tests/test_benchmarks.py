@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,15 +166,16 @@ def test_small_configs_have_the_layout_of_the_full_ones(name: str) -> None:
     assert small.schedule == full.schedule
 
 
-def test_work_prints_a_table_and_then_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert work.main(["--preset", "tiny", "--steps", "2"]) == 0
+def test_work_prints_a_table_and_then_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    files = ["--json", str(tmp_path / "out.json"), "--markdown", str(tmp_path / "out.md")]
+    assert work.main(["--preset", "tiny", "--steps", "2", *files]) == 0
     *text, line = capsys.readouterr().out.splitlines()
     result = json.loads(line)
     assert result["benchmark"] == "work"
     assert result["ratio"] > 1
     assert any(row.startswith("| reference K/V |") for row in text)
-    assert work.main(["--preset", "tiny", "--steps", "2", "--json"]) == 0
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [result]
+    assert json.loads((tmp_path / "out.json").read_text()) == result
+    assert (tmp_path / "out.md").read_text().splitlines() == text[:-1]
 
 
 def test_split_prints_a_table_and_then_json(

@@ -1,7 +1,8 @@
 """Clips of the drawn world on disk: rendered once, read many times.
 
 ``python -m training.corpus FOLDER --clips 1200 --seconds 3`` renders what is missing; it may be stopped at any time and
-started again with more clips. Each file holds one :class:`Recording`; files are whole or absent.
+started again with more clips. Each file holds one :class:`Recording`; files are whole or absent. With ``--sound-only``
+nothing is drawn, and more voices say words that no language has: for the stage that learns to hear.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.world import Clip
-from training.world.casting import Split
 
 Floats = NDArray[np.float32]
 
@@ -30,7 +30,7 @@ class Recording:
     """One clip as training needs it. T frames."""
 
     frames: NDArray[np.uint8]
-    """(T, size, size, 3) RGB."""
+    """(T, size, size, 3) RGB; T is 0 where only the sound was wanted."""
     waveform: Floats
     """(T · 16000 / fps,) mono, 16 kHz."""
     phonemes: NDArray[np.int64]
@@ -58,11 +58,11 @@ def save_arrays(clip: Any, path: Path) -> None:
     part.replace(path)
 
 
-def record(clip: Clip, size: int) -> Recording:
+def record(clip: Clip, size: int, sound_only: bool = False) -> Recording:
     """Render a clip at ``size`` pixels."""
     poses = clip.poses
     return Recording(
-        frames=np.stack(list(clip.frames(size))),
+        frames=np.zeros((0, size, size, 3), np.uint8) if sound_only else np.stack(list(clip.frames(size))),
         waveform=clip.waveform,
         phonemes=clip.truth.phoneme,
         lips=np.array([(pose.opening, pose.width, pose.rounding) for pose in poses], np.float32),
@@ -92,21 +92,20 @@ def clip_path(folder: Path, seed: int) -> Path:
     return folder / f"{seed:06d}.npz"
 
 
-def render_clip(seed: int, folder: Path, seconds: float, size: int, fps: int, split: Split) -> int:
-    """Render one clip if it is not there yet; gives back its seed."""
+def render_clip(seed: int, folder: Path, seconds: float, size: int, sound_only: bool) -> int:
+    """Render one clip of the training split if it is not there yet; gives back its seed."""
     path = clip_path(folder, seed)
     if not path.exists():
-        save_arrays(record(Clip.sample(seed, seconds, fps, split), size), path)
+        save_arrays(record(Clip.sample(seed, seconds, varied=sound_only), size, sound_only), path)
     return seed
 
 
 def render_all(
-    folder: Path, seeds: Iterable[int], seconds: float, size: int = 128, fps: int = 25, split: Split = "train",
-    workers: int = 1,
-) -> Iterator[int]:  # fmt: skip
+    folder: Path, seeds: Iterable[int], seconds: float, size: int = 128, sound_only: bool = False, workers: int = 1
+) -> Iterator[int]:
     """Render many clips, each in turn or in ``workers`` processes; yields the seeds as they are done."""
     folder.mkdir(parents=True, exist_ok=True)
-    work = partial(render_clip, folder=folder, seconds=seconds, size=size, fps=fps, split=split)
+    work = partial(render_clip, folder=folder, seconds=seconds, size=size, sound_only=sound_only)
     if workers == 1:
         yield from map(work, seeds)
         return
@@ -127,10 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=1200)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--size", type=int, default=128, help="side of a frame, pixels")
+    parser.add_argument("--sound-only", action="store_true", help="no pictures; more voices and made-up words")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args(arguments)
     seeds = range(given.first, given.first + given.clips)
-    for done, seed in enumerate(render_all(given.folder, seeds, given.seconds, given.size, workers=given.workers), 1):
+    rendered = render_all(given.folder, seeds, given.seconds, given.size, given.sound_only, given.workers)
+    for done, seed in enumerate(rendered, 1):
         if done % 100 == 0:
             sys.stderr.write(f"{done} of {given.clips} clips, up to seed {seed}" + "\n")
 

@@ -7,6 +7,7 @@ synthetic voices are all it has, and it shall understand real ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from torch.nn import functional
 
 from emo_rt.config import AUDIO_SAMPLE_RATE, AudioConfig
 from emo_rt.export.networks.audio import AudioEncoder
-from training.corpus import Recording, available, clip_path
+from training.corpus import Recording, available, clip_path, record
 from training.loop import Loss, Stage
+from training.world import Clip
 from training.world.visemes import PHONEME_IDS
 
-STAGE = Stage("hearing", steps=4000, learning_rate=8e-4, warmup=200, ema=0.998)
-BATCH = 8
+STAGE = Stage("hearing", steps=10000, learning_rate=8e-4, warmup=200, ema=0.999)
+BATCH = 16
 LIP_WEIGHT = 4.0
 CLASSES = max(PHONEME_IDS.values()) + 1
 
@@ -42,11 +44,22 @@ class Hearing(nn.Module):
 
 
 class Voices:
-    """Sound and labels of the corpus in memory."""
+    """Sound and labels in memory."""
 
-    def __init__(self, folder: Path, limit: int = 4000) -> None:
-        names = ("waveform", "phonemes", "lips")
-        self.clips = [Recording.load(clip_path(folder, seed), names) for seed in available(folder)[:limit]]
+    def __init__(self, clips: Sequence[Recording]) -> None:
+        self.clips = clips
+
+    @classmethod
+    def load(cls, *folders: Path) -> Voices:
+        """What lies in some folders."""
+        paths = [clip_path(folder, seed) for folder in folders for seed in available(folder)]
+        return cls([Recording.load(path, ("waveform", "phonemes", "lips")) for path in paths])
+
+    @classmethod
+    def unseen(cls, count: int = 150, seconds: float = 3.0) -> Voices:
+        """Voices and words of the test split; the quality benchmark's own (seeds from 0 on) are not among them."""
+        clips = (Clip.sample(10_000 + index, seconds, split="test") for index in range(count))
+        return cls([record(clip, 0, sound_only=True) for clip in clips])
 
     def draw(self, rng: np.random.Generator, frames: int, fps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(samples,) sound, (frames,) phonemes, (frames, 3) lips of a random window, spoken faster or slower."""

@@ -11,8 +11,8 @@ from emo_rt.export.presets import preset
 from training import autoencoder, hearing
 from training.loop import Loop, save_atomically
 
-CORPUS, ENCODED = "corpus", "encoded"
-"""Folders of the corpus, and of the corpus as latents and hidden states."""
+CORPUS, VOICES, ENCODED = "corpus", "voices", "encoded"
+"""Folders of the corpus, of clips without pictures, and of the corpus as latents and hidden states."""
 
 
 def load_model(folder: Path, *parts: str) -> EmoModel:
@@ -74,11 +74,11 @@ def train_hearing(folder: Path, device: str, budget_s: float) -> None:
     model = build_model(preset("demo"))
     config = model.config
     hearer = hearing.Hearing(model.audio_encoder, config.audio.encoder.hidden_size).to(device)
-    voices = hearing.Voices(folder / CORPUS)
+    voices = hearing.Voices.load(folder / CORPUS, folder / VOICES)
     loop = Loop(hearing.STAGE, folder, hearer, list(hearer.parameters()))
     if loop.run(hearing.hearing_loss(hearer, voices, config.audio, config.fps, device), budget_s):
         loop.use_average()
-        scores = hearing.score(hearer, voices, config.audio, config.fps, device)
+        scores = hearing.score(hearer, hearing.Voices.unseen(), config.audio, config.fps, device)
         save_part(model, folder, "hearing", "audio_encoder.")
         loop.stamp("hearing", **scores)
 

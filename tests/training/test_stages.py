@@ -18,8 +18,9 @@ from emo_rt.export.networks.vae import decode, encode  # noqa: E402
 from emo_rt.export.presets import preset  # noqa: E402
 from training import autoencoder, diffusion, hearing, stages  # noqa: E402
 from training.autoencoder import Pictures, crop, standardise, to_pixels  # noqa: E402
-from training.corpus import Recording, available, clip_path, detector_box, save_arrays  # noqa: E402
+from training.corpus import Recording, available, clip_path, detector_box, render_clip, save_arrays  # noqa: E402
 from training.encoded import EncodedClip, Footage, encode_clip, hear, mouth_weight  # noqa: E402
+from training.world.speech import available_engines  # noqa: E402
 
 FRAMES, SIZE = 40, 128
 
@@ -59,6 +60,16 @@ def test_recording_survives_the_disk(tmp_path: Path) -> None:
     for field in dataclasses.fields(Recording):
         assert np.array_equal(getattr(loaded, field.name), getattr(original, field.name)), field.name
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.skipif(not available_engines(), reason="needs `apt-get install espeak-ng flite`")
+def test_clips_without_pictures_have_sound_and_lips(tmp_path: Path) -> None:
+    render_clip(3, tmp_path, 1.0, SIZE, sound_only=True)
+    heard = Recording.load(clip_path(tmp_path, 3))
+    assert heard.frames.shape == (0, SIZE, SIZE, 3)
+    assert len(heard.phonemes) == len(heard.lips) == 25
+    assert len(heard.waveform) == 16_000
+    assert len(hearing.Voices.load(tmp_path, tmp_path / "none").clips) == 1
 
 
 def test_detector_box_is_inside_the_head_at_the_forehead() -> None:

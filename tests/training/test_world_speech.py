@@ -7,6 +7,7 @@ import pytest
 
 from training.world.speech import (
     _FLITE,
+    _MORE_VARIANTS,
     _VARIANTS,
     SAMPLE_RATE,
     Phoneme,
@@ -21,7 +22,7 @@ from training.world.speech import (
 )
 from training.world.stretch import stretch
 from training.world.visemes import ARPABET, PHONEME_IDS, VISEMES, is_vowel, phoneme_id, visemes_of
-from training.world.vocabulary import LANGUAGES, sentence, words
+from training.world.vocabulary import LANGUAGES, crossed, sentence, words
 
 needs_espeak = pytest.mark.skipif("espeak" not in available_engines(), reason="needs `apt-get install espeak-ng`")
 needs_flite = pytest.mark.skipif("flite" not in available_engines(), reason="needs `apt-get install flite`")
@@ -90,7 +91,7 @@ def test_sampled_speech_has_the_length_asked_for(seed: int) -> None:
 
 
 def test_splits_share_no_voice_and_no_word() -> None:
-    assert not set(_VARIANTS["train"]) & set(_VARIANTS["test"])
+    assert not (set(_VARIANTS["train"]) | set(_MORE_VARIANTS)) & set(_VARIANTS["test"])
     assert not set(_FLITE["train"]) & set(_FLITE["test"])
     for language in LANGUAGES:
         assert not set(words(language, "train")) & set(words(language, "test"))
@@ -126,3 +127,19 @@ def test_every_sound_has_a_mouth() -> None:
     assert all(visemes_of(symbol)[0] in VISEMES for symbol in PHONEME_IDS)
     assert phoneme_id("") == 0
     assert phoneme_id("ɑː") == PHONEME_IDS["ɑ"] > 0
+
+
+def test_crossed_words_are_new_in_half_of_the_places() -> None:
+    rng = np.random.default_rng(0)
+    known = set(words("en", "train"))
+    chosen = [str(word) for word in rng.choice(sorted(known), 200)]
+    mixed = crossed(rng, chosen)
+    assert 0.3 < np.mean([word not in known for word in mixed]) < 0.6
+    assert crossed(np.random.default_rng(1), chosen) == crossed(np.random.default_rng(1), chosen)
+
+
+@needs_voice
+def test_varied_speech_is_another_recording_of_the_same_length() -> None:
+    plain, varied = sample_speech(0, 3.0), sample_speech(0, 3.0, varied=True)
+    assert len(varied.waveform) == len(plain.waveform)
+    assert not np.array_equal(varied.waveform, plain.waveform)

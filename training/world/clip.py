@@ -61,12 +61,15 @@ class Clip:
     truth: ClipTruth
 
     @staticmethod
-    def sample(seed: int, seconds: float, fps: int = 25, split: Split = "train") -> Clip:
-        """The clip of this seed. The same arguments give the same clip, to the sample and to the pixel."""
+    def sample(seed: int, seconds: float, fps: int = 25, split: Split = "train", varied: bool = False) -> Clip:
+        """The clip of this seed. The same arguments give the same clip, to the sample and to the pixel.
+
+        ``varied``: more voices, and words that no language has, for what only listens.
+        """
         rng = np.random.default_rng([0xC11B, seed, split == "test"])
         identity = Identity.sample_split(int(rng.integers(TRAIN_IDENTITIES)), split)
         count = max(1, round(seconds * fps))
-        speech = sample_speech(seed, count / fps, split)
+        speech = sample_speech(seed, count / fps, split, varied)
         return build(seed, split, identity, speech, Manner.sample(rng), fps, rng)
 
     def __len__(self) -> int:

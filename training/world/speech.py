@@ -26,7 +26,7 @@ from scipy.signal import resample_poly
 from training.world.casting import Split
 from training.world.stretch import stretch
 from training.world.visemes import ARPABET, is_vowel
-from training.world.vocabulary import sentence
+from training.world.vocabulary import crossed, sentence
 
 SAMPLE_RATE = 16_000
 Waveform = NDArray[np.float32]
@@ -61,6 +61,13 @@ _VARIANTS: dict[Split, tuple[str, ...]] = {
     + ("steph", "belinda", "Alicia", "john", "paul", "victor", "Mario", "ed", "linda", "zac", "rob", "Michael"),
     "test": ("f5", "m7", "klatt2", "Andrea", "quincy", "david"),
 }
+_MORE_VARIANTS = (
+    *("adam", "Alex", "aunty", "benjamin", "boris", "caleb", "Denis", "Diogo", "edward", "Gene", "gustave", "Henrique"),
+    *("Hugo", "iven", "iven2", "iven3", "Jacky", "kaukovalta", "Lee", "marcelo", "Marco", "max", "michel", "miguel"),
+    *("Mike", "Nguyen", "norbert", "pablo", "pedro", "robert", "sandro", "shelby", "steph2", "Storm", "travis"),
+    *("anika", "grandma", "grandpa", "klatt5", "klatt6", "AnxiousAndy"),
+)
+"""Further voices of espeak-ng for what only listens; none is of the test split."""
 _FLITE: dict[Split, tuple[str, ...]] = {"train": ("kal16", "rms", "slt"), "test": ("awb",)}
 _SCALE = (-5, -3, 0, 2, 4, 5, 7, 9)
 """Semitones a sung word may lie above the voice's own pitch."""
@@ -117,15 +124,15 @@ def available_engines() -> tuple[str, ...]:
     return tuple(name for name, program in (("espeak", "espeak-ng"), ("flite", "flite")) if shutil.which(program))
 
 
-def sample_voice(rng: np.random.Generator, split: Split) -> Voice:
-    """A voice of a split; no voice is in both."""
+def sample_voice(rng: np.random.Generator, split: Split, varied: bool = False) -> Voice:
+    """A voice of a split; no voice is in both. ``varied`` adds voices to the training split."""
     engines = available_engines()
     if not engines:
         raise SpeechUnavailableError("no speech synthesiser found; run `apt-get install espeak-ng flite`")
     if "flite" in engines and (rng.random() < 0.15 or "espeak" not in engines):
         return Voice("flite", str(rng.choice(_FLITE[split])), rate=int(rng.integers(130, 210)))
     language = "en" if rng.random() < 0.45 else str(rng.choice(list(_ACCENTS)))
-    variant = str(rng.choice(_VARIANTS[split]))
+    variant = str(rng.choice(_VARIANTS[split] + (_MORE_VARIANTS if varied and split == "train" else ())))
     accent = str(rng.choice(_ACCENTS[language]))
     sings = bool(rng.random() < 0.2)
     rate = rng.integers(90, 130) if sings else rng.integers(120, 230)
@@ -133,15 +140,19 @@ def sample_voice(rng: np.random.Generator, split: Split) -> Voice:
     return Voice("espeak", name, language, int(rate), int(rng.integers(25, 80)), int(rng.integers(20, 90)), sings)
 
 
-def sample_speech(seed: int, seconds: float, split: Split = "train") -> Speech:
-    """One voice that speaks (or sings) for a while, with pauses; 2 % of the clips are silent."""
+def sample_speech(seed: int, seconds: float, split: Split = "train", varied: bool = False) -> Speech:
+    """One voice that speaks (or sings) for a while, with pauses; 2 % of the clips are silent.
+
+    ``varied``: more voices, and words that no language has.
+    """
     rng = np.random.default_rng([0x5BEEC, seed, split == "test"])
-    voice = sample_voice(rng, split)
+    voice = sample_voice(rng, split, varied)
     pieces = [silence(float(rng.uniform(0.0, 0.5)))]
     if rng.random() < 0.02:
         pieces = [silence(seconds)]
     while sum(piece.duration_s for piece in pieces) < seconds:
-        pieces.append(synthesize(sentence(rng, voice.language, split), voice, rng))
+        words = sentence(rng, voice.language, split)
+        pieces.append(synthesize(crossed(rng, words) if varied else words, voice, rng))
         pause = rng.uniform(0.6, 1.4) if rng.random() < 0.15 else rng.uniform(0.02, 0.4)
         pieces.append(silence(float(pause)))
     speech = cut(join(pieces), seconds)

@@ -75,3 +75,10 @@ def sentence(rng: np.random.Generator, language: str, split: Split, length: int 
             chosen[index] += ","
     chosen[-1] += str(rng.choice([".", ".", ".", "?", "!"]))
     return chosen
+
+
+def crossed(rng: np.random.Generator, chosen: list[str]) -> list[str]:
+    """Half of the words with another word's end: sounds meet that meet in no word of the list."""
+    ends = [str(word) for word in rng.permutation(chosen)]
+    mixed = [word[: len(word) // 2 + 1] + end[len(end) // 2 :] for word, end in zip(chosen, ends, strict=True)]
+    return [new if rng.random() < 0.5 else old for old, new in zip(chosen, mixed, strict=True)]
