@@ -43,13 +43,14 @@ class EncodedClip:
 
 
 def encode_corpus(folder: Path, device: str) -> None:
-    """Encode every clip of the corpus that is not encoded yet."""
+    """Encode every clip of the corpus that is not encoded yet, or was by older weights."""
     model = load_model(folder, "vae", "hearing").to(device)
     model.vae.to(memory_format=torch.channels_last)  # 1.4 times as fast on the CPU
     (folder / ENCODED).mkdir(exist_ok=True)
+    weights_from = max((folder / f"{part}.weights.pt").stat().st_mtime for part in ("vae", "hearing"))
     for done, seed in enumerate(available(folder / CORPUS), 1):
         path = clip_path(folder / ENCODED, seed)
-        if not path.exists():
+        if not path.exists() or path.stat().st_mtime < weights_from:
             save_arrays(encode_clip(model, Recording.load(clip_path(folder / CORPUS, seed)), seed, device), path)
         if done % 100 == 0:
             sys.stderr.write(f"{done} clips encoded" + "\n")

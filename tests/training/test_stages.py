@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from emo_rt.export.presets import preset  # noqa: E402
 from training import autoencoder, diffusion, hearing, stages  # noqa: E402
 from training.autoencoder import Pictures, crop, standardise, to_pixels  # noqa: E402
 from training.corpus import Recording, available, clip_path, detector_box, render_clip, save_arrays  # noqa: E402
-from training.encoded import EncodedClip, Footage, encode_clip, hear, mouth_weight  # noqa: E402
+from training.encoded import EncodedClip, Footage, encode_clip, encode_corpus, hear, mouth_weight  # noqa: E402
 from training.world.speech import available_engines  # noqa: E402
 
 FRAMES, SIZE = 40, 128
@@ -112,6 +113,21 @@ def test_polishing_trains_the_decoder_and_keeps_the_latents(tmp_path: Path) -> N
     pixels = to_pixels(recording().frames[:1])
     assert torch.equal(encode(before, pixels), encode(after, pixels))
     assert not torch.equal(decode(before, encode(before, pixels)), decode(after, encode(after, pixels)))
+
+
+def test_clips_are_encoded_once_and_again_after_new_weights(model: EmoModel, tmp_path: Path) -> None:
+    (tmp_path / stages.CORPUS).mkdir()
+    save_arrays(recording(), clip_path(tmp_path / stages.CORPUS, 0))
+    stages.save_part(model, tmp_path, "vae", "vae.")
+    stages.save_part(model, tmp_path, "hearing", "audio_encoder.")
+    path = clip_path(tmp_path / stages.ENCODED, 0)
+    encode_corpus(tmp_path, "cpu")
+    first = path.stat()
+    encode_corpus(tmp_path, "cpu")
+    assert path.stat().st_mtime_ns == first.st_mtime_ns
+    os.utime(path, (0, first.st_mtime - 60))
+    encode_corpus(tmp_path, "cpu")
+    assert path.stat().st_mtime_ns > first.st_mtime_ns
 
 
 def test_training_hears_what_the_runtime_hears(model: EmoModel) -> None:
