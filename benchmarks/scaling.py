@@ -16,9 +16,10 @@ Method
 
 Command
     python -m emo_rt.benchmarks.scaling [--only length,resolution,frames,avatars] [--lengths 1,10,60,600,3600]
-                                        [--steps 2] [--threads 1] [--bundle DIR] [--plots FOLDER] [--quick] [--json]
+                                        [--steps 2] [--threads 1] [--bundle DIR] [--plots FOLDER] [--quick]
+                                        [--json FILE] [--markdown FILE]
 
-The tables are Markdown; the last line is JSON, with ``--json`` the only one.
+The tables are Markdown; the last line is JSON. ``--json`` and ``--markdown`` also write them to files.
 """
 
 from __future__ import annotations

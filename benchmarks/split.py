@@ -22,7 +22,7 @@ Expected
 
 Command
     python -m emo_rt.benchmarks.split [--config hallo-small|emo-small] [--steps 4] [--rounds 3] [--threads 1]
-                                      [--quick] [--json]
+                                      [--quick] [--json FILE] [--markdown FILE]
 
     Exports each config first, which takes most of the time and is not measured. ``--quick``: tiny
     networks, two steps, one round.
@@ -30,7 +30,7 @@ Command
 Each round runs the four ways in turn, every second round in reverse, after one warm-up of each. A ratio is the median
 over rounds of the ratio within a round: other load on the machine hits both sides of it. Seconds are not reported: the
 machines that this runs on are shared. All ways must agree to :data:`BOUND`, or there is no report. The table is
-Markdown; the last line is JSON, with ``--json`` the only one.
+Markdown; the last line is JSON. ``--json`` and ``--markdown`` also write them to files.
 """
 
 from __future__ import annotations
