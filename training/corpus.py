@@ -40,7 +40,7 @@ class Recording:
     face_box: Floats
     """(T, 4) left, top, right, bottom as the runtime's face detector would give them, shares of the side."""
     speed: Floats
-    """() mean head speed of the clip, in ``training.world.motion.SPEED_UNIT_DEG_S``."""
+    """(T,) head speed, in ``training.world.motion.SPEED_UNIT_DEG_S``."""
 
     @classmethod
     def load(cls, path: Path, names: Sequence[str] | None = None) -> Recording:
@@ -67,7 +67,7 @@ def record(clip: Clip, size: int, sound_only: bool = False) -> Recording:
         phonemes=clip.truth.phoneme,
         lips=np.array([(pose.opening, pose.width, pose.rounding) for pose in poses], np.float32),
         face_box=detector_box(clip.truth.face_box),
-        speed=np.float32(clip.speed),  # type: ignore[arg-type]
+        speed=clip.truth.head_speed,
     )
 
 

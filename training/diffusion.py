@@ -68,10 +68,11 @@ def reference_biases(model: EmoModel) -> list[nn.Parameter]:
 
 
 def trainable(model: EmoModel, stage: str) -> list[nn.Parameter]:
-    """What a stage trains: 1 all but sound and time; 2 all but speed; 3 temporal modules and speed.
+    """What a stage trains: 1 all but sound and time; 2 all but speed; 3 temporal modules and the two weak controls.
 
-    Stage 3 leaves the temporal modules' group normalisation alone: where its input needs no gradient (motion frames
-    come from the ReferenceNet, which does not train any more), its backward pass ends torch 2.13 on the CPU.
+    The paper trains the face locator in stages 1 and 2 only. Stage 3 leaves the temporal modules' group normalisation
+    alone: where its input needs no gradient (motion frames come from the ReferenceNet, which does not train any more),
+    its backward pass ends torch 2.13 on the CPU.
     """
     temporal = [f"backbone.{name}" for name, part in model.backbone.named_modules() if isinstance(part, TemporalModule)]
     frozen = {id(bias) for bias in reference_biases(model)}
@@ -84,7 +85,9 @@ def trainable(model: EmoModel, stage: str) -> list[nn.Parameter]:
         wanted = {
             "image": not (in_time or in_speed or in_sound),
             "video": not in_speed,
-            "speed": in_speed or (in_time and not name.endswith((".norm.weight", ".norm.bias"))),
+            "speed": in_speed
+            or name.startswith("face_locator.")
+            or (in_time and not name.endswith((".norm.weight", ".norm.bias"))),
         }
         if wanted[stage]:
             chosen.append(parameter)

@@ -33,7 +33,7 @@ class EncodedClip:
     face_box: NDArray[np.float32]
     """(T, 4), shares of the side."""
     speed: NDArray[np.float32]
-    """() head speed."""
+    """(T,) head speed."""
 
     @classmethod
     def load(cls, path: Path) -> EncodedClip:
@@ -96,7 +96,7 @@ class Example:
     mask: Tensor
     """(1, 1, size, size) where the face may be."""
     speed: Tensor
-    """(F,)."""
+    """(F,) the mean over these frames, for each of them: what a request for a speed means."""
     weight: Tensor
     """(F, 1, S, S) importance of each place for the loss."""
 
@@ -142,18 +142,20 @@ class Footage:
             reference=self._tensor(reference),
             windows=self._tensor(hidden[around]),
             mask=self._tensor(self._mask(rng, clip)),
-            speed=self._tensor(np.full(config.frames, clip.speed)),
+            speed=self._tensor(np.full(config.frames, clip.speed[rows].mean())),
             weight=self._tensor(mouth_weight(clip.face_box[rows], shape[-1])),
         )
 
     def _mask(self, rng: np.random.Generator, clip: EncodedClip) -> np.ndarray:
-        """The union of the clip's face boxes, drawn a little too large or too small; white one time in six."""
+        """The union of the clip's face boxes; white one time in six. Half of the others fit, so that a mask tells how
+        far the head goes; half are drawn too large or too small, because a face detector's boxes are."""
         size = self.config.size
         mask = np.ones((1, 1, size, size), np.float32)
-        if rng.random() < 1 / 6:
+        chance = rng.random()
+        if chance < 1 / 6:
             return mask
         least, most = clip.face_box[:, :2].min(axis=0), clip.face_box[:, 2:].max(axis=0)
-        slack = rng.uniform(-0.03, 0.10, 2) * (most - least)
+        slack = rng.uniform(-0.03, 0.10, 2) * (most - least) * (chance < 7 / 12)
         (left, top), (right, bottom) = (least - slack) * size, (most + slack) * size
         mask[:] = 0
         mask[:, :, max(int(top), 0) : max(int(np.ceil(bottom)), 1), max(int(left), 0) : max(int(np.ceil(right)), 1)] = 1

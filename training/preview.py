@@ -53,7 +53,7 @@ def _clip_features(model: EmoModel, clip: Recording, hidden: Tensor, motion: Ten
     rows = torch.arange(index * config.frames, (index + 1) * config.frames)[:, None]
     reach = config.audio.context_frames
     around = (rows + torch.arange(-reach, reach + 1)).clamp(0, len(hidden) - 1)
-    speed = torch.full((config.frames,), float(clip.speed))
+    speed = torch.full((config.frames,), float(clip.speed.mean()))
     return model.clip_features(motion, hidden[around], speed, None, guided=False)
 
 

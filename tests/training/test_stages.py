@@ -41,7 +41,7 @@ def recording(seed: int = 0) -> Recording:
         phonemes=rng.integers(0, 20, FRAMES),
         lips=rng.random((FRAMES, 3)).astype(np.float32),
         face_box=box.astype(np.float32),
-        speed=np.float32(0.7),
+        speed=rng.random(FRAMES).astype(np.float32),
     )
 
 
@@ -152,10 +152,18 @@ def test_encoded_clip(encoded: Path) -> None:
     assert not np.array_equal(clip.hidden[0], clip.hidden[1]), "the second is of a disturbed sound"
 
 
+def fitting_mask(boxes: np.ndarray) -> np.ndarray:
+    """The pixels that any of the boxes touches."""
+    edges = np.arange(SIZE)
+    inside = [(edges + 1 > boxes[:, axis].min() * SIZE) & (edges < boxes[:, axis + 2].max() * SIZE) for axis in (0, 1)]
+    return np.outer(inside[1], inside[0]).astype(np.float32)
+
+
 def test_examples(encoded: Path, model: EmoModel) -> None:
     footage = Footage(encoded, model.config, "cpu")
     config, rng = model.config, np.random.default_rng(0)
-    seen_zero = seen_motion = seen_white = 0
+    seen_zero = seen_motion = seen_white = seen_fit = 0
+    fitting = [fitting_mask(clip.face_box) for clip in footage.clips]
     for _ in range(60):
         example = footage.video(rng)
         assert example.latents.shape == (config.frames, 8, 16, 16)
@@ -163,11 +171,13 @@ def test_examples(encoded: Path, model: EmoModel) -> None:
         assert example.windows.shape == (config.frames, 5, 4, 96)
         assert set(example.mask.unique().tolist()) <= {0.0, 1.0}
         seen_white += bool(example.mask.min() == 1)
+        seen_fit += any(np.array_equal(example.mask[0, 0], mask) for mask in fitting)
         seen_zero += bool((example.motion == 0).all())
         seen_motion += bool((example.motion != 0).any())
     assert seen_zero >= 5
     assert seen_motion >= 20
     assert 2 <= seen_white <= 30
+    assert 12 <= seen_fit <= 50, "masks that tell how far the head goes"
 
 
 def test_motion_comes_just_before(encoded: Path, model: EmoModel) -> None:
@@ -184,6 +194,8 @@ def test_motion_comes_just_before(encoded: Path, model: EmoModel) -> None:
         place = next((c, int(i)) for c in clips for i in [np.abs(c - first).sum(axis=(1, 2, 3)).argmin()]
                      if np.allclose(c[i], first))  # fmt: skip
         clip, index = place
+        speeds = next(known.speed for known, c in zip(footage.clips, clips, strict=True) if c is clip)
+        assert example.speed.numpy() == pytest.approx(speeds[index : index + model.config.frames].mean())
         distance = np.abs(example.motion.numpy() - clip[index - 4 : index]).mean()
         wrong = np.abs(example.motion.numpy() - clip[index : index + 4]).mean()
         assert distance < wrong
@@ -222,7 +234,8 @@ def test_stages_train_what_the_paper_says(model: EmoModel) -> None:
     assert chosen["image"] < chosen["video"]
     assert any("attn_audio" in n for n in chosen["video"])
     assert not any("speed" in n for n in chosen["video"])
-    assert all("temporal_modules" in n or n.startswith("speed_encoder.") for n in chosen["speed"])
+    controls = ("speed_encoder.", "face_locator.")
+    assert all("temporal_modules" in n or n.startswith(controls) for n in chosen["speed"])
     assert any("attn_speed" in n for n in chosen["speed"])
     for stage in chosen.values():
         assert not any(n.startswith(("vae.", "audio_encoder.")) for n in stage)

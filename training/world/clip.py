@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,16 +61,27 @@ class Clip:
     truth: ClipTruth
 
     @staticmethod
-    def sample(seed: int, seconds: float, fps: int = 25, split: Split = "train", varied: bool = False) -> Clip:
+    def sample(
+        seed: int,
+        seconds: float,
+        fps: int = 25,
+        split: Split = "train",
+        varied: bool = False,
+        head_speed: float | None = None,
+    ) -> Clip:
         """The clip of this seed. The same arguments give the same clip, to the sample and to the pixel.
 
-        ``varied``: more voices, and words that no language has, for what only listens.
+        ``varied``: more voices, and words that no language has, for what only listens. ``head_speed``: instead of the
+        seed's own, in `motion.SPEED_UNIT_DEG_S`.
         """
         rng = np.random.default_rng([0xC11B, seed, split == "test"])
         identity = Identity.sample_split(int(rng.integers(TRAIN_IDENTITIES)), split)
         count = max(1, round(seconds * fps))
         speech = sample_speech(seed, count / fps, split, varied)
-        return build(seed, split, identity, speech, Manner.sample(rng), fps, rng)
+        manner = Manner.sample(rng)
+        if head_speed is not None:
+            manner = replace(manner, speed=head_speed)
+        return build(seed, split, identity, speech, manner, fps, rng)
 
     def __len__(self) -> int:
         return len(self.poses)
