@@ -131,11 +131,10 @@ class OriginalClip:
         return hidden + moved.reshape(hidden.shape)
 
     def _hear_speed(self, block: Any, tokens: Tensor) -> Tensor:
-        attention = block.attn_speed
-        heard = [
-            attend_shared(attention, half, project(attention, self.speed)) for half in block.norm_speed(tokens).chunk(2)
-        ]
-        return torch.cat(heard)
+        attention, told = block.attn_speed, self.speed
+        spoken = (told if self.config.speed.in_unconditional else torch.zeros_like(told), told)
+        halves = zip(block.norm_speed(tokens).chunk(2), spoken, strict=True)
+        return torch.cat([attend_shared(attention, half, project(attention, speed)) for half, speed in halves])
 
     def _for_every_frame(self, site: Site) -> Tensor:
         """Reference tokens for each frame of both halves, dealt out in turn: (2F, h·w, C)."""

@@ -189,6 +189,8 @@ class SpeedConfig:
     """Width of the MLP's hidden layer."""
     token_dim: int = 256
     """l: width of the speed token that each frame gets."""
+    in_unconditional: bool = True
+    """Whether the unconditional half also gets the speed. Where it does not, guidance strengthens the speed, too."""
 
     def __post_init__(self) -> None:
         check(len(self.centres) >= 1, "speed.centres", self.centres, "1 centre or more")

@@ -76,7 +76,7 @@ def _demo() -> ModelConfig:
             right_context_frames=8,
         ),
         temporal=TemporalConfig(heads=4),
-        speed=SpeedConfig(hidden_dim=64, token_dim=64),
+        speed=SpeedConfig(hidden_dim=64, token_dim=64, in_unconditional=False),
         locator=LocatorConfig(channels=(8, 16, 24, 32), margin=0.2),
         vae=VaeConfig(
             block_out_channels=(24, 40, 64, 64),

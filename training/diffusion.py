@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,10 +19,14 @@ from training.loop import Loss, Stage
 STAGES = {
     "image": Stage("image", steps=6000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
     "video": Stage("video", steps=20000, learning_rate=4e-4, warmup=200, ema=0.999),
-    "speed": Stage("speed", steps=5000, learning_rate=3e-4, warmup=100, ema=0.998),
+    "speed": Stage("speed", steps=8000, learning_rate=3e-4, warmup=100, ema=0.998),
 }
 DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
-"""How often the portrait, the voice or both are left out, so that guidance has an unconditional half."""
+"""How often the portrait, the voice or both, and then the head speed, are left out, so that guidance has an
+unconditional half."""
+FROZEN = 0.4
+"""How often motion frames stand still in the stage of the head speed. A head that moves on as it did needs no label, so
+what stands still in a generated clip would never start."""
 MORE_NOISE = 0.5
 """Share of the clips whose timestep leans towards noise, where the mouth's shape is decided; the others' is uniform."""
 
@@ -100,12 +105,16 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
     v with zero terminal SNR, because at few steps everything hangs on the first one, which starts from pure noise:
     there epsilon says nothing about the picture, and v is the picture.
     """
-    draw: Callable[[np.random.Generator], Example] = footage.pictures if stage == "image" else footage.video
+    draw: dict[str, Callable[[np.random.Generator], Example]] = {
+        "image": footage.pictures,
+        "video": footage.video,
+        "speed": partial(footage.video, frozen=FROZEN),
+    }
     signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float()
     model.backbone.still = stage == "image"
 
     def loss(rng: np.random.Generator) -> dict[str, Tensor]:
-        example = draw(rng)
+        example = draw[stage](rng)
         count = len(example.latents) if stage == "image" else 1  # the frames of a clip are denoised together
         places = (rng.permutation(count) + rng.random(count)) / count
         if stage != "image" and rng.random() < MORE_NOISE:
@@ -136,8 +145,13 @@ def features_of(model: EmoModel, example: Example, rng: np.random.Generator, sta
     chance = rng.random()
     no_reference = chance < DROP_REFERENCE or chance > 1 - DROP_BOTH
     no_audio = DROP_REFERENCE <= chance < DROP_REFERENCE + DROP_AUDIO or chance > 1 - DROP_BOTH
+    no_speed = no_reference and no_audio and not model.config.speed.in_unconditional
     for key in features:
-        left_out = (no_reference and key.startswith("reference_")) or (no_audio and key.startswith("audio_"))
+        left_out = (
+            (no_reference and key.startswith("reference_"))
+            or (no_audio and key.startswith("audio_"))
+            or (no_speed and key.startswith("speed_"))
+        )
         if left_out and key != "audio_tokens":
             features[key] = torch.zeros_like(features[key])
     return features

@@ -114,13 +114,16 @@ class Footage:
         rows = rng.integers(len(clip.latents), size=self.config.frames)
         return self._example(rng, clip, rows, np.zeros((0,), int), disturbed=False)
 
-    def video(self, rng: np.random.Generator) -> Example:
-        """N + F frames in a row; one time in five nothing came before."""
+    def video(self, rng: np.random.Generator, frozen: float = 0.0) -> Example:
+        """N + F frames in a row; one time in five nothing came before. ``frozen``: how often the frames before stand
+        still, so that a head's speed cannot be read from them."""
         clip, n, f = self._clip(rng), self.config.motion_frames, self.config.frames
         first = int(rng.integers(-n, len(clip.latents) - n - f + 1)) + n
-        before = np.arange(first - n, first)
         dropped = first < n or rng.random() < 0.2
-        return self._example(rng, clip, np.arange(first, first + f), before[:0] if dropped else before, True)
+        before = np.zeros(0, int) if dropped else np.arange(first - n, first)
+        if len(before) and rng.random() < frozen:
+            before[:] = before[-1]
+        return self._example(rng, clip, np.arange(first, first + f), before, True)
 
     def _clip(self, rng: np.random.Generator) -> EncodedClip:
         return self.clips[rng.integers(len(self.clips))]

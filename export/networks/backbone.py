@@ -104,7 +104,7 @@ class Backbone(UNet):
             return hidden
         motion = _motion(site, features, guided)
         speed = key_value(features, "speed", site) if self.model_config.speed else None
-        output: Tensor = parts["temporal_modules"](hidden, motion, speed)
+        output: Tensor = parts["temporal_modules"](hidden, motion, speed, guided)
         return output
 
 

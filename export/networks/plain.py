@@ -137,7 +137,10 @@ class _Half:
             normed = attention.pos_encoder(norm(tokens))
             tokens = tokens + _attention(attention, normed, normed)
         if self.inputs.speed is not None:
+            assert self.config.speed is not None
             speed = self.model.speed_encoder(self.inputs.speed).expand(tokens.shape[0], -1, -1)
+            if not (self.conditional or self.config.speed.in_unconditional):
+                speed = torch.zeros_like(speed)
             tokens = tokens + _attention(block.attn_speed, block.norm_speed(tokens), speed)
         tokens = module.proj_out(tokens + block.ff(block.ff_norm(tokens)))[:, -frames:]
         return hidden + tokens.reshape(height, width, frames, channels).permute(2, 3, 0, 1)

@@ -13,7 +13,15 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 from emo_rt.config import ModelConfig
-from emo_rt.export.networks.attention import KeyValue, attend, attend_shared, make_attention, project
+from emo_rt.export.networks.attention import (
+    KeyValue,
+    add_to_halves,
+    attend,
+    attend_shared,
+    make_attention,
+    null_output,
+    project,
+)
 
 
 class TemporalModule(nn.Module):
@@ -31,10 +39,10 @@ class TemporalModule(nn.Module):
         """ReferenceNet features of the motion frames (N, C, h, w) → (h·w, N, C), as the first attention takes them."""
         return self._enter(features, features.shape[0])
 
-    def forward(self, hidden: Tensor, motion: Tensor | None, speed: KeyValue | None) -> Tensor:
+    def forward(self, hidden: Tensor, motion: Tensor | None, speed: KeyValue | None, guided: bool = False) -> Tensor:
         """``hidden`` (halves·F, C, h, w); ``motion`` (halves·h·w, N, C); ``speed`` (1, heads, F, d) each."""
         tokens = self._enter(hidden, self.frames)
-        tokens = self.transformer_blocks[0](tokens, motion, speed)
+        tokens = self.transformer_blocks[0](tokens, motion, speed, guided)
         return hidden + self._leave(self.proj_out(tokens), hidden)
 
     def _enter(self, hidden: Tensor, frames: int) -> Tensor:
@@ -61,14 +69,15 @@ class TemporalBlock(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in layers])
         for attention in self.attention_blocks:
             attention.pos_encoder = PositionTable(channels, temporal.max_positions)
+        self.conditional_speed = bool(config.speed and not config.speed.in_unconditional)
         if config.speed:
             self.norm_speed = nn.LayerNorm(channels)
             self.attn_speed = make_attention(channels, temporal.heads, config.speed.token_dim)
         self.ff_norm = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    def forward(self, tokens: Tensor, motion: Tensor | None, speed: KeyValue | None) -> Tensor:
-        """``tokens`` (pixels, F, C) → the same. The last attention asks for the frames only: motion rows end there."""
+    def forward(self, tokens: Tensor, motion: Tensor | None, speed: KeyValue | None, guided: bool = False) -> Tensor:
+        """``tokens`` (halves·pixels, F, C) → the same. The last attention asks for frames only: motion ends there."""
         offset = 0 if motion is None else motion.shape[1]
         hidden = tokens if motion is None else torch.cat([motion, tokens], dim=1)
         last = len(self.attention_blocks) - 1
@@ -77,9 +86,15 @@ class TemporalBlock(nn.Module):
             kept = offset if index == last else 0
             hidden = hidden[:, kept:] + attend(attention, context[:, kept:], project(attention, context))
         if speed is not None:
-            hidden = hidden + attend_shared(self.attn_speed, self.norm_speed(hidden), speed)
+            hidden = self._add_speed(hidden, speed, guided)
         output: Tensor = hidden + self.ff(self.ff_norm(hidden))
         return output
+
+    def _add_speed(self, hidden: Tensor, speed: KeyValue, guided: bool) -> Tensor:
+        if not (guided and self.conditional_speed):
+            return hidden + attend_shared(self.attn_speed, self.norm_speed(hidden), speed)
+        told = attend_shared(self.attn_speed, self.norm_speed(hidden.chunk(2)[1]), speed)
+        return add_to_halves(hidden, null_output(self.attn_speed), told)
 
 
 class PositionTable(nn.Module):

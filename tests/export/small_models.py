@@ -24,8 +24,10 @@ PREDICTING = ("reference", "clip", "timestep", "step", "step_unguided")
 
 
 def zero_nulls(config: ModelConfig) -> ModelConfig:
-    """``config`` with all-zero instead of learned inputs of the unconditional half."""
-    return replace(config, reference=replace(config.reference, null="zero"), audio=replace(config.audio, null="zero"))
+    """``config`` with all-zero instead of learned inputs of the unconditional half, the speed among them."""
+    speed = config.speed and replace(config.speed, in_unconditional=False)
+    reference, audio = replace(config.reference, null="zero"), replace(config.audio, null="zero")
+    return replace(config, reference=reference, audio=audio, speed=speed)
 
 
 CONFIGS = {

@@ -38,6 +38,7 @@ UNSEEN = {
     "portrait_latent": (*EMO, *HALLO),
     "audio_windows": (*EMO, *HALLO),
     "face_mask": HALLO,  # LocatorConfig.in_unconditional
+    "speed": ("emo, zero nulls",),  # SpeedConfig.in_unconditional
 }
 """Input → the configurations whose unconditional half must not see it."""
 
@@ -86,6 +87,11 @@ def test_unconditional_prediction_does_not_see(tensor: str, config: str) -> None
 @pytest.mark.parametrize("config", EMO)
 def test_face_mask_reaches_both_halves_in_the_manner_of_emo(config: str) -> None:
     before, after = predictions("face_mask", config)
+    assert relative_error(after[0], before[0]) > CLEAR
+
+
+def test_speed_reaches_both_halves_unless_told_otherwise() -> None:
+    before, after = predictions("speed", "emo, learned nulls")
     assert relative_error(after[0], before[0]) > CLEAR
 
 

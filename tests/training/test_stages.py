@@ -256,7 +256,8 @@ def test_begin(encoded: Path) -> None:
         fresh.backbone.still = True
         without = fresh.backbone(example.latents, shifts, features, guided=False)
         fresh.backbone.still = False
-        nothing = {k: torch.zeros_like(v) if k.startswith(("reference_", "audio_key", "audio_value")) else v
+        unseen = ("reference_", "audio_key", "audio_value", "speed_")
+        nothing = {k: torch.zeros_like(v) if k.startswith(unseen) else v
                    for k, v in features.items()}  # fmt: skip
         alone = fresh.backbone(example.latents, shifts, nothing, guided=False)
         both = fresh.backbone(
