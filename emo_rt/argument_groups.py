@@ -61,7 +61,7 @@ def add_face(group: Any) -> None:
     )  # fmt: skip
     group.add_argument(
         "--head-room", metavar="SHARE", type=float,
-        help="how far beyond its box the face may move: 0 = hold it still, inf = anywhere (default: the model's)",
+        help="how far beyond its box the face may move, 0 to inf, for models that heed it (default: the model's)",
     )  # fmt: skip
     group.add_argument(
         "--max-side", type=int, default=1920, help="longest side of the video in pixels (default: %(default)s)"

@@ -1,4 +1,4 @@
-"""``python -m training STAGE``: the stages in order are vae, polish, hearing, encode, image, video, speed, bundle.
+"""``python -m training STAGE``: the stages in order are vae, hearing, encode, image, video, speed, bundle.
 
 Every stage goes on where it stopped, reads what the stages before it left in the folder, and ends by itself.
 """
@@ -23,7 +23,6 @@ Work = Callable[[Path, str, float], object]
 
 STAGES: dict[str, Work] = {
     "vae": stages.train_vae,
-    "polish": stages.train_polish,
     "hearing": stages.train_hearing,
     "encode": lambda folder, device, _: encode_corpus(folder, device),
     **{name: partial(stages.train_diffusion, name) for name in ("image", "video", "speed")},

@@ -19,9 +19,6 @@ from training.corpus import Recording, available, clip_path
 from training.loop import Loss, Stage
 
 STAGE = Stage("vae", steps=4800, learning_rate=8e-4, warmup=100, ema=0.995, weight_decay=0.0)
-POLISH = Stage("polish", steps=2500, learning_rate=5e-4, warmup=100, ema=0.998, weight_decay=0.0)
-POLISH_NOISE = 0.2
-"""Most noise on the latents while the decoder alone trains: what the diffusion gives it is never exact."""
 BATCH = 8
 CROP = 64
 """Side of the crops; the last part of the stage sees whole pictures."""
@@ -87,19 +84,6 @@ def vae_loss(vae: AutoencoderKL, pictures: Pictures, whole: bool, device: str) -
         parts = unlikeness(vae.decoder(vae.post_quant_conv(latents)), pixels)
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         return {**parts, "kl": kl, "total": parts["total"] + KL_WEIGHT * kl}
-
-    return loss
-
-
-def polish_loss(vae: AutoencoderKL, pictures: Pictures, device: str) -> Loss:
-    """For the decoder alone: the encoder's latents of whole pictures, and noise on them."""
-
-    def loss(rng: np.random.Generator) -> dict[str, Tensor]:
-        pixels = to_pixels(np.stack([pictures.draw(rng)[0] for _ in range(BATCH // 2)])).to(device)
-        with torch.no_grad():
-            latents = vae.quant_conv(vae.encoder(pixels)).chunk(2, dim=1)[0]
-        latents = latents + POLISH_NOISE * rng.random() * torch.randn_like(latents)
-        return unlikeness(vae.decoder(vae.post_quant_conv(latents)), pixels)
 
     return loss
 

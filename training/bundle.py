@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emo_rt.export.networks.model import parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
-from training.stages import load_trained
+from training.stages import load_model
 
 SOURCE = "trained by emo_rt on drawn portraits (training/)"
 DEEP_CACHE = 1
@@ -20,7 +20,7 @@ def write_bundle(folder: Path, target: Path | None = None) -> Path:
     stages came to, for the model card (``emo_rt/assets/demo/MODEL_CARD.md``, written by hand)."""
     target = target or folder / "bundle"
     net = newest(folder)
-    model = load_trained(folder, net)
+    model = load_model(folder, "vae", "hearing", net)
     counts = parameter_counts(model)
     shutil.rmtree(target, ignore_errors=True)
     options = ExportOptions(half_storage=True, guidance=(True, False), deep_cache=DEEP_CACHE, source=SOURCE)

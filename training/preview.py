@@ -21,7 +21,7 @@ from emo_rt.solvers import solver_table
 from training.autoencoder import to_pixels
 from training.corpus import Recording, record
 from training.encoded import hear
-from training.stages import load_trained
+from training.stages import load_model
 from training.world import Clip
 from training.world.sheet import grid
 
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--stride", type=int, default=2)
     given = parser.parse_args(arguments)
-    model = load_trained(given.folder, given.net)
+    model = load_model(given.folder, "vae", "hearing", given.net)
     model.backbone.still = given.net.startswith("image")
     picture = sheet(model, range(given.people), given.clips, given.steps, given.stride)
     Image.fromarray(picture).save(given.output)

@@ -26,12 +26,6 @@ def load_model(folder: Path, *parts: str) -> EmoModel:
     return model
 
 
-def load_trained(folder: Path, net: str) -> EmoModel:
-    """The whole model with the weights of one stage of the diffusion, and the polished decoder if there is one."""
-    polished = ["polish"] if (folder / "polish.weights.pt").exists() else []
-    return load_model(folder, "vae", *polished, "hearing", net)
-
-
 def save_part(model: EmoModel, folder: Path, name: str, *prefixes: str) -> None:
     """Write the tensors of a model that begin with one of the prefixes."""
     state = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
@@ -54,19 +48,6 @@ def train_vae(folder: Path, device: str, budget_s: float) -> None:
         fidelity = autoencoder.fidelity(model.vae, pictures, device)
         save_part(model, folder, "vae", "vae.")
         loop.stamp("vae", psnr_db=fidelity)
-
-
-def train_polish(folder: Path, device: str, budget_s: float) -> None:
-    """The decoder once more, with noise on its input. The encoder, and so the latents, stay as they are."""
-    model = load_model(folder, "vae").to(device)
-    pictures = autoencoder.Pictures(folder / CORPUS)
-    decoder = [*model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()]
-    loop = Loop(autoencoder.POLISH, folder, model.vae, decoder)
-    if loop.run(autoencoder.polish_loss(model.vae, pictures, device), budget_s):
-        loop.use_average()
-        fidelity = autoencoder.fidelity(model.vae, pictures, device)
-        save_part(model, folder, "polish", "vae.decoder.", "vae.post_quant_conv.")
-        loop.stamp("polish", psnr_db=fidelity)
 
 
 def train_hearing(folder: Path, device: str, budget_s: float) -> None:

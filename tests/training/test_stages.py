@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from emo_rt.clips import split_into_clips  # noqa: E402
 from emo_rt.export.networks.model import EmoModel, build_model  # noqa: E402
 from emo_rt.export.networks.vae import decode, encode  # noqa: E402
 from emo_rt.export.presets import preset  # noqa: E402
-from training import autoencoder, diffusion, hearing, stages  # noqa: E402
+from training import diffusion, hearing, stages  # noqa: E402
 from training.autoencoder import Pictures, crop, standardise, to_pixels  # noqa: E402
 from training.corpus import Recording, available, clip_path, detector_box, render_clip, save_arrays  # noqa: E402
 from training.encoded import EncodedClip, Footage, encode_clip, encode_corpus, hear, mouth_weight  # noqa: E402
@@ -100,19 +99,6 @@ def test_standardised_latents_decode_the_same(tmp_path: Path) -> None:
     assert torch.allclose(decode(vae, latents), before, atol=2e-3 * float(before.abs().max()))
     assert latents.mean().abs() < 0.3
     assert 0.5 < latents.std() < 2
-
-
-def test_polishing_trains_the_decoder_and_keeps_the_latents(tmp_path: Path) -> None:
-    (tmp_path / stages.CORPUS).mkdir()
-    save_arrays(recording(), clip_path(tmp_path / stages.CORPUS, 0))
-    stages.save_part(build_model(preset("demo"), seed=1), tmp_path, "vae", "vae.")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autoencoder, "POLISH", dataclasses.replace(autoencoder.POLISH, steps=2))
-        stages.train_polish(tmp_path, "cpu", math.inf)
-    before, after = stages.load_model(tmp_path, "vae").vae, stages.load_model(tmp_path, "vae", "polish").vae
-    pixels = to_pixels(recording().frames[:1])
-    assert torch.equal(encode(before, pixels), encode(after, pixels))
-    assert not torch.equal(decode(before, encode(before, pixels)), decode(after, encode(after, pixels)))
 
 
 def test_clips_are_encoded_once_and_again_after_new_weights(model: EmoModel, tmp_path: Path) -> None:
