@@ -132,8 +132,10 @@ class OriginalClip:
 
     def _hear_speed(self, block: Any, tokens: Tensor) -> Tensor:
         attention, told = block.attn_speed, self.speed
-        spoken = (told if self.config.speed.in_unconditional else torch.zeros_like(told), told)
-        halves = zip(block.norm_speed(tokens).chunk(2), spoken, strict=True)
+        assert self.config.speed is not None
+        assert told is not None
+        both = (told if self.config.speed.in_unconditional else torch.zeros_like(told), told)
+        halves = zip(block.norm_speed(tokens).chunk(2), both, strict=True)
         return torch.cat([attend_shared(attention, half, project(attention, speed)) for half, speed in halves])
 
     def _for_every_frame(self, site: Site) -> Tensor:
