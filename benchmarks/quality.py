@@ -105,8 +105,9 @@ class Reading:
     """(T, 96)."""
 
 
-def load_people(count: int, size: int) -> list[Person]:
-    """The first ``count`` people and sentences of the test split. Raises :class:`MissingDependencyError`."""
+def load_people(count: int, size: int, head_speed: float | None = None) -> list[Person]:
+    """The first ``count`` people and sentences of the test split, with ``head_speed`` all at this speed. Raises
+    :class:`MissingDependencyError`."""
     try:
         from training.corpus import detector_box
         from training.world import Clip, Pose, ground_truth, render
@@ -115,7 +116,7 @@ def load_people(count: int, size: int) -> list[Person]:
         raise _needs_checkout(exc) from exc
     people = []
     for seed in range(count):
-        clip = Clip.sample(seed, SECONDS, split="test")
+        clip = Clip.sample(seed, SECONDS, split="test", head_speed=head_speed)
         rest = Pose(smile=0.3)
         box = detector_box(np.array(ground_truth(clip.identity, rest, 512).face_box, np.float32))
         times = (np.arange(len(clip)) + 0.5) / clip.fps
@@ -299,14 +300,6 @@ def head_speeds(videos: Callable[[float], Sequence[Pixels]], reader: Reader) -> 
     }
 
 
-def turning(people: Sequence[Person], speed: float) -> list[Pixels]:
-    """The true videos of these people, had they turned their heads at this speed."""
-    from training.world import Clip
-
-    clips = [Clip.sample(person.seed, SECONDS, split="test", head_speed=speed) for person in people]
-    return [np.stack(list(clip.frames(person.frames.shape[1]))) for clip, person in zip(clips, people, strict=True)]
-
-
 def box_control(animator: Animator, people: Sequence[Person], reader: Reader, options: AnimateOptions) -> float:
     """Head movement with a box that just fits over that with a white mask."""
     movements = []
@@ -330,8 +323,8 @@ def real_voice(
     return lagged(np.asarray(loudness_of(sound, times)), reader.read(video).opening, 0)
 
 
-def reconstructed(bundle: str, videos: Sequence[Pixels]) -> list[Pixels]:
-    """True videos through the model's autoencoder: what a perfect diffusion would give."""
+def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:
+    """Takes people's true videos through the model's autoencoder: what a perfect diffusion would give."""
     import torch
 
     from emo_rt.benchmarks.read_back import read_back
@@ -348,7 +341,7 @@ def reconstructed(bundle: str, videos: Sequence[Pixels]) -> list[Pixels]:
         decoded = torch.cat([vae.decode(model.vae, vae.encode(model.vae, part)) for part in parts])
         return to_rgb(clamp_unit(decoded)).numpy()
 
-    return [through(video) for video in videos]
+    return lambda people: [through(person.frames) for person in people]
 
 
 COLUMNS = ("lip_correlation", "lip_lag", "silence_closed", "energy_correlation", "real_voice", "identity_top1",
@@ -395,10 +388,10 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
             row["real_voice"] = float(np.mean(heard))
         if arguments.pictures:
             write_pictures(arguments.pictures, people, videos, reader)
-    through = reconstructed(arguments.bundle, [person.frames for person in people])
-    truth = measure(people, truths, through, reader, config.frames)
+    reconstruct = reconstruction(arguments.bundle)
+    truth = measure(people, truths, reconstruct(people), reader, config.frames)
     if few:
-        truth["head_speed"] = head_speeds(lambda v: reconstructed(arguments.bundle, turning(few, v)), reader)
+        truth["head_speed"] = head_speeds(lambda v: reconstruct(load_people(len(few), config.size, v)), reader)
     return {
         "benchmark": "quality",
         "schema": SCHEMA,

@@ -105,16 +105,17 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
     v with zero terminal SNR, because at few steps everything hangs on the first one, which starts from pure noise:
     there epsilon says nothing about the picture, and v is the picture.
     """
-    draw: dict[str, Callable[[np.random.Generator], Example]] = {
+    draws: dict[str, Callable[[np.random.Generator], Example]] = {
         "image": footage.pictures,
         "video": footage.video,
         "speed": partial(footage.video, frozen=FROZEN),
     }
+    draw = draws[stage]
     signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float()
     model.backbone.still = stage == "image"
 
     def loss(rng: np.random.Generator) -> dict[str, Tensor]:
-        example = draw[stage](rng)
+        example = draw(rng)
         count = len(example.latents) if stage == "image" else 1  # the frames of a clip are denoised together
         places = (rng.permutation(count) + rng.random(count)) / count
         if stage != "image" and rng.random() < MORE_NOISE:
@@ -146,12 +147,9 @@ def features_of(model: EmoModel, example: Example, rng: np.random.Generator, sta
     no_reference = chance < DROP_REFERENCE or chance > 1 - DROP_BOTH
     no_audio = DROP_REFERENCE <= chance < DROP_REFERENCE + DROP_AUDIO or chance > 1 - DROP_BOTH
     no_speed = no_reference and no_audio and not model.config.speed.in_unconditional
+    gone = {"reference_": no_reference, "audio_": no_audio, "speed_": no_speed}
+    left_out = tuple(prefix for prefix, is_gone in gone.items() if is_gone)
     for key in features:
-        left_out = (
-            (no_reference and key.startswith("reference_"))
-            or (no_audio and key.startswith("audio_"))
-            or (no_speed and key.startswith("speed_"))
-        )
-        if left_out and key != "audio_tokens":
+        if key.startswith(left_out) and key != "audio_tokens":
             features[key] = torch.zeros_like(features[key])
     return features

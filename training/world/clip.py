@@ -57,7 +57,7 @@ class Clip:
     phonemes: tuple[Phoneme, ...]
     manner: Manner
     speed: float
-    """Measured mean head speed of the clip, in `motion.SPEED_UNIT_DEG_S`: the label for a speed control."""
+    """Measured mean head speed of the clip, in `motion.SPEED_UNIT_DEG_S`: the mean of `truth.head_speed`."""
     truth: ClipTruth
 
     @staticmethod
