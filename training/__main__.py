@@ -1,4 +1,4 @@
-"""``python -m training STAGE``: the stages in order are vae, hearing, encode, image, video, speed, bundle.
+"""``python -m training STAGE``, in order: vae, hearing, encode, image, video, speed, joint, bundle.
 
 Every stage goes on where it stopped, reads what the stages before it left in the folder, and ends by itself.
 """
@@ -25,7 +25,7 @@ STAGES: dict[str, Work] = {
     "vae": stages.train_vae,
     "hearing": stages.train_hearing,
     "encode": lambda folder, device, _: encode_corpus(folder, device),
-    **{name: partial(stages.train_diffusion, name) for name in ("image", "video", "speed")},
+    **{name: partial(stages.train_diffusion, name) for name in ("image", "video", "speed", "joint")},
     "bundle": lambda folder, *_: write_bundle(folder),
 }
 

@@ -32,7 +32,8 @@ def write_bundle(folder: Path, target: Path | None = None) -> Path:
 
 def newest(folder: Path) -> str:
     """The stage whose weights a bundle takes."""
-    for name in ("speed", "speed-so-far", "video", "video-so-far", "image", "image-so-far"):
-        if (folder / f"{name}.weights.pt").exists():
-            return name
+    for stage in ("joint", "speed", "video", "image"):
+        for name in (stage, f"{stage}-so-far"):
+            if (folder / f"{name}.weights.pt").exists():
+                return name
     raise FileNotFoundError(f"no stage of the diffusion has left weights in {folder}; run `python -m training image`")

@@ -1,4 +1,4 @@
-"""Stages 1 to 3: the denoising loss, what each stage trains, and how the networks begin."""
+"""Stages 1 to 4: the denoising loss, what each stage trains, and how the networks begin."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ STAGES = {
     "image": Stage("image", steps=6000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
     "video": Stage("video", steps=20000, learning_rate=4e-4, warmup=200, ema=0.999),
     "speed": Stage("speed", steps=8000, learning_rate=3e-4, warmup=100, ema=0.998),
+    "joint": Stage("joint", steps=6000, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
 }
 DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
 """How often the portrait, the voice or both, and then the head speed, are left out, so that guidance has an
 unconditional half."""
 FROZEN = 0.4
-"""How often motion frames stand still in the stage of the head speed. A head that moves on as it did needs no label, so
+"""How often motion frames stand still once the head speed is learned. A head that moves on as it did needs no label, so
 what stands still in a generated clip would never start."""
 MORE_NOISE = 0.5
 """Share of the clips whose timestep leans towards noise, where the mouth's shape is decided; the others' is uniform."""
@@ -73,7 +74,8 @@ def reference_biases(model: EmoModel) -> list[nn.Parameter]:
 
 
 def trainable(model: EmoModel, stage: str) -> list[nn.Parameter]:
-    """What a stage trains: 1 all but sound and time; 2 all but speed; 3 temporal modules and the two weak controls.
+    """What a stage trains: 1 all but sound and time; 2 all but speed; 3 temporal modules and the two weak controls;
+    4 everything.
 
     The paper trains the face locator in stages 1 and 2 only. Stage 3 leaves the temporal modules' group normalisation
     alone: where its input needs no gradient (motion frames come from the ReferenceNet, which does not train any more),
@@ -93,6 +95,7 @@ def trainable(model: EmoModel, stage: str) -> list[nn.Parameter]:
             "speed": in_speed
             or name.startswith("face_locator.")
             or (in_time and not name.endswith((".norm.weight", ".norm.bias"))),
+            "joint": True,
         }
         if wanted[stage]:
             chosen.append(parameter)
@@ -109,6 +112,7 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
         "image": footage.pictures,
         "video": footage.video,
         "speed": partial(footage.video, frozen=FROZEN),
+        "joint": partial(footage.video, frozen=FROZEN),
     }
     draw = draws[stage]
     signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float()

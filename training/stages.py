@@ -65,11 +65,11 @@ def train_hearing(folder: Path, device: str, budget_s: float) -> None:
 
 
 def train_diffusion(stage: str, folder: Path, device: str, budget_s: float) -> None:
-    """Stages 1 to 3; each starts from the averaged weights of the one before."""
+    """Stages 1 to 4; each starts from the averaged weights of the one before."""
     from training import diffusion
     from training.encoded import Footage
 
-    before = {"image": None, "video": "image", "speed": "video"}[stage]
+    before = {"image": None, "video": "image", "speed": "video", "joint": "speed"}[stage]
     model = load_model(folder, "vae", "hearing", *([before] if before else []))
     if before is None:
         diffusion.begin(model)

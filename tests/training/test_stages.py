@@ -17,9 +17,9 @@ from emo_rt.export.networks.model import EmoModel, build_model  # noqa: E402
 from emo_rt.export.networks.vae import decode, encode  # noqa: E402
 from emo_rt.export.presets import preset  # noqa: E402
 from training import diffusion, hearing, stages  # noqa: E402
-from training.autoencoder import Pictures, crop, standardise, to_pixels  # noqa: E402
+from training.autoencoder import Pictures, crop, standardise, to_pixels, turn_hues, unlikeness  # noqa: E402
 from training.corpus import Recording, available, clip_path, detector_box, render_clip, save_arrays  # noqa: E402
-from training.encoded import EncodedClip, Footage, encode_clip, encode_corpus, hear, mouth_weight  # noqa: E402
+from training.encoded import EncodedClip, Footage, encode_corpus, hear, hear_twice, mouth_weight, see  # noqa: E402
 from training.world.speech import available_engines  # noqa: E402
 
 FRAMES, SIZE = 40, 128
@@ -48,7 +48,9 @@ def recording(seed: int = 0) -> Recording:
 def encoded(model: EmoModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoded")
     for seed in range(2):
-        save_arrays(encode_clip(model, recording(seed), seed, "cpu"), clip_path(folder, seed))
+        clip = recording(seed)
+        latents, hidden = see(model, clip.frames, "cpu"), hear_twice(model, clip, seed, "cpu")
+        save_arrays(EncodedClip(latents, hidden, clip.face_box, clip.speed), clip_path(folder, seed))
     return folder
 
 
@@ -111,9 +113,43 @@ def test_clips_are_encoded_once_and_again_after_new_weights(model: EmoModel, tmp
     first = path.stat()
     encode_corpus(tmp_path, "cpu")
     assert path.stat().st_mtime_ns == first.st_mtime_ns
-    os.utime(path, (0, first.st_mtime - 60))
-    encode_corpus(tmp_path, "cpu")
-    assert path.stat().st_mtime_ns > first.st_mtime_ns
+    for part, other in (("vae", "hidden"), ("hearing", "latents")):
+        before = EncodedClip.load(path)
+        marked = dataclasses.replace(before, latents=before.latents + 1, hidden=before.hidden + 1)
+        save_arrays(marked, path)
+        long_ago = first.st_mtime - 60
+        for name in ("vae", "hearing"):
+            os.utime(tmp_path / f"{name}.weights.pt", (0, long_ago + 30 if name == part else long_ago - 30))
+        os.utime(path, (0, long_ago))
+        encode_corpus(tmp_path, "cpu")
+        after = EncodedClip.load(path)
+        again = "latents" if part == "vae" else "hidden"
+        assert np.array_equal(getattr(after, again), getattr(before, again)), "made anew"
+        assert np.array_equal(getattr(after, other), getattr(marked, other)), "kept"
+        save_arrays(before, path)
+
+
+def test_hues_turn_around_grey() -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(60, 190, (400, 4, 4, 3), dtype=np.uint8)
+    frames[:, 0, 0] = 100
+    before = to_pixels(frames)
+    after = turn_hues(before, rng)
+    turned = (after != before).flatten(1).float().mean(dim=1) > 0.5
+    assert 0.15 < turned.float().mean() < 0.35
+    assert torch.equal(after[~turned], before[~turned])
+    assert torch.allclose(after[:, :, 0, 0], before[:, :, 0, 0], atol=1e-5), "grey stays"
+    assert not torch.allclose(after[turned], before[turned], atol=0.05)
+    assert after.abs().max() <= 1
+
+
+def test_a_wrong_colour_costs_more_than_as_much_noise() -> None:
+    """An error of the mean colour under a latent weighs more than the same error as noise."""
+    pixels = torch.zeros(1, 3, 32, 32)
+    noise = 0.1 * torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0)).sign()
+    colour = torch.tensor([0.1, -0.1, 0.1])[None, :, None, None].expand_as(pixels)
+    assert unlikeness(colour, pixels)["colour"] > 20 * unlikeness(noise, pixels)["colour"]
+    assert unlikeness(colour, pixels)["square"] == pytest.approx(float(unlikeness(noise, pixels)["square"]))
 
 
 def test_training_hears_what_the_runtime_hears(model: EmoModel) -> None:
@@ -223,6 +259,7 @@ def test_stages_train_what_the_paper_says(model: EmoModel) -> None:
     controls = ("speed_encoder.", "face_locator.")
     assert all("temporal_modules" in n or n.startswith(controls) for n in chosen["speed"])
     assert any("attn_speed" in n for n in chosen["speed"])
+    assert chosen["joint"] > chosen["video"] | chosen["speed"]
     for stage in chosen.values():
         assert not any(n.startswith(("vae.", "audio_encoder.")) for n in stage)
 
@@ -254,7 +291,7 @@ def test_begin(encoded: Path) -> None:
     assert torch.allclose(both[12:], with_time, atol=1e-4)
 
 
-@pytest.mark.parametrize("stage", ["image", "video", "speed"])
+@pytest.mark.parametrize("stage", ["image", "video", "speed", "joint"])
 def test_a_few_steps_of_each_stage(stage: str, encoded: Path, tmp_path: Path) -> None:
     """Losses are finite, gradients reach what the stage trains."""
     model = build_model(preset("demo"), seed=4)
