@@ -21,6 +21,8 @@ The measures, each a mean over the pairs of person and sentence:
 - ``identity_top1``: share of videos whose face (colours of a 16×16 picture of the face box without the mouth, mean over
   frames) is nearer to its own portrait than to those of all other people; ``identity_margin``: distance to the nearest
   other portrait over distance to the own.
+- ``colour``: root mean square difference (of 255) between the mean generated frame and the mean true one, in cells of
+  8×8 pixels: how far skin, hair, clothes and background are from their colours.
 - ``head_speed``: mean angular speed by requested speed (unit: 20 degrees a second), from read angles smoothed over
   7 frames. What the judge gets wrong from frame to frame reads as movement: the row ``truth`` has what it reads of
   heads that really turn at these speeds.
@@ -87,8 +89,6 @@ class Person:
     """(T,) frames well inside a silence."""
     loudness: Curve
     """(T,) 0 … 1."""
-    speed: float
-    """True head speed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +130,6 @@ def load_people(count: int, size: int, head_speed: float | None = None) -> list[
                 opening=clip.truth.opening.astype(np.float64),
                 silent=_inside(clip.truth.phoneme == 0, 2),
                 loudness=np.asarray(loudness_of(clip.waveform, times)),
-                speed=clip.speed,
             )
         )
     return people
@@ -190,6 +189,7 @@ def measure(
         "silence_closed": float(np.mean(silent < CLOSED)) if len(silent) else None,
         "energy_correlation": float(np.mean([lagged(true, read, 0) for true, read in loud])),
         **identity(people, videos),
+        "colour": colour(people, videos),
         "speed_read": float(np.mean([head_speed(r.angles) for r in readings])),
         "jitter_inside": 1000 * inside,
         "jitter_borders": 1000 * borders,
@@ -245,6 +245,17 @@ def face_colours(frames: Pixels, person: Person) -> Curve:
     cells /= (np.diff(rows)[:, None] * np.diff(columns))[..., None]
     cells[9:, 3:13] = 0
     return cells
+
+
+def colour(people: Sequence[Person], videos: Sequence[Pixels], cell: int = 8) -> float:
+    """Distance of the mean frame's colours from the truth's."""
+    squares = []
+    for person, video in zip(people, videos, strict=True):
+        difference = video.mean(axis=0) - person.frames[: len(video)].mean(axis=0)
+        height, width, _ = difference.shape
+        cells = difference.reshape(height // cell, cell, width // cell, cell, 3).mean(axis=(1, 3))
+        squares.append(np.square(cells).mean())
+    return float(np.sqrt(np.mean(squares)))
 
 
 def background(people: Sequence[Person], videos: Sequence[Pixels]) -> float:
@@ -345,7 +356,8 @@ def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:
 
 
 COLUMNS = ("lip_correlation", "lip_lag", "silence_closed", "energy_correlation", "real_voice", "identity_top1",
-           "identity_margin", "jitter_ratio", "jitter_inside", "box_control", "background", "frechet")  # fmt: skip
+           "identity_margin", "colour", "jitter_ratio", "jitter_inside", "box_control", "background",
+           "frechet")  # fmt: skip
 
 
 def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:

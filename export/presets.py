@@ -62,6 +62,7 @@ def _demo() -> ModelConfig:
         size=128,
         fps=25,
         decode_frames=12,
+        first_motion="portrait",
         guidance=2.5,
         unet=UNetConfig(
             block_out_channels=(48, 96, 112), layers_per_block=1, attention_heads=4, norm_groups=16, position_map=True

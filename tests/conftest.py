@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from emo_rt import Animator, Bundle
 from emo_rt.config import AudioConfig, ModelConfig, ReferenceConfig
-from emo_rt.errors import OutputError
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -74,12 +74,9 @@ def export_tiny(request: pytest.FixtureRequest) -> ExportTiny:
         chosen = ExportOptions(**options)  # type: ignore[arg-type]
         key = hashlib.sha256(code + repr((config, chosen)).encode()).hexdigest()[:24]
         target = cache / key
-        if not target.exists():
-            try:
+        with FileLock(cache / f"{key}.lock"):  # tests run in several processes
+            if not target.exists():
                 export_bundle(build_model(config, seed=3), target, chosen, logging.getLogger(__name__).info)
-            except OutputError:  # another test run was faster
-                if not target.exists():
-                    raise
         return Bundle.open(target)
 
     return export

@@ -20,7 +20,7 @@ def person(colour: tuple[int, int, int], frames: int = 24) -> quality.Person:
     return quality.Person(
         seed=0, portrait=picture, face=Box(128, 128, 384, 400), frames=np.stack([small] * frames),
         waveform=np.zeros(100, np.float32), opening=np.zeros(frames), silent=np.ones(frames, bool),
-        loudness=np.zeros(frames), speed=0.5,
+        loudness=np.zeros(frames),
     )  # fmt: skip
 
 
@@ -71,6 +71,17 @@ def test_what_the_mouth_does_is_not_identity() -> None:
     top, bottom = int(32 + 68 * 10 / 16), int(32 + 68 * 15 / 16)
     speaking[:, top:bottom, 48:80] = 0
     assert np.array_equal(quality.face_colours(speaking, one), quality.face_colours(one.frames, one))
+
+
+def test_colour_is_what_cells_are_off_by() -> None:
+    one = person((200, 150, 120))
+    paler = one.frames + np.array([10, 0, 0], np.uint8)
+    assert quality.colour([one], [one.frames]) == 0
+    assert quality.colour([one], [paler]) == pytest.approx(10 / np.sqrt(3))
+    fine = one.frames.copy()
+    fine[:, ::2] += 10
+    fine[:, 1::2] -= 10
+    assert quality.colour([one], [fine]) == pytest.approx(0, abs=1e-9)
 
 
 def test_background_counts_only_what_stands_still() -> None:

@@ -20,7 +20,7 @@ STAGES = {
     "image": Stage("image", steps=6000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
     "video": Stage("video", steps=20000, learning_rate=4e-4, warmup=200, ema=0.999),
     "speed": Stage("speed", steps=8000, learning_rate=3e-4, warmup=100, ema=0.998),
-    "joint": Stage("joint", steps=6000, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
+    "joint": Stage("joint", steps=5000, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
 }
 DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
 """How often the portrait, the voice or both, and then the head speed, are left out, so that guidance has an

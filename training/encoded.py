@@ -96,7 +96,7 @@ class Example:
     latents: Tensor
     """(F, 4, S, S) the truth."""
     motion: Tensor
-    """(N, 4, S, S) what came before; zeros where nothing did."""
+    """(N, 4, S, S) what came before; where nothing did, zeros or the reference (``first_motion``)."""
     reference: Tensor
     """(1, 4, S, S) another moment of the same person."""
     windows: Tensor
@@ -139,14 +139,15 @@ class Footage:
     def _example(
         self, rng: np.random.Generator, clip: EncodedClip, rows: np.ndarray, before: np.ndarray, disturbed: bool
     ) -> Example:
-        config, shape = self.config, clip.latents.shape[1:]
+        config = self.config
         reach = config.audio.context_frames
         around = (rows[:, None] + np.arange(-reach, reach + 1)).clip(0, len(clip.latents) - 1)
         hidden = clip.hidden[int(disturbed and rng.random() < 0.5)]
-        motion = clip.latents[before] if len(before) else np.zeros((config.motion_frames, *shape), np.float16)
+        reference = clip.latents[rng.integers(len(clip.latents))][None]
+        first = reference * np.float16(config.first_motion == "portrait")
+        motion = clip.latents[before] if len(before) else np.repeat(first, config.motion_frames, axis=0)
         if len(before) and rng.random() < 0.7:  # the runtime's motion frames are generated ones, with their mistakes
             motion = motion + rng.uniform(0, 0.2) * rng.standard_normal(motion.shape)
-        reference = clip.latents[rng.integers(len(clip.latents))][None]
         return Example(
             latents=self._tensor(clip.latents[rows]),
             motion=self._tensor(motion),
@@ -154,7 +155,7 @@ class Footage:
             windows=self._tensor(hidden[around]),
             mask=self._tensor(self._mask(rng, clip)),
             speed=self._tensor(np.full(config.frames, clip.speed[rows].mean())),
-            weight=self._tensor(mouth_weight(clip.face_box[rows], shape[-1])),
+            weight=self._tensor(mouth_weight(clip.face_box[rows], config.latent_size)),
         )
 
     def _mask(self, rng: np.random.Generator, clip: EncodedClip) -> np.ndarray:
