@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -13,14 +14,14 @@ from emo_rt.export.networks.model import EmoModel, Features
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.graphs import has_temporal
 from emo_rt.solvers import alphas_cumprod
-from training.encoded import Example, Footage
+from training.encoded import MOUTH_WEIGHT, Example, Footage
 from training.loop import Loss, Stage
 
 STAGES = {
     "image": Stage("image", steps=6000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
     "video": Stage("video", steps=20000, learning_rate=4e-4, warmup=200, ema=0.999),
     "speed": Stage("speed", steps=8000, learning_rate=3e-4, warmup=100, ema=0.998),
-    "joint": Stage("joint", steps=5000, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
+    "joint": Stage("joint", steps=10000, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
 }
 DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
 """How often the portrait, the voice or both, and then the head speed, are left out, so that guidance has an
@@ -28,6 +29,10 @@ unconditional half."""
 FROZEN = 0.4
 """How often motion frames stand still once the head speed is learned. A head that moves on as it did needs no label, so
 what stands still in a generated clip would never start."""
+OWN = 0.5
+"""How often motion frames in the last stage are of the network's own making. Those of true clips have no mistakes; a
+network that has seen no others trusts them more than the portrait, and in a run its mistakes grow from clip to
+clip."""
 MORE_NOISE = 0.5
 """Share of the clips whose timestep leans towards noise, where the mouth's shape is decided; the others' is uniform."""
 
@@ -118,35 +123,73 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
     signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float()
     model.backbone.still = stage == "image"
 
+    def noised(latents: Tensor, places: np.ndarray) -> Noised:
+        timesteps = torch.from_numpy((places * len(signal)).astype(np.int64))
+        level = signal[timesteps][:, None, None, None].to(device)
+        noise = torch.randn(latents.shape).to(device)
+        shifts = model.backbone.time_shifts(timesteps.float().to(device))
+        return Noised(latents, noise, level.sqrt(), (1 - level).sqrt(), shifts)
+
+    @torch.no_grad()
+    def own_frames(example: Example, rng: np.random.Generator) -> Tensor:
+        """What the network itself makes of an example: guided as in a run, but in one step, from more or less noise."""
+        clip = noised(example.latents, rng.uniform(0.3, 1, 1))
+        features = told(model, example, stage) | model.null_features()
+        halves = model.backbone(clip.noisy, clip.shifts, features, guided=True).float().chunk(2)
+        return clip.denoised(halves[0] + rng.uniform(1, model.config.guidance) * (halves[1] - halves[0]))
+
     def loss(rng: np.random.Generator) -> dict[str, Tensor]:
-        example = draw(rng)
-        count = len(example.latents) if stage == "image" else 1  # the frames of a clip are denoised together
-        places = (rng.permutation(count) + rng.random(count)) / count
-        if stage != "image" and rng.random() < MORE_NOISE:
-            places = np.sqrt(places)
-        timesteps = (places * len(signal)).astype(np.int64)
-        levels = signal[torch.from_numpy(timesteps)][:, None, None, None].to(device)
-        alpha, sigma = levels.sqrt(), (1 - levels).sqrt()
-        noise = torch.randn(example.latents.shape).to(device)
-        noisy = alpha * example.latents + sigma * noise
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-            features = features_of(model, example, rng, stage)
-            shifts = model.backbone.time_shifts(torch.from_numpy(timesteps).float().to(device))
-            prediction = model.backbone(noisy, shifts, features, guided=False)
-        error = (prediction.float() - (alpha * noise - sigma * example.latents)) ** 2
-        inside = (example.weight > 1).float()
+            if stage == "joint" and rng.random() < OWN:
+                before, example = footage.clips_in_a_row(rng)
+                example = replace(example, motion=own_frames(before, rng)[-model.config.motion_frames :])
+            else:
+                example = draw(rng)
+            count = len(example.latents) if stage == "image" else 1  # the frames of a clip are denoised together
+            places = (rng.permutation(count) + rng.random(count)) / count
+            if stage != "image" and rng.random() < MORE_NOISE:
+                places = np.sqrt(places)
+            clip = noised(example.latents, places)
+            prediction = model.backbone(clip.noisy, clip.shifts, features_of(model, example, rng, stage), guided=False)
+        error = (prediction.float() - clip.velocity) ** 2
+        inside = (example.weight > MOUTH_WEIGHT).float()
         mouth = (error * inside).sum() / (inside.sum() * error.shape[1])
         return {"total": (error * example.weight).mean(), "picture": error.mean(), "mouth": mouth}
 
     return loss
 
 
+@dataclass(frozen=True, eq=False)
+class Noised:
+    """Latents (F, 4, S, S) on their way to noise."""
+
+    latents: Tensor
+    noise: Tensor
+    alpha: Tensor
+    """(F, 1, 1, 1) or (1, 1, 1, 1) level of the signal."""
+    sigma: Tensor
+    """Level of the noise."""
+    shifts: Tensor
+    """What the Backbone is told of the timesteps."""
+
+    @property
+    def noisy(self) -> Tensor:
+        """What the Backbone sees."""
+        return self.alpha * self.latents + self.sigma * self.noise
+
+    @property
+    def velocity(self) -> Tensor:
+        """v: what it should say."""
+        return self.alpha * self.noise - self.sigma * self.latents
+
+    def denoised(self, velocity: Tensor) -> Tensor:
+        """The latents that a prediction of v means."""
+        return self.alpha * self.noisy - self.sigma * velocity
+
+
 def features_of(model: EmoModel, example: Example, rng: np.random.Generator, stage: str) -> Features:
     """Everything that the Backbone is told, with the portrait and the voice sometimes left out."""
-    features = model.portrait_features(example.reference, example.mask, None, guided=False)
-    if stage != "image":
-        speed = example.speed if model.config.speed else None
-        features |= model.clip_features(example.motion, example.windows, speed, None, guided=False)
+    features = told(model, example, stage)
     chance = rng.random()
     no_reference = chance < DROP_REFERENCE or chance > 1 - DROP_BOTH
     no_audio = DROP_REFERENCE <= chance < DROP_REFERENCE + DROP_AUDIO or chance > 1 - DROP_BOTH
@@ -156,4 +199,13 @@ def features_of(model: EmoModel, example: Example, rng: np.random.Generator, sta
     for key in features:
         if key.startswith(left_out) and key != "audio_tokens":
             features[key] = torch.zeros_like(features[key])
+    return features
+
+
+def told(model: EmoModel, example: Example, stage: str) -> Features:
+    """Everything that the Backbone is told."""
+    features = model.portrait_features(example.reference, example.mask, None, guided=False)
+    if stage != "image":
+        speed = example.speed if model.config.speed else None
+        features |= model.clip_features(example.motion, example.windows, speed, None, guided=False)
     return features

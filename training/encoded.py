@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +133,17 @@ class Footage:
             before[:] = before[-1]
         return self._example(rng, clip, np.arange(first, first + f), before, True)
 
+    def clips_in_a_row(self, rng: np.random.Generator) -> tuple[Example, Example]:
+        """Two clips of a video as the runtime makes them, the second right after the first: 2F frames in a row, after N
+        others or after nothing."""
+        clip, n, f = self._clip(rng), self.config.motion_frames, self.config.frames
+        first = int(rng.integers(n, len(clip.latents) - 2 * f + 1))
+        before = np.arange(first - n, first) if rng.random() < 0.5 else np.zeros(0, int)
+        rows = np.arange(first, first + f)
+        made = self._example(rng, clip, rows, before, True)
+        following = self._example(rng, clip, rows + f, rows[-n:], True)
+        return made, replace(following, reference=made.reference, mask=made.mask)
+
     def _clip(self, rng: np.random.Generator) -> EncodedClip:
         return self.clips[rng.integers(len(self.clips))]
 
@@ -155,7 +166,7 @@ class Footage:
             windows=self._tensor(hidden[around]),
             mask=self._tensor(self._mask(rng, clip)),
             speed=self._tensor(np.full(config.frames, clip.speed[rows].mean())),
-            weight=self._tensor(mouth_weight(clip.face_box[rows], config.latent_size)),
+            weight=self._tensor(importance(clip.face_box[rows], config.latent_size)),
         )
 
     def _mask(self, rng: np.random.Generator, clip: EncodedClip) -> np.ndarray:
@@ -177,16 +188,21 @@ class Footage:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)
 
 
-MOUTH_WEIGHT = 6.0
-"""How much more a place of the mouth counts in the loss than the rest of the picture."""
-MOUTH = (0.2, 0.58, 0.8, 0.98)
-"""The mouth in the face box: left, top, right, bottom."""
+MOUTH_WEIGHT, EYES_WEIGHT = 6.0, 2.0
+"""How much more a place of the mouth and of the eyes counts in the loss than the rest of the picture."""
+MOUTH, EYES = (0.2, 0.58, 0.8, 0.98), (0.1, 0.22, 0.9, 0.56)
+"""Mouth and eyes in the face box: left, top, right, bottom."""
 
 
-def mouth_weight(boxes: np.ndarray, size: int) -> np.ndarray:
-    """(F, 4) face boxes in shares → (F, 1, size, size): 1, and 1 + MOUTH_WEIGHT where the mouth is."""
+def importance(boxes: np.ndarray, size: int) -> np.ndarray:
+    """(F, 4) face boxes in shares → (F, 1, size, size): 1, more where the mouth and the eyes are."""
+    mouth, eyes = (_inside(boxes, part, size) for part in (MOUTH, EYES))
+    return 1 + MOUTH_WEIGHT * mouth + EYES_WEIGHT * eyes
+
+
+def _inside(boxes: np.ndarray, part: tuple[float, ...], size: int) -> np.ndarray:
     corner, extent = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-    least, most = corner + np.array(MOUTH[:2]) * extent, corner + np.array(MOUTH[2:]) * extent
+    least, most = corner + np.array(part[:2]) * extent, corner + np.array(part[2:]) * extent
     middles = (np.arange(size) + 0.5) / size
     inside = [(middles >= least[:, axis, None]) & (middles < most[:, axis, None]) for axis in (0, 1)]
-    return 1 + MOUTH_WEIGHT * (inside[1][:, None, :, None] & inside[0][:, None, None, :]).astype(np.float32)
+    return (inside[1][:, None, :, None] & inside[0][:, None, None, :]).astype(np.float32)

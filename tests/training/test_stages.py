@@ -19,7 +19,17 @@ from emo_rt.export.presets import preset  # noqa: E402
 from training import diffusion, hearing, stages  # noqa: E402
 from training.autoencoder import Pictures, crop, standardise, to_pixels, turn_hues, unlikeness  # noqa: E402
 from training.corpus import Recording, available, clip_path, detector_box, render_clip, save_arrays  # noqa: E402
-from training.encoded import EncodedClip, Footage, encode_corpus, hear, hear_twice, mouth_weight, see  # noqa: E402
+from training.encoded import (  # noqa: E402
+    EYES_WEIGHT,
+    MOUTH_WEIGHT,
+    EncodedClip,
+    Footage,
+    encode_corpus,
+    hear,
+    hear_twice,
+    importance,
+    see,
+)
 from training.world.speech import available_engines  # noqa: E402
 
 FRAMES, SIZE = 40, 128
@@ -228,13 +238,39 @@ def test_motion_comes_just_before(encoded: Path, model: EmoModel) -> None:
     assert checked > 10
 
 
-def test_mouth_weight() -> None:
-    weight = mouth_weight(np.array([[0.25, 0.25, 0.75, 0.75]]), 16)
+def test_importance() -> None:
+    weight = importance(np.array([[0.25, 0.25, 0.75, 0.75]]), 16)
     assert weight.shape == (1, 1, 16, 16)
-    rows, columns = np.nonzero(weight[0, 0] > 1)
+    rows, columns = np.nonzero(weight[0, 0] == 1 + MOUTH_WEIGHT)
     assert rows.min() >= 8, "the mouth is in the lower half of the face"
     assert columns.min() >= 5
     assert columns.max() <= 10
+    rows, columns = np.nonzero(weight[0, 0] == 1 + EYES_WEIGHT)
+    assert 5 <= rows.min() < rows.max() <= 8
+    assert (columns.min(), columns.max()) == (5, 10)
+    assert (weight[0, 0, :4] == 1).all()
+
+
+def test_clips_in_a_row(encoded: Path, model: EmoModel) -> None:
+    """The second clip follows the first: its motion frames are the first one's last, but for the noise on them."""
+    footage, rng = Footage(encoded, model.config, "cpu"), np.random.default_rng(0)
+    videos = [torch.from_numpy(clip.latents).float() for clip in footage.clips]
+    for _ in range(10):
+        before, after = footage.clips_in_a_row(rng)
+        both = torch.cat([before.latents, after.latents])
+        assert any(torch.equal(both, rows) for video in videos for rows in video.unfold(0, 24, 1).movedim(-1, 1))
+        assert (after.motion - before.latents[-model.config.motion_frames :]).std() < 0.25
+        assert torch.equal(before.reference, after.reference)
+        assert torch.equal(before.mask, after.mask)
+
+
+def test_noise_and_back() -> None:
+    """v of noised latents leads back to them."""
+    latents, noise = torch.randn(2, 12, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    for level in (0.0, 0.3, 0.99):
+        alpha, sigma = torch.full((1, 1, 1, 1), level).sqrt(), torch.full((1, 1, 1, 1), 1 - level).sqrt()
+        clip = diffusion.Noised(latents, noise, alpha, sigma, torch.zeros(1))
+        assert torch.allclose(clip.denoised(clip.velocity), latents, atol=1e-5)
 
 
 def test_disturbed_sound_keeps_its_length_and_range() -> None:
@@ -294,9 +330,10 @@ def test_begin(encoded: Path) -> None:
     assert torch.allclose(both[12:], with_time, atol=1e-4)
 
 
-@pytest.mark.parametrize("stage", ["image", "video", "speed", "joint"])
-def test_a_few_steps_of_each_stage(stage: str, encoded: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stage", "own"), [("image", 0), ("video", 0), ("speed", 0), ("joint", 0), ("joint", 1)])
+def test_a_few_steps_of_each_stage(stage: str, own: float, encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are finite, gradients reach what the stage trains."""
+    monkeypatch.setattr(diffusion, "OWN", own)
     model = build_model(preset("demo"), seed=4)
     diffusion.begin(model)
     torch.nn.init.normal_(model.backbone.conv_out.weight, std=0.02)
