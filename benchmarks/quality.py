@@ -23,6 +23,8 @@ The measures, each a mean over the pairs of person and sentence:
   other portrait over distance to the own.
 - ``colour``: root mean square difference (of 255) between the mean generated frame and the mean true one, in cells of
   8×8 pixels: how far skin, hair, clothes and background are from their colours.
+- ``drift``: distance of the face (as for ``identity_top1``) to its portrait in the last second over that in the first:
+  above 1 where mistakes grow from clip to clip.
 - ``head_speed``: mean angular speed by requested speed (unit: 20 degrees a second), from read angles smoothed over
   7 frames. What the judge gets wrong from frame to frame reads as movement: the row ``truth`` has what it reads of
   heads that really turn at these speeds.
@@ -190,6 +192,7 @@ def measure(
         "energy_correlation": float(np.mean([lagged(true, read, 0) for true, read in loud])),
         **identity(people, videos),
         "colour": colour(people, videos),
+        "drift": drift(people, videos),
         "speed_read": float(np.mean([head_speed(r.angles) for r in readings])),
         "jitter_inside": 1000 * inside,
         "jitter_borders": 1000 * borders,
@@ -256,6 +259,15 @@ def colour(people: Sequence[Person], videos: Sequence[Pixels], cell: int = 8) ->
         cells = difference.reshape(height // cell, cell, width // cell, cell, 3).mean(axis=(1, 3))
         squares.append(np.square(cells).mean())
     return float(np.sqrt(np.mean(squares)))
+
+
+def drift(people: Sequence[Person], videos: Sequence[Pixels], frames: int = 25) -> float:
+    """How much further a video's end is from its portrait than its beginning."""
+    def distance(part: slice) -> float:
+        pairs = zip(people, videos, strict=True)
+        return float(np.mean([np.abs(face_colours(v[part], p) - face_colours(p.portrait[None], p)) for p, v in pairs]))
+
+    return distance(slice(-frames, None)) / (distance(slice(frames)) + 1e-6)
 
 
 def background(people: Sequence[Person], videos: Sequence[Pixels]) -> float:
@@ -356,8 +368,8 @@ def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:
 
 
 COLUMNS = ("lip_correlation", "lip_lag", "silence_closed", "energy_correlation", "real_voice", "identity_top1",
-           "identity_margin", "colour", "jitter_ratio", "jitter_inside", "box_control", "background",
-           "frechet")  # fmt: skip
+           "identity_margin", "colour", "drift", "jitter_ratio", "jitter_inside", "box_control",
+           "background", "frechet")  # fmt: skip
 
 
 def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -84,6 +84,14 @@ def test_colour_is_what_cells_are_off_by() -> None:
     assert quality.colour([one], [fine]) == pytest.approx(0, abs=1e-9)
 
 
+def test_drift_is_how_much_worse_a_video_ends_than_it_begins() -> None:
+    one = person((200, 150, 120), frames=60)
+    paler = one.frames + np.array([8, 8, 8], np.uint8)
+    assert quality.drift([one], [paler]) == pytest.approx(1, rel=1e-3)
+    paler[-25:] += 8
+    assert quality.drift([one], [paler]) == pytest.approx(2, rel=1e-3)
+
+
 def test_background_counts_only_what_stands_still() -> None:
     one = person((200, 150, 120))
     moving = one.frames.copy()
