@@ -263,6 +263,7 @@ def colour(people: Sequence[Person], videos: Sequence[Pixels], cell: int = 8) ->
 
 def drift(people: Sequence[Person], videos: Sequence[Pixels], frames: int = 25) -> float:
     """How much further a video's end is from its portrait than its beginning."""
+
     def distance(part: slice) -> float:
         pairs = zip(people, videos, strict=True)
         return float(np.mean([np.abs(face_colours(v[part], p) - face_colours(p.portrait[None], p)) for p, v in pairs]))
