@@ -264,9 +264,11 @@ def colour(people: Sequence[Person], videos: Sequence[Pixels], cell: int = 8) ->
 def drift(people: Sequence[Person], videos: Sequence[Pixels], frames: int = 25) -> float:
     """How much further a video's end is from its portrait than its beginning."""
 
+    portraits = [face_colours(person.portrait[None], person) for person in people]
+
     def distance(part: slice) -> float:
-        pairs = zip(people, videos, strict=True)
-        return float(np.mean([np.abs(face_colours(v[part], p) - face_colours(p.portrait[None], p)) for p, v in pairs]))
+        faces = [face_colours(video[part], person) for person, video in zip(people, videos, strict=True)]
+        return float(np.abs(np.subtract(faces, portraits)).mean())
 
     return distance(slice(-frames, None)) / (distance(slice(frames)) + 1e-6)
 

@@ -25,7 +25,7 @@ STAGES: dict[str, Work] = {
     "vae": stages.train_vae,
     "hearing": stages.train_hearing,
     "encode": lambda folder, device, _: encode_corpus(folder, device),
-    **{name: partial(stages.train_diffusion, name) for name in ("image", "video", "speed", "joint")},
+    **{name: partial(stages.train_diffusion, name) for name in stages.DIFFUSION},
     "bundle": lambda folder, *_: write_bundle(folder),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emo_rt.export.networks.model import parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
-from training.stages import load_model
+from training.stages import DIFFUSION, load_model
 
 SOURCE = "trained by emo_rt on drawn portraits (training/)"
 DEEP_CACHE = 1
@@ -32,7 +32,7 @@ def write_bundle(folder: Path, target: Path | None = None) -> Path:
 
 def newest(folder: Path) -> str:
     """The stage whose weights a bundle takes."""
-    for stage in ("joint", "speed", "video", "image"):
+    for stage in reversed(DIFFUSION):
         for name in (stage, f"{stage}-so-far"):
             if (folder / f"{name}.weights.pt").exists():
                 return name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -113,13 +112,6 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
     v with zero terminal SNR, because at few steps everything hangs on the first one, which starts from pure noise:
     there epsilon says nothing about the picture, and v is the picture.
     """
-    draws: dict[str, Callable[[np.random.Generator], Example]] = {
-        "image": footage.pictures,
-        "video": footage.video,
-        "speed": partial(footage.video, frozen=FROZEN),
-        "joint": partial(footage.video, frozen=FROZEN),
-    }
-    draw = draws[stage]
     signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float()
     model.backbone.still = stage == "image"
 
@@ -131,20 +123,29 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
         return Noised(latents, noise, level.sqrt(), (1 - level).sqrt(), shifts)
 
     @torch.no_grad()
-    def own_frames(example: Example, rng: np.random.Generator) -> Tensor:
-        """What the network itself makes of an example: guided as in a run, but in one step, from more or less noise."""
-        clip = noised(example.latents, rng.uniform(0.3, 1, 1))
-        features = told(model, example, stage) | model.null_features()
+    def after_own_clip(rng: np.random.Generator) -> Example:
+        """A clip after one of the network's own making: guided as in a run, but in one step from more or less noise."""
+        before, example = footage.clips_in_a_row(rng)
+        clip = noised(before.latents, rng.uniform(0.3, 1, 1))
+        features = told(model, before, stage) | model.null_features()
         halves = model.backbone(clip.noisy, clip.shifts, features, guided=True).float().chunk(2)
-        return clip.denoised(halves[0] + rng.uniform(1, model.config.guidance) * (halves[1] - halves[0]))
+        made = clip.denoised(halves[0] + rng.uniform(1, model.config.guidance) * (halves[1] - halves[0]))
+        return replace(example, motion=made[-model.config.motion_frames :])
+
+    def video_with_frozen(rng: np.random.Generator) -> Example:
+        return footage.video(rng, frozen=FROZEN)
+
+    draws: dict[str, Callable[[np.random.Generator], Example]] = {
+        "image": footage.pictures,
+        "video": footage.video,
+        "speed": video_with_frozen,
+        "joint": lambda rng: after_own_clip(rng) if rng.random() < OWN else video_with_frozen(rng),
+    }
+    draw = draws[stage]
 
     def loss(rng: np.random.Generator) -> dict[str, Tensor]:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
-            if stage == "joint" and rng.random() < OWN:
-                before, example = footage.clips_in_a_row(rng)
-                example = replace(example, motion=own_frames(before, rng)[-model.config.motion_frames :])
-            else:
-                example = draw(rng)
+            example = draw(rng)
             count = len(example.latents) if stage == "image" else 1  # the frames of a clip are denoised together
             places = (rng.permutation(count) + rng.random(count)) / count
             if stage != "image" and rng.random() < MORE_NOISE:

@@ -155,7 +155,7 @@ class Footage:
         around = (rows[:, None] + np.arange(-reach, reach + 1)).clip(0, len(clip.latents) - 1)
         hidden = clip.hidden[int(disturbed and rng.random() < 0.5)]
         reference = clip.latents[rng.integers(len(clip.latents))][None]
-        first = reference * np.float16(config.first_motion == "portrait")
+        first = reference if config.first_motion == "portrait" else np.zeros_like(reference)
         motion = clip.latents[before] if len(before) else np.repeat(first, config.motion_frames, axis=0)
         if len(before) and rng.random() < 0.7:  # the runtime's motion frames are generated ones, with their mistakes
             motion = motion + rng.uniform(0, 0.2) * rng.standard_normal(motion.shape)

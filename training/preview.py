@@ -37,8 +37,8 @@ def generate(model: EmoModel, clip: Recording, clips: int, steps: int, seed: int
     mask[:, :, int(least[1]) : int(most[1]) + 1, int(least[0]) : int(most[0]) + 1] = 1
     fixed = model.portrait_features(portrait, mask, None, guided=False)
     hidden = hear(model, clip.waveform, len(clip.frames), "cpu")
-    motion = portrait.expand(config.motion_frames, -1, -1, -1) * (config.first_motion == "portrait")
-    frames = []
+    first = portrait if config.first_motion == "portrait" else torch.zeros_like(portrait)
+    motion, frames = first.expand(config.motion_frames, -1, -1, -1), []
     for index in range(clips):
         features = {**fixed, **_clip_features(model, clip, hidden, motion, index)}
         latents = _denoise(model, features, steps, generator)

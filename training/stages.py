@@ -13,6 +13,8 @@ from training.loop import Loop, save_atomically
 
 CORPUS, VOICES, ENCODED = "corpus", "voices", "encoded"
 """Folders of the corpus, of clips without pictures, and of the corpus as latents and hidden states."""
+DIFFUSION = ("image", "video", "speed", "joint")
+"""The stages 1 to 4, in order."""
 
 
 def load_model(folder: Path, *parts: str) -> EmoModel:
@@ -69,9 +71,9 @@ def train_diffusion(stage: str, folder: Path, device: str, budget_s: float) -> N
     from training import diffusion
     from training.encoded import Footage
 
-    before = {"image": None, "video": "image", "speed": "video", "joint": "speed"}[stage]
-    model = load_model(folder, "vae", "hearing", *([before] if before else []))
-    if before is None:
+    before = DIFFUSION[: DIFFUSION.index(stage)][-1:]  # none for the first
+    model = load_model(folder, "vae", "hearing", *before)
+    if not before:
         diffusion.begin(model)
     model.to(device)
     footage = Footage(folder / ENCODED, model.config, device)
