@@ -1,6 +1,7 @@
 """``python -m training STAGE``, in order: vae, hearing, encode, image, video, speed, joint, bundle.
 
-Every stage goes on where it stopped, reads what the stages before it left in the folder, and ends by itself.
+Every stage goes on where it stopped, reads what the stages before it left in the folder, and ends by itself. ``unpack``
+puts the weights of the package's model where ``vae``, ``hearing`` and ``speed`` leave theirs, to train on from there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 
 from training import stages
-from training.bundle import write_bundle
+from training.bundle import unpack_bundle, write_bundle
 from training.encoded import encode_corpus
 
 Work = Callable[[Path, str, float], object]
@@ -27,6 +28,7 @@ STAGES: dict[str, Work] = {
     "encode": lambda folder, device, _: encode_corpus(folder, device),
     **{name: partial(stages.train_diffusion, name) for name in stages.DIFFUSION},
     "bundle": lambda folder, *_: write_bundle(folder),
+    "unpack": lambda folder, *_: unpack_bundle(folder),
 }
 
 

@@ -20,7 +20,7 @@ STAGES = {
     "image": Stage("image", steps=6000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
     "video": Stage("video", steps=20000, learning_rate=4e-4, warmup=200, ema=0.999),
     "speed": Stage("speed", steps=8000, learning_rate=3e-4, warmup=100, ema=0.998),
-    "joint": Stage("joint", steps=10000, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
+    "joint": Stage("joint", steps=5500, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
 }
 DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
 """How often the portrait, the voice or both, and then the head speed, are left out, so that guidance has an
@@ -32,6 +32,9 @@ OWN = 0.5
 """How often motion frames in the last stage are of the network's own making. Those of true clips have no mistakes; a
 network that has seen no others trusts them more than the portrait, and in a run its mistakes grow from clip to
 clip."""
+FLICKER_WEIGHT = 0.5
+"""Of the squared change of the error from frame to frame, in the last stage: an error that stays is seen less than one
+that trembles, and the noise that a frame starts from should not show in it."""
 MORE_NOISE = 0.5
 """Share of the clips whose timestep leans towards noise, where the mouth's shape is decided; the others' is uniform."""
 
@@ -152,12 +155,18 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
                 places = np.sqrt(places)
             clip = noised(example.latents, places)
             prediction = model.backbone(clip.noisy, clip.shifts, features_of(model, example, rng, stage), guided=False)
-        error = (prediction.float() - clip.velocity) ** 2
-        inside = (example.weight > MOUTH_WEIGHT).float()
-        mouth = (error * inside).sum() / (inside.sum() * error.shape[1])
-        return {"total": (error * example.weight).mean(), "picture": error.mean(), "mouth": mouth}
+        return losses(prediction.float() - clip.velocity, example.weight, FLICKER_WEIGHT if stage == "joint" else 0.0)
 
     return loss
+
+
+def losses(error: Tensor, weight: Tensor, flicker_weight: float) -> dict[str, Tensor]:
+    """Squares of an error (F, 4, S, S) of v by place, and of its change from frame to frame."""
+    square, flicker = error**2, error.diff(dim=0) ** 2
+    total = (square * weight).mean() + flicker_weight * (flicker * weight[1:]).mean()
+    inside = (weight > MOUTH_WEIGHT).float()
+    mouth = (square * inside).sum() / (inside.sum() * error.shape[1])
+    return {"total": total, "picture": square.mean(), "mouth": mouth, "flicker": flicker.mean()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,9 @@ CORPUS, VOICES, ENCODED = "corpus", "voices", "encoded"
 """Folders of the corpus, of clips without pictures, and of the corpus as latents and hidden states."""
 DIFFUSION = ("image", "video", "speed", "joint")
 """The stages 1 to 4, in order."""
+TRAINED = {"vae": ("vae.",), "hearing": ("audio_encoder.",)}
+NET = ("backbone.", "reference_net.", "face_locator.", "audio_projector.", "speed_encoder.")
+"""How the names of the tensors begin that a stage before the diffusion, and the diffusion's stages, write."""
 
 
 def load_model(folder: Path, *parts: str) -> EmoModel:
@@ -28,10 +31,12 @@ def load_model(folder: Path, *parts: str) -> EmoModel:
     return model
 
 
-def save_part(model: EmoModel, folder: Path, name: str, *prefixes: str) -> None:
-    """Write the tensors of a model that begin with one of the prefixes."""
-    state = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
-    save_atomically(state, folder / f"{name}.weights.pt")
+def save_parts(model: EmoModel, folder: Path, *parts: str) -> None:
+    """Write what these stages train; a part of the diffusion has what any of its stages does."""
+    for part in parts:
+        prefixes = TRAINED.get(part, NET)
+        state = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
+        save_atomically(state, folder / f"{part}.weights.pt")
 
 
 def train_vae(folder: Path, device: str, budget_s: float) -> None:
@@ -48,7 +53,7 @@ def train_vae(folder: Path, device: str, budget_s: float) -> None:
         loop.use_average()
         autoencoder.standardise(model.vae, pictures, device)
         fidelity = autoencoder.fidelity(model.vae, pictures, device)
-        save_part(model, folder, "vae", "vae.")
+        save_parts(model, folder, "vae")
         loop.stamp("vae", psnr_db=fidelity)
 
 
@@ -62,7 +67,7 @@ def train_hearing(folder: Path, device: str, budget_s: float) -> None:
     if loop.run(hearing.hearing_loss(hearer, voices, config.audio, config.fps, device), budget_s):
         loop.use_average()
         scores = hearing.score(hearer, hearing.Voices.unseen(), config.audio, config.fps, device)
-        save_part(model, folder, "hearing", "audio_encoder.")
+        save_parts(model, folder, "hearing")
         loop.stamp("hearing", **scores)
 
 
@@ -81,5 +86,5 @@ def train_diffusion(stage: str, folder: Path, device: str, budget_s: float) -> N
     done = loop.run(diffusion.diffusion_loss(model, footage, stage, device), budget_s)
     loop.use_average()
     name = stage if done else f"{stage}-so-far"
-    save_part(model, folder, name, "backbone.", "reference_net.", "face_locator.", "audio_projector.", "speed_encoder.")
+    save_parts(model, folder, name)
     loop.stamp(name, clips=len(footage.clips))

@@ -12,12 +12,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import onnxruntime  # noqa: E402
+
+from emo_rt.bundle import Bundle  # noqa: E402
 from emo_rt.clips import split_into_clips  # noqa: E402
+from emo_rt.export.graph_modules import example_inputs, graph_modules  # noqa: E402
 from emo_rt.export.networks.model import EmoModel, build_model  # noqa: E402
 from emo_rt.export.networks.vae import decode, encode  # noqa: E402
 from emo_rt.export.presets import preset  # noqa: E402
 from training import diffusion, hearing, stages  # noqa: E402
 from training.autoencoder import Pictures, crop, standardise, to_pixels, turn_hues, unlikeness  # noqa: E402
+from training.bundle import unpack_bundle  # noqa: E402
 from training.corpus import Recording, available, clip_path, detector_box, render_clip, save_arrays  # noqa: E402
 from training.encoded import (  # noqa: E402
     EYES_WEIGHT,
@@ -116,8 +121,7 @@ def test_standardised_latents_decode_the_same(tmp_path: Path) -> None:
 def test_clips_are_encoded_once_and_again_after_new_weights(model: EmoModel, tmp_path: Path) -> None:
     (tmp_path / stages.CORPUS).mkdir()
     save_arrays(recording(), clip_path(tmp_path / stages.CORPUS, 0))
-    stages.save_part(model, tmp_path, "vae", "vae.")
-    stages.save_part(model, tmp_path, "hearing", "audio_encoder.")
+    stages.save_parts(model, tmp_path, "vae", "hearing")
     path = clip_path(tmp_path / stages.ENCODED, 0)
     encode_corpus(tmp_path, "cpu")
     first = path.stat()
@@ -264,6 +268,18 @@ def test_clips_in_a_row(encoded: Path, model: EmoModel) -> None:
         assert torch.equal(before.mask, after.mask)
 
 
+def test_errors_that_tremble_cost_more() -> None:
+    weight = torch.ones(4, 1, 2, 2)
+    still, trembling = (
+        torch.ones(4, 8, 2, 2),
+        torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None, None].expand(4, 8, 2, 2),
+    )
+    assert diffusion.losses(still, weight, 0.5)["total"] == pytest.approx(1.0)
+    assert diffusion.losses(trembling, weight, 0.0)["total"] == pytest.approx(1.0)
+    assert diffusion.losses(trembling, weight, 0.5)["total"] == pytest.approx(3.0)
+    assert diffusion.losses(trembling, weight, 0.5)["picture"] == pytest.approx(1.0)
+
+
 def test_noise_and_back() -> None:
     """v of noised latents leads back to them."""
     latents, noise = torch.randn(2, 12, 8, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -284,6 +300,22 @@ def test_disturbed_sound_keeps_its_length_and_range() -> None:
         assert not np.allclose(heard, sound, atol=0.01)
     silent = hearing.disturb(np.zeros(28800, np.float32), rng)
     assert np.isfinite(silent).all()
+
+
+def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path) -> None:
+    """Every graph of the bundled model, in torch with the weights that training would go on from."""
+    bundle = Bundle.open("demo")
+    unpack_bundle(tmp_path)
+    model = stages.load_model(tmp_path, "vae", "hearing", "speed")
+    for module in graph_modules(model):
+        given = example_inputs(module.spec, model.config)
+        with torch.no_grad():
+            ours = module(*given.values())
+        session = onnxruntime.InferenceSession(str(bundle.graph_path(module.spec.name)))
+        theirs = session.run(None, {name: value.numpy() for name, value in given.items()})
+        for one, other in zip(ours, theirs, strict=True):
+            difference = np.abs(one.numpy().astype(np.float32) - other).max()
+            assert difference <= 1e-3 * np.abs(other.astype(np.float32)).max() + 1e-5, module.spec.name
 
 
 def test_stages_train_what_the_paper_says(model: EmoModel) -> None:
