@@ -20,7 +20,7 @@ STAGES = {
     "image": Stage("image", steps=6000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
     "video": Stage("video", steps=20000, learning_rate=4e-4, warmup=200, ema=0.999),
     "speed": Stage("speed", steps=8000, learning_rate=3e-4, warmup=100, ema=0.998),
-    "joint": Stage("joint", steps=5500, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
+    "joint": Stage("joint", steps=4600, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
 }
 DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
 """How often the portrait, the voice or both, and then the head speed, are left out, so that guidance has an
@@ -32,7 +32,7 @@ OWN = 0.5
 """How often motion frames in the last stage are of the network's own making. Those of true clips have no mistakes; a
 network that has seen no others trusts them more than the portrait, and in a run its mistakes grow from clip to
 clip."""
-FLICKER_WEIGHT = 0.5
+FLICKER_WEIGHT = 2.0
 """Of the squared change of the error from frame to frame, in the last stage: an error that stays is seen less than one
 that trembles, and the noise that a frame starts from should not show in it."""
 MORE_NOISE = 0.5
