@@ -19,8 +19,9 @@ Expected
     encoding; capture removes ≥ 90 % of the gaps between launches.
 
 Command
-    python -m emo_rt.benchmarks.bench_gpu --json OUT [--bundle DIR] [--only eager,…] [--steps 40] [--rounds 5]
-    python -m emo_rt.benchmarks.bench_gpu --json OUT --config tiny --device cpu     (rehearsal of the same script)
+    python -m emo_rt.benchmarks.bench_gpu --json FILE [--markdown FILE] [--bundle DIR] [--only eager,…]
+                                          [--steps 40] [--rounds 5]
+    python -m emo_rt.benchmarks.bench_gpu --json FILE --config tiny --device cpu     (rehearsal of the same script)
 
 Each way has a try of its own: one that fails leaves its error in the result and the others go on. The result is written
 anew after each way, so that a machine that goes away leaves what it measured.
@@ -31,7 +32,6 @@ from __future__ import annotations
 import argparse
 import gc
 import io
-import json
 import sys
 import tempfile
 import time
@@ -48,7 +48,7 @@ from emo_rt.arena import Array
 from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.gpu_runtime import measure_runtime
 from emo_rt.benchmarks.gpu_torch import TorchWay, matmul_ceiling, peak_memory, unit_noise
-from emo_rt.benchmarks.harness import environment, write_result
+from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish, write_result
 from emo_rt.benchmarks.work import count_work
 from emo_rt.bundle import Bundle
 from emo_rt.export.networks.model import build_model
@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     work = count_work(config, options.steps)
     result: dict[str, Any] = {
         "benchmark": "gpu",
+        "schema": SCHEMA,
         "config": options.config,
         "device": _device_name(options.device),
         "settings": {name: getattr(options, name) for name in ("steps", "rounds", "clips")},
@@ -86,7 +87,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if set(RUNTIME_WAYS) & set(options.only):
         _attempt(result, "runtime", lambda: _runtimes(options, result))
     _add_rates(result)
-    write_result(options.json, result)
     return result
 
 
@@ -229,10 +229,10 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write the JSON file, print the table and the JSON line."""
+    """Measure, write the files, print the table and the JSON line."""
     every = (*TORCH_WAYS, "parity", *RUNTIME_WAYS)
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.bench_gpu", description=SUMMARY)
-    parser.add_argument("--json", type=Path, required=True, metavar="OUT", help="result file")
+    add_outputs(parser)
     parser.add_argument("--config", choices=("emo", "hallo", "demo", "tiny"), default="emo")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--bundle", metavar="DIR", help="use this bundle for our runtime instead of exporting one")
@@ -242,11 +242,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, default in (("steps", 40), ("rounds", 5), ("clips", 6)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args(arguments)
+    if options.json is None:
+        parser.error("--json FILE is needed: the result is written anew after each way")
     unknown = set(options.only) - set(every)
     if unknown or min(options.steps, options.rounds, options.clips) < 1:
         parser.error(f"--only knows {', '.join(every)}; --steps, --rounds and --clips are 1 or more")
     result = run(options)
-    sys.stdout.write(table(result) + "\n" + json.dumps(result) + "\n")
+    publish(result, table(result), options)
     return 0
 
 

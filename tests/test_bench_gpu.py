@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from emo_rt import Bundle
 from emo_rt.benchmarks import bench_gpu
+from emo_rt.benchmarks.harness import read_result
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,7 @@ def result(cached_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> d
     few = ["--steps", "2", "--rounds", "1", "--clips", "2", "--bundle", str(cached_bundle.path)]
     ways = ["--only", "eager,split,parity,onnxruntime,tensorrt"]
     assert bench_gpu.main(["--json", str(out), "--config", "tiny", "--device", "cpu", *few, *ways]) == 0
-    loaded: dict[str, Any] = json.loads(out.read_text())
-    return loaded
+    return read_result(out, "gpu")
 
 
 @pytest.mark.parametrize("way", ["eager", "split", "onnxruntime"])
@@ -72,3 +71,9 @@ def test_without_a_gpu_the_full_run_says_how_to_rehearse(tmp_path: Path) -> None
 def test_wrong_options_are_refused(tmp_path: Path, wrong: list[str]) -> None:
     with pytest.raises(SystemExit):
         bench_gpu.main(["--json", str(tmp_path / "out.json"), *wrong])
+
+
+def test_a_result_file_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench_gpu.main(["--config", "tiny", "--device", "cpu"])
+    assert "written anew after each way" in capsys.readouterr().err

@@ -303,7 +303,8 @@ def test_disturbed_sound_keeps_its_length_and_range() -> None:
 
 
 def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path) -> None:
-    """Every graph of the bundled model, in torch with the weights that training would go on from."""
+    """Every graph of the bundled model, in torch with the weights that training would go on from. To one per cent: the
+    bundle has its constants (centres of the speed buckets) rounded to fp16, and a wrong weight is far off."""
     bundle = Bundle.open("demo")
     unpack_bundle(tmp_path)
     model = stages.load_model(tmp_path, "vae", "hearing", "speed")
@@ -312,10 +313,12 @@ def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path) -> N
         with torch.no_grad():
             ours = module(*given.values())
         session = onnxruntime.InferenceSession(str(bundle.graph_path(module.spec.name)))
-        theirs = session.run(None, {name: value.numpy() for name, value in given.items()})
+        theirs = session.run(
+            [o.name for o in module.spec.outputs], {name: value.numpy() for name, value in given.items()}
+        )
         for one, other in zip(ours, theirs, strict=True):
             difference = np.abs(one.numpy().astype(np.float32) - other).max()
-            assert difference <= 1e-3 * np.abs(other.astype(np.float32)).max() + 1e-5, module.spec.name
+            assert difference <= 1e-2 * np.abs(other.astype(np.float32)).max() + 1e-5, module.spec.name
 
 
 def test_stages_train_what_the_paper_says(model: EmoModel) -> None:
