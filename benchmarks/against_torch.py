@@ -6,7 +6,7 @@ Ways
     original  :mod:`emo_rt.benchmarks.original` in eager torch: what public Hallo code does; the fairer comparison.
 
 Both torch ways start from the cut and scaled portrait and do the same around the solver's loop: VAE encoder, audio
-encoder, decoder to bytes. The weights are read back from the bundle (:mod:`emo_rt.benchmarks.read_back`). The frames of
+encoder, decoder to bytes. The weights are read back from the bundle (:mod:`emo_rt.export.read_back`). The frames of
 all ways must agree to :data:`AGREEMENT_DB`, or there is no report. Torch uses as many threads as our graphs.
 """
 
@@ -25,7 +25,6 @@ from emo_rt.avatar import locator_mask
 from emo_rt.benchmarks.agreement import DisagreementError, psnr, torch_threads
 from emo_rt.benchmarks.harness import interleaved
 from emo_rt.benchmarks.original import OriginalClip
-from emo_rt.benchmarks.read_back import read_back
 from emo_rt.benchmarks.subject import Subject
 from emo_rt.benchmarks.work import count_work, plain_inputs
 from emo_rt.clips import noise_for_clip, split_into_clips
@@ -34,6 +33,7 @@ from emo_rt.export.graph_modules import clamp_unit, to_rgb
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.plain import PlainInputs, plain_prediction
+from emo_rt.export.read_back import read_back
 from emo_rt.identity import face_inputs
 from emo_rt.portrait import load_picture
 from emo_rt.solvers import solver_table

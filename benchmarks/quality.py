@@ -353,10 +353,10 @@ def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:
     """Takes people's true videos through the model's autoencoder: what a perfect diffusion would give."""
     import torch
 
-    from emo_rt.benchmarks.read_back import read_back
     from emo_rt.bundle import Bundle
     from emo_rt.export.graph_modules import clamp_unit, to_rgb
     from emo_rt.export.networks import vae
+    from emo_rt.export.read_back import read_back
     from training.autoencoder import to_pixels
 
     model = read_back(Bundle.open(bundle))

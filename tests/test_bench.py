@@ -17,16 +17,16 @@ from PIL import Image
 
 from emo_rt import Bundle, ConfigError
 from emo_rt.benchmarks import bench, chart, cold_start, harness, overhead, report, scaling, streaming, throughput
-from emo_rt.benchmarks import read_back as reading
 from emo_rt.benchmarks.against_torch import against_torch, check_agreement
 from emo_rt.benchmarks.agreement import DisagreementError, psnr
-from emo_rt.benchmarks.read_back import read_back
 from emo_rt.benchmarks.subject import Setting, Subject
 from emo_rt.cli import main
 from emo_rt.clips import split_into_clips
 from emo_rt.config import AUDIO_SAMPLE_RATE
 from emo_rt.errors import InputError, OutputError
+from emo_rt.export import read_back as reading
 from emo_rt.export.networks.model import build_model
+from emo_rt.export.read_back import read_back
 
 EXPORT_SEED = 3
 """The seed of the bundles in conftest."""

@@ -1,4 +1,4 @@
-"""The trained model as a bundle, with the facts for its model card, and a bundle as trained weights."""
+"""The trained model as a bundle, with the facts for its model card, and the package's bundle as trained weights."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-from emo_rt.benchmarks.read_back import read_back
 from emo_rt.bundle import Bundle
 from emo_rt.export.networks.model import parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
+from emo_rt.export.read_back import read_back
 from training.stages import DIFFUSION, load_model, save_parts
 
 SOURCE = "trained by emo_rt on drawn portraits (training/)"
@@ -41,7 +41,7 @@ def newest(folder: Path) -> str:
     raise FileNotFoundError(f"no stage of the diffusion has left weights in {folder}; run `python -m training image`")
 
 
-def unpack_bundle(folder: Path, bundle: str = "demo") -> None:
-    """A bundle's weights as those of the finished stages that the last one starts from: training goes on without what
-    led to them, once there is a corpus."""
-    save_parts(read_back(Bundle.open(bundle)), folder, "vae", "hearing", DIFFUSION[-2])
+def unpack_bundle(folder: Path) -> None:
+    """The package's weights as those of the finished stages that the last one starts from: training goes on without
+    what led to them, once there is a corpus."""
+    save_parts(read_back(Bundle.open("demo")), folder, "vae", "hearing", DIFFUSION[-2])

@@ -15,13 +15,13 @@ CORPUS, VOICES, ENCODED = "corpus", "voices", "encoded"
 """Folders of the corpus, of clips without pictures, and of the corpus as latents and hidden states."""
 DIFFUSION = ("image", "video", "speed", "joint")
 """The stages 1 to 4, in order."""
-TRAINED = {"vae": ("vae.",), "hearing": ("audio_encoder.",)}
-NET = ("backbone.", "reference_net.", "face_locator.", "audio_projector.", "speed_encoder.")
-"""How the names of the tensors begin that a stage before the diffusion, and the diffusion's stages, write."""
+BEFORE_DIFFUSION = {"vae": ("vae.",), "hearing": ("audio_encoder.",)}
+IN_DIFFUSION = ("backbone.", "reference_net.", "face_locator.", "audio_projector.", "speed_encoder.")
+"""How the names of the tensors begin that a stage before the diffusion writes, and each stage of it."""
 
 
 def load_model(folder: Path, *parts: str) -> EmoModel:
-    """The demo model with the weights of the finished stages named by ``parts`` (``vae``, ``hearing``, ``net``)."""
+    """The demo model with the weights of the finished stages named by ``parts``."""
     model = build_model(preset("demo"))
     for part in parts:
         state = torch.load(folder / f"{part}.weights.pt", map_location="cpu", weights_only=True)
@@ -32,9 +32,9 @@ def load_model(folder: Path, *parts: str) -> EmoModel:
 
 
 def save_parts(model: EmoModel, folder: Path, *parts: str) -> None:
-    """Write what these stages train; a part of the diffusion has what any of its stages does."""
+    """Write the weights of these stages (``vae``, ``hearing``, one of the diffusion's or its weights so far)."""
     for part in parts:
-        prefixes = TRAINED.get(part, NET)
+        prefixes = BEFORE_DIFFUSION.get(part, IN_DIFFUSION)
         state = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
         save_atomically(state, folder / f"{part}.weights.pt")
 
