@@ -20,7 +20,7 @@ STAGES = {
     "image": Stage("image", steps=6000, learning_rate=6e-4, warmup=100, ema=0.998, cooldown=0.1),
     "video": Stage("video", steps=20000, learning_rate=4e-4, warmup=200, ema=0.999),
     "speed": Stage("speed", steps=8000, learning_rate=3e-4, warmup=100, ema=0.998),
-    "joint": Stage("joint", steps=4600, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
+    "joint": Stage("joint", steps=7200, learning_rate=4e-4, warmup=200, ema=0.998, cooldown=0.5),
 }
 DROP_REFERENCE, DROP_AUDIO, DROP_BOTH = 0.03, 0.05, 0.07
 """How often the portrait, the voice or both, and then the head speed, are left out, so that guidance has an
@@ -34,7 +34,8 @@ network that has seen no others trusts them more than the portrait, and in a run
 clip."""
 FLICKER_WEIGHT = 2.0
 """Of the squared change of the error from frame to frame, in the last stage: an error that stays is seen less than one
-that trembles, and the noise that a frame starts from should not show in it."""
+that trembles, and the noise that a frame starts from should not show in it. The step from motion frames with mistakes
+counts as the others: a clip should not jump back to the truth, but turn to it, by half of the mistake in each frame."""
 MORE_NOISE = 0.5
 """Share of the clips whose timestep leans towards noise, where the mouth's shape is decided; the others' is uniform."""
 
@@ -133,7 +134,8 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
         features = told(model, before, stage) | model.null_features()
         halves = model.backbone(clip.noisy, clip.shifts, features, guided=True).float().chunk(2)
         made = clip.denoised(halves[0] + rng.uniform(1, model.config.guidance) * (halves[1] - halves[0]))
-        return replace(example, motion=made[-model.config.motion_frames :])
+        motion = made[-model.config.motion_frames :]
+        return replace(example, motion=motion, mistake=motion[-1:] - before.latents[-1:])
 
     def video_with_frozen(rng: np.random.Generator) -> Example:
         return footage.video(rng, frozen=FROZEN)
@@ -155,15 +157,19 @@ def diffusion_loss(model: EmoModel, footage: Footage, stage: str, device: str) -
                 places = np.sqrt(places)
             clip = noised(example.latents, places)
             prediction = model.backbone(clip.noisy, clip.shifts, features_of(model, example, rng, stage), guided=False)
-        return losses(prediction.float() - clip.velocity, example.weight, FLICKER_WEIGHT if stage == "joint" else 0.0)
+        error = prediction.float() - clip.velocity
+        changes = error.diff(dim=0)
+        if example.mistake is not None:  # the latents are wrong by -sigma times what v is
+            changes = torch.cat([clip.sigma * error[:1] + example.mistake, changes])
+        return losses(error, changes, example.weight, FLICKER_WEIGHT if stage == "joint" else 0.0)
 
     return loss
 
 
-def losses(error: Tensor, weight: Tensor, flicker_weight: float) -> dict[str, Tensor]:
-    """Squares of an error (F, 4, S, S) of v by place, and of its change from frame to frame."""
-    square, flicker = error**2, error.diff(dim=0) ** 2
-    total = (square * weight).mean() + flicker_weight * (flicker * weight[1:]).mean()
+def losses(error: Tensor, changes: Tensor, weight: Tensor, flicker_weight: float) -> dict[str, Tensor]:
+    """Squares of an error (F, 4, S, S) of v by place, and of its changes (F or F - 1, 4, S, S) from frame to frame."""
+    square, flicker = error**2, changes**2
+    total = (square * weight).mean() + flicker_weight * (flicker * weight[-len(changes) :]).mean()
     inside = (weight > MOUTH_WEIGHT).float()
     mouth = (square * inside).sum() / (inside.sum() * error.shape[1])
     return {"total": total, "picture": square.mean(), "mouth": mouth, "flicker": flicker.mean()}

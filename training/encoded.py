@@ -107,6 +107,8 @@ class Example:
     """(F,) the mean over these frames, for each of them: what a request for a speed means."""
     weight: Tensor
     """(F, 1, S, S) importance of each place for the loss."""
+    mistake: Tensor | None = None
+    """(1, 4, S, S) what is wrong with the last of ``motion``, where that is of the network's own making."""
 
 
 class Footage:

@@ -274,10 +274,44 @@ def test_errors_that_tremble_cost_more() -> None:
         torch.ones(4, 8, 2, 2),
         torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None, None].expand(4, 8, 2, 2),
     )
-    assert diffusion.losses(still, weight, 0.5)["total"] == pytest.approx(1.0)
-    assert diffusion.losses(trembling, weight, 0.0)["total"] == pytest.approx(1.0)
-    assert diffusion.losses(trembling, weight, 0.5)["total"] == pytest.approx(3.0)
-    assert diffusion.losses(trembling, weight, 0.5)["picture"] == pytest.approx(1.0)
+    assert diffusion.losses(still, still.diff(dim=0), weight, 0.5)["total"] == pytest.approx(1.0)
+    assert diffusion.losses(trembling, trembling.diff(dim=0), weight, 0.0)["total"] == pytest.approx(1.0)
+    assert diffusion.losses(trembling, trembling.diff(dim=0), weight, 0.5)["total"] == pytest.approx(3.0)
+    assert diffusion.losses(trembling, trembling.diff(dim=0), weight, 0.5)["picture"] == pytest.approx(1.0)
+
+
+def test_a_clip_that_keeps_a_mistake_is_steady(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first frame is compared with motion frames of the network's own making: one that is wrong as they are does
+    not flicker, one that is right does."""
+    model = build_model(preset("demo"), seed=4)
+    monkeypatch.setattr(diffusion, "OWN", 1)
+    seen = []
+    monkeypatch.setattr(diffusion, "losses", lambda error, changes, *_: seen.append((error, changes)))
+    footage = Footage(encoded, model.config, "cpu")
+
+    def perfect(noisy: torch.Tensor, *_: object, guided: bool) -> torch.Tensor:
+        """All clips come out as the truth plus a constant."""
+        return torch.cat([velocity(noisy)] * (2 if guided else 1))
+
+    def velocity(noisy: torch.Tensor) -> torch.Tensor:
+        clip = drawn.pop(0)
+        assert torch.equal(clip.noisy, noisy)
+        return clip.velocity - 0.3 / clip.sigma
+
+    drawn: list[diffusion.Noised] = []
+    noised = diffusion.Noised
+
+    def remember(*values: torch.Tensor) -> diffusion.Noised:
+        drawn.append(noised(*values))
+        return drawn[-1]
+
+    monkeypatch.setattr(diffusion, "Noised", remember)
+    monkeypatch.setattr(model.backbone, "forward", perfect)
+    diffusion.diffusion_loss(model, footage, "joint", "cpu")(np.random.default_rng(2))
+    (error, changes) = seen[0]
+    assert changes.shape == error.shape
+    assert changes.abs().max() < 1e-3
+    assert error.abs().min() > 0.29
 
 
 def test_noise_and_back() -> None:
