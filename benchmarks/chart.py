@@ -16,8 +16,12 @@ from emo_rt.errors import ConfigError, OutputError
 WIDTH, ROW, MARGIN, LABEL, VALUE = 720, 34, 24, 110, 150
 """Pixels: picture, a bar's row, edge, room for names on the left and for figures on the right."""
 INK, BAR, GRID = "#222222", "#3b6ea5", "#d0d0d0"
-LINES = ("#3b6ea5", "#c0504d", "#6a9a3a", "#8064a2", "#d08020")
+LINES = ("#3b6ea5", "#c0504d", "#6a9a3a", "#8064a2", "#d08020", "#2a9d9d", "#555555", "#d46aa6", "#8c6d46")
 """Colours of lines, in order."""
+FEW = 8
+"""Most values of x that are all named below the lines; of more, round numbers are."""
+KEYS, KEY = 4, 170
+"""Names of lines in a row of the legend, and a name's width in pixels."""
 FORMATS = (".html", ".svg", ".png")
 SIZE = 14
 """Height of letters in pixels."""
@@ -80,33 +84,53 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float]]) -> Drawing:
 
 
 def line_chart(
-    title: str, along: str, series: Mapping[str, Sequence[tuple[float, float]]], log: bool = False
+    title: str,
+    along: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    log: bool = False,
+    bottom: float = 0.0,
 ) -> Drawing:
-    """Lines through (x, y) points, from zero up; ``along``: what x is; ``log``: x in powers of ten (x > 0)."""
-    drawing = Drawing(title, 360)
-    left, right, top, bottom = MARGIN + 70, WIDTH - MARGIN, MARGIN + 60, 360 - MARGIN - 40
-    points = [point for row in series.values() for point in row]
-    xs, high = [_scaled(x, log) for x, _ in points], max(y for _, y in points) or 1.0
-    low_x, span = min(xs), (max(xs) - min(xs)) or 1.0
+    """Lines through (x, y) points; ``along``: what x is; ``log``: x in powers of ten (x > 0); ``bottom``: lowest y."""
+    extra = 20 * ((len(series) - 1) // KEYS)
+    drawing = Drawing(title, 360 + extra)
+    left, right, highest, lowest = MARGIN + 70, WIDTH - MARGIN, MARGIN + 60 + extra, 360 + extra - MARGIN - 40
+    xs, ys = zip(*[point for row in series.values() for point in row], strict=True)
+    low, height = min(xs), (max(ys) - bottom) or 1.0
+    span = (_scaled(max(xs), log) - _scaled(low, log)) or 1.0
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return left + (_scaled(x, log) - low_x) / span * (right - left), bottom - y / high * (bottom - top)
+        along_x = (_scaled(x, log) - _scaled(low, log)) / span
+        return left + along_x * (right - left), lowest - (y - bottom) / height * (lowest - highest)
 
     drawing.words.append((MARGIN, MARGIN + 8, "start", title))
     for share in (0, 0.25, 0.5, 0.75, 1):
-        level = bottom - share * (bottom - top)
-        drawing.lines.append((((left, level), (right, level)), GRID))
-        drawing.words.append((left - 8, level, "end", f"{share * high:.3g}"))
-    for x in sorted({x for x, _ in points}):
-        drawing.words.append((place(x, 0)[0], bottom + 16, "end" if place(x, 0)[0] > right - 20 else "start", f"{x:g}"))
-    drawing.words.append((right, bottom + 38, "end", along))
+        y = bottom + share * height
+        drawing.lines.append(((place(low, y), (right, place(low, y)[1])), GRID))
+        drawing.words.append((left - 8, place(low, y)[1], "end", f"{y:.3g}"))
+    few = sorted(set(xs))
+    for x in few if len(few) <= FEW else ticks(low, max(xs), log):
+        across = place(x, bottom)[0]
+        drawing.lines.append((((across, lowest), (across, lowest + 5)), INK))
+        drawing.words.append((across, lowest + 16, "end" if across > right - 20 else "start", f"{x:g}"))
+    drawing.words.append((right, lowest + 38, "end", along))
     for number, (name, row) in enumerate(series.items()):
-        colour = LINES[number % len(LINES)]
+        colour, key = LINES[number % len(LINES)], MARGIN + KEY * (number % KEYS)
         drawing.lines.append((tuple(place(x, y) for x, y in row), colour))
         drawing.boxes += [(px - 3, py - 3, 6, 6, colour) for px, py in (place(x, y) for x, y in row)]
-        drawing.boxes.append((MARGIN + 170 * number, MARGIN + 26, 12, 12, colour))
-        drawing.words.append((MARGIN + 18 + 170 * number, MARGIN + 32, "start", name))
+        drawing.boxes.append((key, MARGIN + 26 + 20 * (number // KEYS), 12, 12, colour))
+        drawing.words.append((key + 18, MARGIN + 32 + 20 * (number // KEYS), "start", name))
     return drawing
+
+
+def ticks(low: float, high: float, log: bool) -> list[float]:
+    """Round numbers from ``low`` to ``high``: 1, 2, 5 times powers of ten, or (not ``log``) equal steps like that."""
+    first, last = math.floor(math.log10(low if log else (high - low) or 1)) - 1, math.ceil(math.log10(high or 1))
+    rounds = [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in (1, 2, 5)]
+    if log:
+        return [value for value in rounds if low <= value <= high] or [low, high]
+    step = next((value for value in rounds if high - low <= 6 * value), 1.0)
+    return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def as_svg(drawing: Drawing) -> str:

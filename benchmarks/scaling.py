@@ -242,7 +242,7 @@ def plot(result: dict[str, Any], folder: Path) -> list[Path]:
         points = [(row[x], row[y]) for row in result["sections"].get(section, []) if row[y] is not None]
         if points:
             path = folder / f"scaling-{section}-{y.removesuffix('_s').removesuffix('_bytes').replace('_', '-')}.svg"
-            chart.save(path, chart.line_chart(f"{words} by {x}", x, {words: points}, log))
+            chart.save(path, chart.line_chart(f"{words} by {x}", x, {words: points}, log=log))
             written.append(path)
     return written
 

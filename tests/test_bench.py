@@ -258,6 +258,26 @@ class TestReport:
         assert "a &amp; b" in chart.as_svg(drawing)
         assert len([points for points, colour in drawing.lines if colour in chart.LINES]) == 2
         assert all(0 <= x <= chart.WIDTH and 0 <= y <= drawing.height for points, _ in drawing.lines for x, y in points)
+        assert {"1", "10", "100"} <= {text for *_, text in drawing.words}
+
+    def test_many_lines_with_many_points_stay_readable(self) -> None:
+        series = {f"line {n}": [(8.3 + n + 9 * i, 0.9 + 0.01 * n) for i in range(8)] for n in range(9)}
+        drawing = chart.line_chart("title", "s", series, log=True, bottom=0.9)
+        boxes = [box[:2] for box in drawing.boxes if box[2] == 12]
+        assert len(set(boxes)) == 9, "each name has its place in the legend"
+        assert len({colour for *_, colour in drawing.boxes}) == 9, "and its colour"
+        assert all(x + chart.KEY <= chart.WIDTH for x, _ in boxes)
+        lowest = max(y for points, colour in drawing.lines if colour == chart.GRID for _, y in points)
+        assert max(y for _, y in boxes) < min(y for points, _ in drawing.lines for _, y in points)
+        assert [text for _, y, _, text in drawing.words if y == lowest + 16] == ["10", "20", "50"]
+
+    @pytest.mark.parametrize(
+        ("low", "high", "log", "expected"),
+        [(1, 12, False, [2, 4, 6, 8, 10, 12]), (8.3, 81, True, [10, 20, 50]), (1.1, 1.9, True, [1.1, 1.9]),
+         (3, 3, False, [3]), (0.002, 0.03, True, [0.002, 0.005, 0.01, 0.02])],
+    )  # fmt: skip
+    def test_ticks_are_round(self, low: float, high: float, log: bool, expected: list[float]) -> None:
+        assert chart.ticks(low, high, log) == pytest.approx(expected)
 
 
 class TestCommand:
