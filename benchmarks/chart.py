@@ -20,8 +20,8 @@ LINES = ("#3b6ea5", "#c0504d", "#6a9a3a", "#8064a2", "#d08020", "#2a9d9d", "#555
 """Colours of lines, in order."""
 FEW = 8
 """Most values of x that are all named below the lines; of more, round numbers are."""
-KEYS, KEY = 4, 170
-"""Names of lines in a row of the legend, and a name's width in pixels."""
+KEYS, KEY, LEAD = 4, 170, 20
+"""Names of lines in a row of the legend; a name's width and a row's height in pixels."""
 FORMATS = (".html", ".svg", ".png")
 SIZE = 14
 """Height of letters in pixels."""
@@ -92,34 +92,35 @@ def line_chart(
     bottom: float = 0.0,
 ) -> Drawing:
     """Lines through (x, y) points; ``along``: what x is; ``log``: x in powers of ten (x > 0); ``bottom``: lowest y."""
-    extra = 20 * ((len(series) - 1) // KEYS)
+    extra = LEAD * ((len(series) - 1) // KEYS)
     drawing = Drawing(title, 360 + extra)
-    left, right, highest, lowest = MARGIN + 70, WIDTH - MARGIN, MARGIN + 60 + extra, 360 + extra - MARGIN - 40
+    left, right, highest, lowest = MARGIN + 70, WIDTH - MARGIN, MARGIN + 60 + extra, drawing.height - MARGIN - 40
     xs, ys = zip(*[point for row in series.values() for point in row], strict=True)
-    low, height = min(xs), (max(ys) - bottom) or 1.0
-    span = (_scaled(max(xs), log) - _scaled(low, log)) or 1.0
+    start, height = _scaled(min(xs), log), (max(ys) - bottom) or 1.0
+    span = (_scaled(max(xs), log) - start) or 1.0
 
     def place(x: float, y: float) -> tuple[float, float]:
-        along_x = (_scaled(x, log) - _scaled(low, log)) / span
-        return left + along_x * (right - left), lowest - (y - bottom) / height * (lowest - highest)
+        across = left + (_scaled(x, log) - start) / span * (right - left)
+        return across, lowest - (y - bottom) / height * (lowest - highest)
 
     drawing.words.append((MARGIN, MARGIN + 8, "start", title))
     for share in (0, 0.25, 0.5, 0.75, 1):
-        y = bottom + share * height
-        drawing.lines.append(((place(low, y), (right, place(low, y)[1])), GRID))
-        drawing.words.append((left - 8, place(low, y)[1], "end", f"{y:.3g}"))
-    few = sorted(set(xs))
-    for x in few if len(few) <= FEW else ticks(low, max(xs), log):
-        across = place(x, bottom)[0]
+        level = lowest - share * (lowest - highest)
+        drawing.lines.append((((left, level), (right, level)), GRID))
+        drawing.words.append((left - 8, level, "end", f"{bottom + share * height:.3g}"))
+    named = sorted(set(xs))
+    for x in named if len(named) <= FEW else ticks(named[0], named[-1], log):
+        across, _ = place(x, bottom)
         drawing.lines.append((((across, lowest), (across, lowest + 5)), INK))
         drawing.words.append((across, lowest + 16, "end" if across > right - 20 else "start", f"{x:g}"))
     drawing.words.append((right, lowest + 38, "end", along))
     for number, (name, row) in enumerate(series.items()):
-        colour, key = LINES[number % len(LINES)], MARGIN + KEY * (number % KEYS)
-        drawing.lines.append((tuple(place(x, y) for x, y in row), colour))
-        drawing.boxes += [(px - 3, py - 3, 6, 6, colour) for px, py in (place(x, y) for x, y in row)]
-        drawing.boxes.append((key, MARGIN + 26 + 20 * (number // KEYS), 12, 12, colour))
-        drawing.words.append((key + 18, MARGIN + 32 + 20 * (number // KEYS), "start", name))
+        colour, points = LINES[number % len(LINES)], tuple(place(x, y) for x, y in row)
+        drawing.lines.append((points, colour))
+        drawing.boxes += [(x - 3, y - 3, 6, 6, colour) for x, y in points]
+        key, top = MARGIN + KEY * (number % KEYS), MARGIN + 26 + LEAD * (number // KEYS)
+        drawing.boxes.append((key, top, 12, 12, colour))
+        drawing.words.append((key + 18, top + 6, "start", name))
     return drawing
 
 
@@ -129,7 +130,7 @@ def ticks(low: float, high: float, log: bool) -> list[float]:
     rounds = [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in (1, 2, 5)]
     if log:
         return [value for value in rounds if low <= value <= high] or [low, high]
-    step = next((value for value in rounds if high - low <= 6 * value), 1.0)
+    step = next(value for value in rounds if high - low <= 6 * value)
     return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 

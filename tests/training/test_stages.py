@@ -308,7 +308,7 @@ def test_a_clip_that_keeps_a_mistake_is_steady(encoded: Path, monkeypatch: pytes
     monkeypatch.setattr(diffusion, "Noised", remember)
     monkeypatch.setattr(model.backbone, "forward", perfect)
     diffusion.diffusion_loss(model, footage, "joint", "cpu")(np.random.default_rng(2))
-    (error, changes) = seen[0]
+    error, changes = seen[0]
     assert changes.shape == error.shape
     assert changes.abs().max() < 1e-3
     assert error.abs().min() > 0.29
