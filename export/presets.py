@@ -56,36 +56,38 @@ def _hallo() -> ModelConfig:
 
 
 def _demo() -> ModelConfig:
-    """Small enough to train and to run on two CPU cores; its trained weights ship with the package."""
+    """Small enough to answer at once on two CPU cores; its trained weights ship with the package."""
     return ModelConfig(
         name="demo",
-        size=128,
+        size=256,
         fps=25,
-        decode_frames=12,
+        decode_frames=4,
         first_motion="portrait",
-        guidance=2.5,
+        guidance=2.0,
         unet=UNetConfig(
-            block_out_channels=(48, 96, 112), layers_per_block=1, attention_heads=4, norm_groups=16, position_map=True
+            block_out_channels=(64, 96, 128), layers_per_block=1, attention_heads=2, norm_groups=16, position_map=True
         ),
         audio=AudioConfig(
             encoder=_small_wav2vec(96, 4, 64),
+            context_frames=0,  # with neighbours, a clip would wait for the sound of the next one
             tokens=4,
             token_dim=96,
-            projector_dim=160,
+            projector_dim=192,
             window_frames=12,
             left_context_frames=25,
-            right_context_frames=8,
+            right_context_frames=2,
         ),
-        temporal=TemporalConfig(heads=4),
+        temporal=TemporalConfig(heads=2),
         speed=SpeedConfig(hidden_dim=64, token_dim=64, in_unconditional=False),
-        locator=LocatorConfig(channels=(8, 16, 24, 32), margin=0.2),
+        locator=LocatorConfig(channels=(8, 12, 16, 24, 32), margin=0.2),
         vae=VaeConfig(
-            block_out_channels=(24, 40, 64, 64),
-            layers_per_block=1,
-            latent_channels=8,
-            norm_num_groups=8,
+            kind="light",
+            block_out_channels=(32, 48, 80, 96),
+            decoder_channels=(128, 96, 48, 16),
+            decoder_blocks=(2, 2, 1, 1),
+            shuffle=2,
+            latent_channels=24,
             scaling_factor=1.0,
-            mid_block_attention=False,
         ),
         schedule=ScheduleConfig(prediction_type="v_prediction", zero_terminal_snr=True, timestep_spacing="trailing"),
     )
