@@ -35,6 +35,8 @@ BODY_RISE = 0.22
 """Shoulders are drawn this much higher than their own numbers say."""
 JAW_DROP = 0.24
 """How far the chin goes down when the jaw is wide open."""
+BODY_FOLLOWS = (0.55, 0.15)
+"""How much of the head's shift the shoulders share, across and down."""
 
 
 @lru_cache(maxsize=256)
@@ -114,6 +116,7 @@ class HeadFrame:
         self._roll = _rotation(pose.roll)
         self._rim = self._project_rim(face.outline(self.jaw_drop), face.outline_depth())
         self.outline = self.place(self._rim)
+        self.shoulders = (BODY_FOLLOWS[0] * pose.x, BODY_FOLLOWS[1] * pose.y)
 
     def place(self, points: PointsLike) -> Points:
         """Tilt and shift with the head, without turning: (N, 2)."""
@@ -144,7 +147,7 @@ class HeadFrame:
         rest = np.asarray(points, dtype=np.float64)
         moved = self.rim(rest, depth)
         follow = np.clip((bottom - rest[:, 1]) / (bottom - top), 0.15, 1.0)[:, None]
-        return moved * follow + rest * (1 - follow)
+        return moved * follow + (rest + self.shoulders) * (1 - follow)
 
     def _depth(self, flat: Points) -> Points:
         x, y = flat[:, 0] / (1.1 * self.face.width), flat[:, 1] / 1.42

@@ -15,7 +15,7 @@ def draw_neck(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     half = 0.44 * (0.9 + 0.3 * identity.face.jaw)
     top = frame.rim([(-half, 0.5), (half, 0.5)], 0.0)
     low = np.array([(half * 1.04, 1.5), (half * 1.5, 1.72), (1.0, 1.86), (1.0, 2.3), (-1.0, 2.3), (-1.0, 1.86)])
-    low = np.concatenate([low, [(-half * 1.5, 1.72), (-half * 1.04, 1.5)]]) - (0, BODY_RISE)
+    low = np.concatenate([low, [(-half * 1.5, 1.72), (-half * 1.04, 1.5)]]) - (0, BODY_RISE) + frame.shoulders
     neck = smooth(np.concatenate([top, low]), steps=4)
     color = identity.skin if identity.shading == "flat" else mix(identity.skin, identity.shade, 0.35)
     brush.shape(neck, color)
