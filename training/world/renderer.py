@@ -151,6 +151,6 @@ def _backdrop_pixels(identity: Identity, size: int) -> NDArray[np.uint8]:
     canvas = _canvas(pixels)
     canvas.translate(size / 2, size / 2)
     canvas.scale(STAGE_UNIT * size, STAGE_UNIT * size)
-    draw_backdrop(Brush(canvas, identity.ink, 0.0), identity.backdrop)
+    draw_backdrop(Brush(canvas, identity.ink, 0.0), identity.backdrop, identity.shading == "soft")
     pixels.flags.writeable = False
     return pixels
