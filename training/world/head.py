@@ -101,10 +101,11 @@ def _marks(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     rng = np.random.default_rng(extras.mark_seed)
     if extras.freckles > 0:
         brown = mix(identity.shade, (140, 74, 40), 0.55)
-        for _ in range(int(8 + 10 * extras.freckles)):
-            x, y = float(rng.uniform(-0.68, 0.68)), float(rng.normal(0.32, 0.06))
-            size = float(rng.uniform(0.01, 0.018))
-            brush.fill(frame.surface(ellipse(x, y, size, size, 8)), brown, 0.7)
+        count = int(8 + 10 * extras.freckles)
+        places = np.stack([rng.uniform(-0.68, 0.68, count), rng.normal(0.32, 0.06, count)], axis=1)
+        dots = places[:, None] + ellipse(0, 0, 1, 1, 8) * rng.uniform(0.01, 0.018, count)[:, None, None]
+        for dot in frame.surface(dots.reshape(-1, 2)).reshape(dots.shape):
+            brush.fill(dot, brown, 0.7)
     if extras.mole:
         x = float(rng.choice([-1, 1])) * float(rng.uniform(0.3, 0.5))
         brush.fill(frame.surface(ellipse(x, 0.56, 0.028, 0.028, 10)), mix(INK, identity.shade, 0.35))

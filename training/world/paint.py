@@ -47,7 +47,7 @@ def _edges(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     """The jaw turns away from the light; a thin light from behind runs along it."""
     outline, half = frame.outline, len(frame.outline) // 2
     dark = shadow_of(identity.shade)
-    for width, strength in ((0.3, 0.12), (0.2, 0.14), (0.11, 0.16)):
+    for width, strength in ((0.28, 0.2), (0.14, 0.2)):
         brush.line(outline[8 : half + 10], dark, width, alpha=strength)
     brush.line(outline[10 : half - 4], light_of(identity.skin), 0.035, alpha=0.5)
 
