@@ -58,7 +58,10 @@ def render(identity: Identity, pose: Pose, size: int) -> NDArray[np.uint8]:
     _draw_person(Brush(canvas, identity.ink, identity.ink_width), identity, pose)
     if identity.style == KEPT_OUT:
         return _printed(pixels, identity)
-    return np.ascontiguousarray(pixels[:, :, :3])
+    picture = np.empty((size, size, 3), np.uint8)
+    for channel in range(3):  # three times as fast as one strided copy
+        picture[:, :, channel] = pixels[:, :, channel]
+    return picture
 
 
 def _printed(pixels: NDArray[np.uint8], identity: Identity) -> NDArray[np.uint8]:
@@ -67,7 +70,8 @@ def _printed(pixels: NDArray[np.uint8], identity: Identity) -> NDArray[np.uint8]
     inks = np.array(print_inks(identity), np.float64)
     levels = np.arange(256)[:, None]
     table = np.concatenate([np.interp(levels, (30, 130, 225), inks[:, channel]) for channel in range(3)], axis=1)
-    return table.round().astype(np.uint8)[lightness]
+    printed: NDArray[np.uint8] = table.round().astype(np.uint8)[lightness]
+    return printed
 
 
 def _draw_person(brush: Brush, identity: Identity, pose: Pose) -> None:
@@ -151,6 +155,6 @@ def _backdrop_pixels(identity: Identity, size: int) -> NDArray[np.uint8]:
     canvas = _canvas(pixels)
     canvas.translate(size / 2, size / 2)
     canvas.scale(STAGE_UNIT * size, STAGE_UNIT * size)
-    draw_backdrop(Brush(canvas, identity.ink, 0.0), identity.backdrop)
+    draw_backdrop(Brush(canvas, identity.ink, 0.0), identity.backdrop, identity.shading == "soft")
     pixels.flags.writeable = False
     return pixels
