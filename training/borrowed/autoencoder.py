@@ -64,7 +64,12 @@ def train(folder: Path, device: str, seconds: float, batch: int, enough: int, ca
         norm = trainer.update(clock.share)
         latest = {**parts, "kl": kl, "gradient": norm}
         if trainer.step % 50 == 0:
-            log(step=trainer.step, share=clock.share, pictures=pictures.count, **{k: v.detach() for k, v in latest.items()})
+            log(
+                step=trainer.step,
+                share=clock.share,
+                pictures=pictures.count,
+                **{k: v.detach() for k, v in latest.items()},
+            )
         if time.monotonic() - saved > 30 or clock.share >= 1:
             if unseen is None and (folder / "unseen").exists() and list((folder / "unseen").glob("*.npz")):
                 unseen = Pictures(folder / "unseen", size, device, 200, stride=20)
@@ -96,7 +101,8 @@ def _through(vae: Vae, pixels: Tensor, frozen: bool) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def standardise(vae: Vae, pictures: Pictures, size: int, count: int = 1024) -> None:
     """Give each latent channel zero mean and unit variance, exactly, by changing the two 1×1 convolutions."""
-    batches: Iterator[Tensor] = (pictures.draw(32, size) for _ in range(max(1, count // 32)))
+    count = min(count, max(32, pictures.count))
+    batches: Iterator[Tensor] = (pictures.draw(32, size) for _ in range(count // 32))
     latents = torch.cat([vae.quant_conv(vae.encoder(pixels)).chunk(2, 1)[0] for pixels in batches])
     mean, scale = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
     channels, quant, post = len(mean), vae.quant_conv, vae.post_quant_conv

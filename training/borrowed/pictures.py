@@ -59,7 +59,9 @@ class Pictures:
     def _take(self, seed: int) -> None:
         self._seen.add(seed)
         try:
-            frames = Recording.load(clip_path(self._folder, seed), ("frames",)).frames[seed % self._stride :: self._stride]
+            frames = Recording.load(clip_path(self._folder, seed), ("frames",)).frames[
+                seed % self._stride :: self._stride
+            ]
         except (OSError, ValueError, zipfile.BadZipFile):
             return
         room = min(len(frames), len(self._frames) - self.count)

@@ -1,0 +1,201 @@
+"""The student: the teacher's network, taught to give at once, without guidance, what the teacher's guided run gives.
+
+First the teacher fills a pool: noise, what it was told, and where its run ended, clip after clip in rows on its own
+motion frames. Then the network learns from the pool at the first timestep only, where the input is pure noise: on
+latents, and on decoded pictures with their edges, a critic in the end. Half of the clips follow on the student's own
+motion frames. ``keep`` of each batch stays with the teacher's own loss, so that more steps still work.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from emo_rt.export.networks.model import EmoModel
+from emo_rt.export.networks.vae import decode
+from training import diffusion
+from training.borrowed.clock import Clock, Log, Trainer
+from training.borrowed.footage import Batch, Footage, Place, with_motion
+from training.borrowed.look import Scores
+from training.borrowed.sharpness import Critic, critic_loss, unlikeness, with_critic
+from training.borrowed.teacher import Step, _reordered
+from training.borrowed.told import denoise, features, predict
+from training.diffusion import FLICKER_WEIGHT
+from training.judge import trained
+from training.stages import save_parts
+
+PEAK = 5e-4
+ROW = 3
+"""Clips in a row in the pool."""
+PICTURES = 2
+"""Frames per clip that are decoded."""
+PIXEL_WEIGHT = 0.5
+CRITIC_FROM, CRITIC_SHARE = 0.4, 0.25
+HALF = torch.float16
+
+
+class Pool:
+    """Rows of clips that the teacher made. What was told is drawn again from the places, with the same seed."""
+
+    def __init__(self, footage: Footage) -> None:
+        self.footage = footage
+        self.rows: list[tuple[list[Batch], list[Tensor], list[Tensor]]] = []
+        """Per batch of rows: what was told, noise, result; ``ROW`` of each."""
+
+    @torch.no_grad()
+    def fill(self, teacher: EmoModel, batch: int, steps: int, guidance: float) -> None:
+        """One more batch of rows."""
+        footage, f = self.footage, self.footage.config.frames
+        place = footage.places(batch)
+        room = footage.lengths[place.clip] - ROW * f
+        place = Place(place.clip, torch.minimum(place.first, room.clamp_min(0)))
+        told, noises, results = list[Batch](), list[Tensor](), list[Tensor]()
+        reference: Batch | None = None
+        for index in range(ROW):
+            given = footage.batch(Place(place.clip, place.first + index * f), drop=False)
+            if reference is not None:
+                given = _same_person(given, reference)
+                every = torch.ones(batch, dtype=torch.bool, device=footage.device)
+                given = with_motion(given, results[-1][:, -footage.config.motion_frames :], every)
+            reference = given
+            noise = torch.randn_like(given.latents)
+            results.append(denoise(teacher, given, noise, "unipc", steps, guidance).to(HALF))
+            told.append(_halved(given))
+            noises.append(noise.to(HALF))
+        self.rows.append((told, noises, results))
+
+
+def _same_person(batch: Batch, other: Batch) -> Batch:
+    """Portrait, mask and speed as in the clip before."""
+    return Batch(
+        batch.latents, batch.motion, other.reference, batch.windows, other.mask, batch.speed, batch.weight, batch.keep
+    )
+
+
+def _halved(batch: Batch) -> Batch:
+    return Batch(*(getattr(batch, name).to(HALF) for name in batch.__dataclass_fields__))
+
+
+class Distillation:
+    """The student's loss, in buffers that a recorded graph reads."""
+
+    def __init__(self, model: EmoModel, pool: Pool, batch: int) -> None:
+        self.model, self.pool, self.batch, self.device = model, pool, batch, pool.footage.device
+        told, noises, results = pool.rows[0]
+        self.given = Batch(*(getattr(told[0], n)[:batch].float() for n in told[0].__dataclass_fields__)).clone()
+        self.noise, self.wanted = noises[0][:batch].float().clone(), results[0][:batch].float().clone()
+        self.frames = torch.zeros(batch, PICTURES, dtype=torch.long, device=self.device)
+        self.last = torch.full((batch,), model.config.schedule.train_timesteps - 1, device=self.device)
+        self.judge, self.critic = trained().to(self.device).requires_grad_(False), Critic().to(self.device)
+        self.critic_share = torch.zeros((), device=self.device)
+        self._row, self._index, self._picked = 0, ROW, torch.zeros(0, dtype=torch.long)
+        self.made: Tensor | None = None
+
+    def next(self) -> None:
+        """The next clips of the rows at hand, on the student's own motion frames half of the time; else new rows."""
+        self._index += 1
+        if self._index >= ROW:
+            self._row, self._index = int(torch.randint(len(self.pool.rows), (1,))), 0
+            count = len(self.pool.rows[self._row][1][0])
+            self._picked = torch.randperm(count, device=self.device)[: self.batch]
+        told, noises, results = self.pool.rows[self._row]
+        given = Batch(*(getattr(told[self._index], n)[self._picked].float() for n in told[0].__dataclass_fields__))
+        if self._index and self.made is not None:
+            given = with_motion(given, self.made, torch.rand(self.batch, device=self.device) < 0.7)
+        self.given.copy_from(given)
+        self.noise.copy_(noises[self._index][self._picked])
+        self.wanted.copy_(results[self._index][self._picked])
+        self.frames.copy_(torch.randint(self.noise.shape[1], self.frames.shape, device=self.device))
+
+    def losses(self) -> dict[str, Tensor]:
+        """On latents and on some decoded frames; leaves the gradients."""
+        given, device = self.given, self.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            made = -predict(self.model, self.noise, self.last, features(self.model, given)).float()
+        error = made - self.wanted
+        square, flicker = error.square(), error.diff(dim=1).square()
+        latent = (square * given.weight).mean() + FLICKER_WEIGHT * (flicker * given.weight[:, 1:]).mean()
+        rows = torch.arange(self.batch, device=self.device)[:, None] * made.shape[1] + self.frames
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            pixels = decode(self.model.vae, made.flatten(0, 1).index_select(0, rows.flatten()))
+            with torch.no_grad():
+                wanted = decode(self.model.vae, self.wanted.flatten(0, 1).index_select(0, rows.flatten()))
+                true = decode(self.model.vae, given.latents.flatten(0, 1).index_select(0, rows.flatten()))
+            parts = unlikeness(pixels, wanted, self.judge)
+            pull = with_critic(PIXEL_WEIGHT * parts["total"], pixels, self.critic, self.critic_share)
+        torch.autograd.backward([latent, pixels], [None, pull])
+        n = given.motion.shape[1]
+        return {
+            "latent": latent.detach(), "square": square.detach().mean(), "pixel": parts["pixel"].detach(),
+            "edge": parts["edge"].detach(), "made": made[:, -n:].detach(), "pixels": pixels.detach(),
+            "true": true.detach(),
+        }  # fmt: skip
+
+
+def train(
+    model: EmoModel, footage: Footage, scores: Scores, folder: Path, seconds: float, batch: int, record: bool,
+    solver_steps: int = 6, pool_share: float = 0.35,
+) -> None:  # fmt: skip
+    """Until the budget is used; leaves ``student.weights.pt`` on the way, too."""
+    log = Log(folder, "student")
+    guidance = model.config.guidance
+    teacher = copy.deepcopy(model).requires_grad_(False)
+    pool, clock, filled = Pool(footage), Clock(seconds), 0
+    most = max(2, int(20e9 / max(1, batch * ROW * 8 * footage.latents[0].numel() * footage.config.frames)))
+    while (clock.share < pool_share or not pool.rows) and len(pool.rows) < most:
+        pool.fill(teacher, batch, solver_steps, guidance)
+        filled += batch * ROW
+    log(pool=filled, seconds=clock.used)
+    trainer = Trainer(folder / "student.pt", diffusion.trainable(model, "joint"), PEAK, keep=0.998)
+    for parameter in trainer.parameters:
+        parameter.requires_grad_(True)
+    work = Distillation(model, pool, batch)
+    critics = torch.optim.AdamW(work.critic.parameters(), lr=3e-4, betas=(0.5, 0.9), weight_decay=0.0)
+    clock, saved = Clock(seconds - clock.used, trainer.used), time.monotonic()
+    work.next()
+    work.critic.eval().requires_grad_(False)
+    step = Step(work.losses, trainer, record)
+    begun, first = time.monotonic(), trainer.step
+    while clock.share < 1:
+        work.next()
+        values = step.run()
+        work.made = values["made"].clone()
+        norm = trainer.update(clock.share)
+        if clock.share >= CRITIC_FROM:
+            blame = _teach(work.critic, critics, values)
+            work.critic_share.fill_(CRITIC_SHARE * min(1.0, (clock.share - CRITIC_FROM) / 0.1))
+        if trainer.step % 50 == 0:
+            told = {name: values[name] for name in ("latent", "square", "pixel", "edge")}
+            pace = (trainer.step - first) / (time.monotonic() - begun)
+            critic = blame if clock.share >= CRITIC_FROM else 0.0
+            log(step=trainer.step, share=clock.share, pace=pace, gradient=norm, critic=critic, **told)
+        if time.monotonic() - saved > 30 or clock.share >= 1:
+            trainer.save(clock.used)
+
+            def keep() -> dict[str, float]:
+                save_parts(model, folder, "student")
+                return scores.of(model, ("ddim", 1, 1.0))
+
+            log(step=trainer.step, **trainer.averaged(keep))
+            saved = time.monotonic()
+    for parameter in trainer.parameters:
+        parameter.grad = None
+    trainer.use_average()
+    save_parts(model, folder, "student")
+
+
+def _teach(critic: Critic, optimizer: torch.optim.Optimizer, values: dict[str, Tensor]) -> Tensor:
+    """One step of the critic."""
+    critic.train().requires_grad_(True)
+    device = values["true"].device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        blame = critic_loss(critic, values["true"], values["pixels"])
+    optimizer.zero_grad(set_to_none=True)
+    blame.backward()
+    optimizer.step()
+    critic.eval().requires_grad_(False)
+    return blame.detach()
