@@ -157,7 +157,7 @@ class Footage:
             mask=self._mask(place, start, plain),
             speed=self.speed[rows].mean(1),
             weight=importance(self.box[rows], config.latent_size),
-            keep=_kept(count, device) if drop else torch.ones(count, 3, device=device),
+            keep=kept(count, device) if drop else torch.ones(count, 3, device=device),
         )
 
     def _motion(self, place: Place, reference: Tensor, plain: bool) -> Tensor:
@@ -207,7 +207,7 @@ class Footage:
         return (inside[1][:, None, :, None] & inside[0][:, None, None, :]).float()
 
 
-def _kept(count: int, device: torch.device) -> Tensor:
+def kept(count: int, device: torch.device) -> Tensor:
     """Portrait left out 3 times in 100, voice 5, both and the speed 8."""
     chance = torch.rand(count, device=device)
     both = chance > 0.92

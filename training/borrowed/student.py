@@ -2,8 +2,8 @@
 
 First the teacher fills a pool: noise, what it was told, and where its run ended, clip after clip in rows on its own
 motion frames. Then the network learns from the pool at the first timestep only, where the input is pure noise: on
-latents, and on decoded pictures with their edges, a critic in the end. Half of the clips follow on the student's own
-motion frames. ``keep`` of each batch stays with the teacher's own loss, so that more steps still work.
+latents, and on decoded pictures with their edges, a critic in the end. Most clips follow on the student's own motion
+frames. A quarter of each batch has the teacher's own loss at any timestep, so that more steps and guidance still work.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import decode
+from emo_rt.solvers import alphas_cumprod
 from training import diffusion
 from training.borrowed.clock import Clock, Log, Trainer
-from training.borrowed.footage import Batch, Footage, Place, with_motion
+from training.borrowed.footage import Batch, Footage, Place, kept, with_motion
 from training.borrowed.look import Scores
 from training.borrowed.sharpness import Critic, critic_loss, unlikeness, with_critic
-from training.borrowed.teacher import Step, _reordered
+from training.borrowed.teacher import Step, timesteps
 from training.borrowed.told import denoise, features, predict
 from training.diffusion import FLICKER_WEIGHT
 from training.judge import trained
@@ -88,8 +89,12 @@ class Distillation:
         told, noises, results = pool.rows[0]
         self.given = Batch(*(getattr(told[0], n)[:batch].float() for n in told[0].__dataclass_fields__)).clone()
         self.noise, self.wanted = noises[0][:batch].float().clone(), results[0][:batch].float().clone()
-        self.frames = torch.zeros(batch, PICTURES, dtype=torch.long, device=self.device)
-        self.last = torch.full((batch,), model.config.schedule.train_timesteps - 1, device=self.device)
+                signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float().to(self.device)
+        self._alpha, self._sigma = signal.sqrt(), (1 - signal).sqrt()
+        self.timesteps = torch.full((batch,), len(signal) - 1, device=self.device)
+        self.taught = batch - batch // 4
+        """Clips of a batch that learn from the pool, the first ones; the others denoise the truth."""
+        self.frames = torch.zeros(self.taught, PICTURES, dtype=torch.long, device=self.device)
         self.judge, self.critic = trained().to(self.device).requires_grad_(False), Critic().to(self.device)
         self.critic_share = torch.zeros((), device=self.device)
         self._row, self._index, self._picked = 0, ROW, torch.zeros(0, dtype=torch.long)
@@ -109,17 +114,23 @@ class Distillation:
         self.given.copy_from(given)
         self.noise.copy_(noises[self._index][self._picked])
         self.wanted.copy_(results[self._index][self._picked])
+        free = slice(self.taught, None)
+        count = self.batch - self.taught
+        self.wanted[free], self.given.keep[free] = self.given.latents[free], kept(count, self.device)
+        self.timesteps[free] = timesteps(count, len(self._alpha), self.device)
         self.frames.copy_(torch.randint(self.noise.shape[1], self.frames.shape, device=self.device))
 
     def losses(self) -> dict[str, Tensor]:
         """On latents and on some decoded frames; leaves the gradients."""
         given, device = self.given, self.device.type
+        alpha, sigma = (level[self.timesteps][:, None, None, None, None] for level in (self._alpha, self._sigma))
+        noisy = alpha * self.wanted + sigma * self.noise
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            made = -predict(self.model, self.noise, self.last, features(self.model, given)).float()
-        error = made - self.wanted
+            v = predict(self.model, noisy, self.timesteps, features(self.model, given)).float()
+        error, made = v - (alpha * self.noise - sigma * self.wanted), alpha * noisy - sigma * v
         square, flicker = error.square(), error.diff(dim=1).square()
         latent = (square * given.weight).mean() + FLICKER_WEIGHT * (flicker * given.weight[:, 1:]).mean()
-        rows = torch.arange(self.batch, device=self.device)[:, None] * made.shape[1] + self.frames
+        rows = torch.arange(self.taught, device=self.device)[:, None] * made.shape[1] + self.frames
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             pixels = decode(self.model.vae, made.flatten(0, 1).index_select(0, rows.flatten()))
             with torch.no_grad():
@@ -138,17 +149,18 @@ class Distillation:
 
 def train(
     model: EmoModel, footage: Footage, scores: Scores, folder: Path, seconds: float, batch: int, record: bool,
-    solver_steps: int = 6, pool_share: float = 0.35,
+    solver_steps: int = 5, pool_share: float = 0.35,
 ) -> None:  # fmt: skip
     """Until the budget is used; leaves ``student.weights.pt`` on the way, too."""
     log = Log(folder, "student")
     guidance = model.config.guidance
     teacher = copy.deepcopy(model).requires_grad_(False)
     pool, clock, filled = Pool(footage), Clock(seconds), 0
-    most = max(2, int(20e9 / max(1, batch * ROW * 8 * footage.latents[0].numel() * footage.config.frames)))
+    rows = max(batch, min(120, 2 * batch))  # attention takes at most 65,535 rows of pixels, both halves together
+    most = max(2, int(20e9 / max(1, rows * ROW * 8 * footage.latents[0].numel() * footage.config.frames)))
     while (clock.share < pool_share or not pool.rows) and len(pool.rows) < most:
-        pool.fill(teacher, batch, solver_steps, guidance)
-        filled += batch * ROW
+        pool.fill(teacher, rows, solver_steps, guidance)
+        filled += rows * ROW
     log(pool=filled, seconds=clock.used)
     trainer = Trainer(folder / "student.pt", diffusion.trainable(model, "joint"), PEAK, keep=0.998)
     for parameter in trainer.parameters:

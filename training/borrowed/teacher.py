@@ -22,7 +22,7 @@ from training.borrowed.told import features, predict
 from training.diffusion import FLICKER_WEIGHT
 from training.stages import save_parts
 
-PEAK = 1.2e-3
+PEAK = 1e-3
 TERMINAL = 0.12
 """Share of the clips that start from pure noise: the first step decides nearly everything."""
 
@@ -99,7 +99,7 @@ class Denoising:
         self.given.copy_from(_reordered(batch, order))
         self.own.copy_(follow[order])
         self.noise.normal_()
-        self.timesteps.copy_(self._draw_timesteps())
+        self.timesteps.copy_(timesteps(self.batch, len(self._alpha), self.device))
 
     def losses(self) -> dict[str, Tensor]:
         """Squared error of v, with more weight on the mouth; squared change of the error from frame to frame; leaves
@@ -123,12 +123,13 @@ class Denoising:
         """Motion frames for the clips that follow."""
         self._made = made
 
-    def _draw_timesteps(self) -> Tensor:
-        total, device = len(self._alpha), self.device
-        chance = torch.rand(2, self.batch, device=device)
-        place = torch.where(chance[0] < 0.5, chance[1].sqrt(), chance[1])
-        place = torch.where(torch.rand(self.batch, device=device) < TERMINAL, torch.ones_like(place), place)
-        return (place * total).long().clamp(0, total - 1)
+
+def timesteps(count: int, total: int, device: torch.device) -> Tensor:
+    """(count,) of 0 … total − 1: half of them leaning towards noise, some at the very end."""
+    chance = torch.rand(3, count, device=device)
+    place = torch.where(chance[0] < 0.5, chance[1].sqrt(), chance[1])
+    place = torch.where(chance[2] < TERMINAL, torch.ones_like(place), place)
+    return (place * total).long().clamp(0, total - 1)
 
 
 def _reordered(batch: Batch, order: Tensor) -> Batch:
@@ -170,5 +171,5 @@ def train(
         parameter.grad = None
     trainer.use_average()
     save_parts(model, folder, "teacher")
-    for guidance in (1.0, 1.5, 2.0, 2.5):
+    for guidance in (1.0, 2.0):
         log(guidance=guidance, steps=8, **scores.of(model, ("unipc", 8, guidance)))
