@@ -144,7 +144,7 @@ class Footage:
         """``drop``: leave out portrait, voice or both sometimes, for guidance. ``plain``: as a run has it, nothing
         disturbed: the first frame as portrait, the box's mask with the margin of the configuration."""
         config, device, count = self.config, self.device, len(place.clip)
-        n, f = config.motion_frames, config.frames
+        f = config.frames
         start, length = self.starts[place.clip], self.lengths[place.clip]
         rows = (start + place.first)[:, None] + torch.arange(f, device=device)
         chosen = torch.rand(count, device=device) * length

@@ -89,7 +89,7 @@ class Distillation:
         told, noises, results = pool.rows[0]
         self.given = Batch(*(getattr(told[0], n)[:batch].float() for n in told[0].__dataclass_fields__)).clone()
         self.noise, self.wanted = noises[0][:batch].float().clone(), results[0][:batch].float().clone()
-                signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float().to(self.device)
+        signal = torch.from_numpy(alphas_cumprod(model.config.schedule)).float().to(self.device)
         self._alpha, self._sigma = signal.sqrt(), (1 - signal).sqrt()
         self.timesteps = torch.full((batch,), len(signal) - 1, device=self.device)
         self.taught = batch - batch // 4

@@ -16,7 +16,7 @@ from training.borrowed.footage import Batch, Footage, Place, with_motion
 def features(model: EmoModel, batch: Batch) -> Features:
     """As ``portrait_features`` and ``clip_features`` of :class:`EmoModel`, for B clips; what ``batch.keep`` leaves out
     has keys and values of zero, as in the unconditional half of guidance."""
-    count, n = batch.motion.shape[:2]
+    count = len(batch.motion)
     frames = batch.windows.shape[1]
     reference, voice, speed = (batch.keep[:, column, None, None, None] for column in range(3))
     result: Features = {"face_feature": model.face_locator(batch.mask).repeat_interleave(frames, 0)}
