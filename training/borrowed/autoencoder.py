@@ -49,7 +49,7 @@ def train(folder: Path, device: str, seconds: float, batch: int, enough: int, ca
             decoded, kl = _through(vae, pixels, frozen)
             parts = unlikeness(decoded, pixels, judge)
             loss = parts["total"] + KL_WEIGHT * kl
-            trainer.optimizer.zero_grad(set_to_none=True)
+            trainer.forget()
             if clock.share >= CRITIC_FROM:
                 blame = critic_loss(critic, pixels, decoded)
                 critics.zero_grad(set_to_none=True)

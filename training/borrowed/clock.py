@@ -56,31 +56,49 @@ def rate(peak: float, share: float, step: int, warmup: int = 150) -> float:
 
 
 class Trainer:
-    """AdamW with averaged weights over some parameters, resumable."""
+    """AdamW with averaged weights over some parameters, resumable.
+
+    All parameters become views of one flat tensor, and so do their gradients, which add up until :meth:`forget`: one
+    kernel updates them all, and a recorded graph always finds them in the same place.
+    """
 
     def __init__(self, path: Path, parameters: Sequence[nn.Parameter], peak: float, keep: float = 0.999) -> None:
-        self.path, self.parameters, self.peak, self._keep = path, list(parameters), peak, keep
-        fused = self.parameters[0].is_cuda
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
-        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.path, self.peak, self._keep = path, peak, keep
+        flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
+        self.flat, self.gradient = nn.Parameter(flat), torch.zeros_like(flat)
+        first = 0
+        for parameter in parameters:
+            place = slice(first, first + parameter.numel())
+            parameter.data = flat[place].view(parameter.shape)
+            parameter.requires_grad_(True)
+            parameter.grad = self.gradient[place].view(parameter.shape)
+            first = place.stop
+        self.flat.grad = self.gradient
+        self.optimizer = torch.optim.AdamW([self.flat], lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+        self.average = flat.clone()
         self.step, self.used = 0, 0.0
         if path.exists():
             self._load(path)
 
+    def forget(self) -> None:
+        """All gradients become zero."""
+        self.gradient.zero_()
+
+    @torch.no_grad()
     def update(self, share: float) -> Tensor:
         """One step with the gradients that are there; gives back their norm."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True)
+        norm = self.gradient.norm()
+        self.gradient.mul_((1.0 / (norm + 1e-6)).clamp_max(1.0))
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.peak, share, self.step)
         self.optimizer.step()
         self.step += 1
-        keep = min(self._keep, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - keep)
+        self.average.lerp_(self.flat, 1 - min(self._keep, (1 + self.step) / (10 + self.step)))
         return norm
 
     def save(self, used: float) -> None:
         """Write the checkpoint, unless something in it is not a number: then go back to the last one."""
-        if not all(bool(torch.isfinite(value).all()) for value in self.average):
+        if not bool(torch.isfinite(self.average).all()):
             sys.stderr.write(f"{self.path.name}: not a number at step {self.step}; back to the last checkpoint\n")
             if self.path.exists():
                 self._load(self.path)
@@ -89,7 +107,7 @@ class Trainer:
         state = {
             "step": self.step,
             "used": used,
-            "weights": [parameter.detach() for parameter in self.parameters],
+            "weights": self.flat.detach(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
@@ -98,27 +116,24 @@ class Trainer:
     @torch.no_grad()
     def use_average(self) -> None:
         """The averaged weights become the model's."""
-        for parameter, value in zip(self.parameters, self.average, strict=True):
-            parameter.copy_(value)
+        self.flat.copy_(self.average)
 
+    @torch.no_grad()
     def averaged(self, work: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """What ``work`` gives with the averaged weights; afterwards all is as before."""
-        own = [parameter.detach().clone() for parameter in self.parameters]
+        own = self.flat.detach().clone()
         self.use_average()
         try:
             return work()
         finally:
-            with torch.no_grad():
-                for parameter, value in zip(self.parameters, own, strict=True):
-                    parameter.copy_(value)
+            self.flat.copy_(own)
 
     @torch.no_grad()
     def _load(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.parameters[0].device, weights_only=True)
+        state = torch.load(path, map_location=self.flat.device, weights_only=True)
         self.step, self.used = state["step"], state["used"]
-        for own, kept in ((self.parameters, state["weights"]), (self.average, state["average"])):
-            for parameter, value in zip(own, kept, strict=True):
-                parameter.copy_(value)
+        self.flat.copy_(state["weights"])
+        self.average.copy_(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 

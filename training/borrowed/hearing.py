@@ -138,7 +138,7 @@ def train(folder: Path, device: str, seconds: float, batch: int, enough: int) ->
             logits, told = hearing(disturb(sounds))
         phoneme = F.cross_entropy(logits.float().flatten(0, 1), phonemes.flatten(), label_smoothing=0.05)
         lip = F.l1_loss(told.float(), lips)
-        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.forget()
         (phoneme + LIP_WEIGHT * lip).backward()
         norm = trainer.update(clock.share)
         if trainer.step % 100 == 0:

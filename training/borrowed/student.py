@@ -163,8 +163,6 @@ def train(
         filled += rows * ROW
     log(pool=filled, seconds=clock.used)
     trainer = Trainer(folder / "student.pt", diffusion.trainable(model, "joint"), PEAK, keep=0.998)
-    for parameter in trainer.parameters:
-        parameter.requires_grad_(True)
     work = Distillation(model, pool, batch)
     critics = torch.optim.AdamW(work.critic.parameters(), lr=3e-4, betas=(0.5, 0.9), weight_decay=0.0)
     clock, saved = Clock(seconds - clock.used, trainer.used), time.monotonic()
@@ -194,8 +192,6 @@ def train(
 
             log(step=trainer.step, **trainer.averaged(keep))
             saved = time.monotonic()
-    for parameter in trainer.parameters:
-        parameter.grad = None
     trainer.use_average()
     save_parts(model, folder, "student")
 

@@ -37,10 +37,10 @@ class Step:
 
     def run(self) -> dict[str, Tensor]:
         """Values by name; the gradients are in the parameters."""
+        self._trainer.forget()
         if self._graph is not None:
             self._graph.replay()
             return self.values
-        self._trainer.optimizer.zero_grad(set_to_none=True)
         return self._compute()
 
     def _record(self) -> None:
@@ -48,10 +48,9 @@ class Step:
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
-                self._trainer.optimizer.zero_grad(set_to_none=True)
+                self._trainer.forget()
                 self._compute()
         torch.cuda.current_stream().wait_stream(side)
-        self._trainer.optimizer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         try:
@@ -61,7 +60,6 @@ class Step:
         except RuntimeError as error:
             sys.stderr.write(f"no CUDA graph, one kernel after another instead: {error}\n")
             torch.cuda.synchronize()
-            self._trainer.optimizer.zero_grad(set_to_none=True)
 
 
 class Denoising:
@@ -141,8 +139,6 @@ def train(
     """Until the budget is used; leaves ``teacher.weights.pt`` every minute, too."""
     log = Log(folder, "teacher")
     trainer = Trainer(folder / "teacher.pt", diffusion.trainable(model, "joint"), PEAK)
-    for parameter in trainer.parameters:
-        parameter.requires_grad_(True)
     clock, work = Clock(seconds, trainer.used), Denoising(model, footage, batch)
     work.next(clock.share)
     step = Step(work.losses, trainer, record)
@@ -166,8 +162,6 @@ def train(
 
             log(step=trainer.step, **trainer.averaged(keep))
             saved = time.monotonic()
-    for parameter in trainer.parameters:
-        parameter.grad = None
     trainer.use_average()
     save_parts(model, folder, "teacher")
     for guidance in (1.0, 2.0):
