@@ -35,7 +35,7 @@ def train(folder: Path, device: str, seconds: float, batch: int, enough: int, ca
     size = model.config.size
     vae = model.vae.to(memory_format=torch.channels_last).requires_grad_(True)
     judge, critic = trained().to(device).requires_grad_(False), Critic().to(device, memory_format=torch.channels_last)
-    trainer = Trainer(folder / "vae.pt", list(vae.parameters()), 1.2e-3)
+    trainer = Trainer(folder / "vae.pt", list(vae.parameters()), 8e-4)
     critics = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9), weight_decay=0.0)
     pictures, unseen = Pictures(folder / "corpus", size, device, capacity), None
     wait_for(lambda: pictures.count >= enough, "pictures")
