@@ -49,7 +49,7 @@ def _edges(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     dark = shadow_of(identity.shade)
     for width, strength in ((0.28, 0.2), (0.14, 0.2)):
         brush.line(outline[8 : half + 10], dark, width, alpha=strength)
-    brush.line(outline[10 : half - 4], light_of(identity.skin), 0.035, alpha=0.5)
+    brush.line(outline[10 : half - 4], light_of(identity.skin), 0.03, alpha=0.25)
 
 
 def paint_backdrop(brush: Brush, backdrop: Backdrop, edge: float) -> None:

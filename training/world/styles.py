@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from training.world.identity import KEPT_OUT, Backdrop, Identity
-from training.world.palettes import INK, WHITE, Color, distance, luma, mix, rgb, shadow_of
+from training.world.palettes import INK, WHITE, Color, luma, mix, rgb, shadow_of
 
 _PAPERS = tuple(rgb(code) for code in ("FBF7EE", "F6F1E4", "F4F4F1", "FAF3E8"))
 _SPOTS = tuple(rgb(code) for code in ("E4572E", "2E86AB", "E9B44C", "2A9D8F", "B5446E", "6D597A"))
@@ -50,8 +50,6 @@ def _line(person: Identity, rng: np.random.Generator) -> Identity:
     wash = mix(paper, mix(person.skin, WHITE, 0.15), 0.3)
     dark_hair = luma(person.hair.color) < 120
     hair = mix(black, person.hair.color, 0.15) if dark_hair else mix(paper, person.hair.color, 0.18)
-    lips = mix(spot, rgb("C8473C"), 0.5)
-    strong = distance(lips, wash) > 100
     return replace(
         person,
         shading="flat",
@@ -60,7 +58,7 @@ def _line(person: Identity, rng: np.random.Generator) -> Identity:
         ink_width=float(rng.uniform(0.03, 0.05)),
         eyes=replace(person.eyes, iris=mix(black, person.eyes.iris, 0.35)),
         brows=replace(person.brows, color=black),
-        mouth=replace(person.mouth, lips=lips if strong else rgb("B84A52"), inside=mix(black, (60, 10, 20), 0.5)),
+        mouth=replace(person.mouth, lips=rgb("C8473C"), inside=mix(black, (60, 10, 20), 0.5)),
         hair=replace(person.hair, color=hair, cover=spot),
         extras=replace(
             person.extras,
