@@ -14,10 +14,10 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from emo_rt.arena import Buffer
-from emo_rt.backends import Backend, Launch, Session
-from emo_rt.bundle import Bundle
-from emo_rt.graphs import TensorSpec
+from emo_rt.device.base import Backend, Launch, Session
+from emo_rt.device.buffers import Buffer
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import TensorSpec
 
 
 @dataclass

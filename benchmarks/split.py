@@ -49,23 +49,24 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from emo_rt.arena import Arena, Array
-from emo_rt.backends import Backend, open_backend
 from emo_rt.benchmarks.agreement import DisagreementError, torch_threads
 from emo_rt.benchmarks.harness import add_outputs, interleaved, publish
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.work import count_work, plain_inputs
-from emo_rt.bundle import Bundle
-from emo_rt.config import ModelConfig, ReferenceConfig, UNetConfig, VaeConfig
-from emo_rt.denoiser import Denoiser
+from emo_rt.device.base import Backend
+from emo_rt.device.buffers import Arena
+from emo_rt.device.registry import open_backend
 from emo_rt.export.graph_modules import example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import plain_prediction
 from emo_rt.export.onnx_export import trace
 from emo_rt.export.presets import preset
-from emo_rt.graphs import STEP_STATE
-from emo_rt.schedules import Scheduler
-from emo_rt.solvers import solver_table
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.config import ModelConfig, ReferenceConfig, UNetConfig, VaeConfig
+from emo_rt.model.contract import STEP_STATE, Array
+from emo_rt.model.solvers import solver_table
+from emo_rt.runtime.denoiser import Denoiser
+from emo_rt.runtime.step_tables import Scheduler
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 

@@ -13,24 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.animation import Video, audio_frames
-from emo_rt.arena import Array
-from emo_rt.audio import Resampler, open_audio
-from emo_rt.avatar import Avatar, make_avatar
-from emo_rt.backends import open_backend
-from emo_rt.bundle import Bundle
-from emo_rt.clips import clip_count
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
-from emo_rt.engine import Engine
+from emo_rt.device.registry import open_backend
 from emo_rt.errors import AudioError, ClosedError, InputError
-from emo_rt.estimate import Estimate, estimate
-from emo_rt.faces import FaceBox, FaceDetector
-from emo_rt.identity import FaceInputs, face_inputs
-from emo_rt.options import AnimateOptions
-from emo_rt.pipeline import Channel
-from emo_rt.portrait import PictureSource, load_picture, prepare_portrait
-from emo_rt.run import Chunk, Control, Noise, Progress, Run
-from emo_rt.trace import Trace
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE, Resampler, open_audio
+from emo_rt.media.face import FaceBox, FaceDetector
+from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import Array
+from emo_rt.model.identity import FaceInputs, face_inputs
+from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.avatar import Avatar, make_avatar
+from emo_rt.runtime.clips import clip_count
+from emo_rt.runtime.estimate import Estimate, estimate
+from emo_rt.runtime.loaded_model import Engine
+from emo_rt.runtime.pipeline import Channel
+from emo_rt.runtime.result import Video, audio_frames
+from emo_rt.runtime.run import Chunk, Control, Noise, Progress, Run
+from emo_rt.runtime.trace import Trace
 
 FEED_DEPTH = 8
 """PCM chunks of a stream that wait for the audio encoder."""

@@ -19,11 +19,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from emo_rt.arena import Arena, Array
-from emo_rt.backends import open_backend
-from emo_rt.bundle import Bundle
-from emo_rt.denoiser import Denoiser
-from emo_rt.engine import Engine
+from emo_rt.device.buffers import Arena
+from emo_rt.device.registry import open_backend
 from emo_rt.errors import EmoRtError
 from emo_rt.export.checkpoints.golden_folder import Golden, read_golden
 from emo_rt.export.checkpoints.hallo import original_name
@@ -33,9 +30,12 @@ from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.attention import project
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import PIXEL_BOUND, compare
-from emo_rt.graphs import sites
-from emo_rt.options import AnimateOptions
-from emo_rt.solvers import solver_table
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import Array, sites
+from emo_rt.model.options import AnimateOptions
+from emo_rt.model.solvers import solver_table
+from emo_rt.runtime.denoiser import Denoiser
+from emo_rt.runtime.loaded_model import Engine
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes."""

@@ -1,4 +1,4 @@
-"""A GPU in memory: the interface of :mod:`emo_rt.cuda`, run lazily and in ever other orders, with its rules checked.
+"""A GPU in memory: the interface of :mod:`emo_rt.device.cuda`, run lazily, in ever other orders, its rules checked.
 
 Streams are queues. Nothing in them runs before the host waits for something, and then whatever may run is chosen at
 random, other streams first. Two accesses to the same bytes of which one writes must be ordered by the stream, by
@@ -21,16 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.arena import Array, Buffer, HostBuffer
-from emo_rt.backends.base import BoundTensors, Launch, Session
-from emo_rt.backends.cuda_backend import CudaBackend
-from emo_rt.backends.cuda_lane import CudaLane, on_device
-from emo_rt.backends.device_buffer import DeviceBuffer
-from emo_rt.backends.ort import OrtBackend
-from emo_rt.bundle import Bundle
-from emo_rt.cuda.memory import Memory, PinnedMemory, View
-from emo_rt.cuda.status import Health
+from emo_rt.device.base import BoundTensors, Launch, Session
+from emo_rt.device.buffers import Buffer, HostBuffer
+from emo_rt.device.cuda.memory import Memory, PinnedMemory, View
+from emo_rt.device.cuda.status import Health
+from emo_rt.device.cuda_backend import CudaBackend
+from emo_rt.device.cuda_buffer import DeviceBuffer
+from emo_rt.device.cuda_stream import CudaLane, on_device
+from emo_rt.device.onnxruntime_cpu import OrtBackend
 from emo_rt.errors import BackendError, CaptureError, ClosedError
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import Array
 
 Clock = dict[int, int]
 """Stream number → how many of its operations came before."""
@@ -86,7 +87,7 @@ class StandInGraph:
 
 
 class StandInStream:
-    """A queue. Same interface as :class:`emo_rt.cuda.Stream`."""
+    """A queue. Same interface as :class:`emo_rt.device.cuda.Stream`."""
 
     def __init__(self, device: StandInDevice, number: int) -> None:
         self.device, self.number, self.handle = device, number, 1000 + number
@@ -204,7 +205,7 @@ class StandInPinned(PinnedMemory):
 
 
 class StandInDevice:
-    """Same interface as :class:`emo_rt.cuda.Device`."""
+    """Same interface as :class:`emo_rt.device.cuda.Device`."""
 
     index, name, compute_capability = 0, "Stand-in", (8, 9)
 

@@ -38,15 +38,15 @@ from emo_rt import (
     PortraitError,
     Progress,
 )
-from emo_rt.arena import Array
-from emo_rt.avatar import make_avatar
-from emo_rt.backends import open_backend
-from emo_rt.bundle import MANIFEST
-from emo_rt.clips import frame_count, noise_for_clip
-from emo_rt.engine import Engine
-from emo_rt.options import SOLVERS
-from emo_rt.portrait import prepare_portrait
-from emo_rt.solvers import solver_table
+from emo_rt.device.registry import open_backend
+from emo_rt.media.portrait import prepare_portrait
+from emo_rt.model.bundle import MANIFEST
+from emo_rt.model.contract import Array
+from emo_rt.model.options import SOLVERS
+from emo_rt.model.solvers import solver_table
+from emo_rt.runtime.avatar import make_avatar
+from emo_rt.runtime.clips import frame_count, noise_for_clip
+from emo_rt.runtime.loaded_model import Engine
 
 RATE = 16_000
 FRAME = 640
