@@ -77,8 +77,8 @@ class TorchClip:
         self.subject, self.model, self.config = subject, model, model.config
         self.sound, self.portrait = subject.sound(1), subject.avatar.portrait
         self.schedule = solver_table(self.config.schedule, subject.setting.solver, subject.setting.steps)
-        schedule, self.guidance = subject.engine.schedule(subject.setting.options())
-        self.guided = "step" in schedule.graphs
+        table, self.guidance = subject.model.step_table(subject.setting.options())
+        self.guided = "step" in table.graphs
 
     def plain(self, inputs: PlainInputs) -> Predict:
         """Everything at every step."""

@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import Self
 
 from emo_rt.device.buffers import Buffer
-from emo_rt.device.stream import HostLane, Lane
+from emo_rt.device.stream import HostStream, Stream
 from emo_rt.errors import BackendError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import GraphSpec, TensorSpec
 
 
-class Launch(ABC):
+class BoundGraph(ABC):
     """A graph with a buffer bound to each of its inputs and outputs, ready to run again and again."""
 
     @abstractmethod
@@ -23,13 +23,13 @@ class Launch(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Run once, or on a GPU enqueue one run in the graph's lane. Raises :class:`BackendError`."""
+        """Run once, or on a GPU enqueue one run in the graph's stream. Raises :class:`BackendError`."""
 
     def close(self) -> None:  # noqa: B027 - nothing to do on the CPU
-        """Free what the launch holds. Safe twice."""
+        """Free what it holds. Safe twice."""
 
 
-class Session(ABC):
+class Graph(ABC):
     """An opened graph."""
 
     spec: GraphSpec
@@ -37,10 +37,10 @@ class Session(ABC):
     capture_obstacle: str | None = "the backend runs work when it is called"
     """Why runs cannot be captured as a CUDA graph by the caller; ``None`` if they can."""
     warm_runs: int = 1
-    """Runs of a launch until it is as fast as it gets, and until it can be captured."""
+    """Runs of a bound graph until it is as fast as it gets, and until it can be captured."""
 
     @abstractmethod
-    def bind(self, buffers: Mapping[str, Buffer]) -> Launch:
+    def bind(self, buffers: Mapping[str, Buffer]) -> BoundGraph:
         """Bind by name; ``buffers`` may hold more than needed. Raises :class:`BackendError` for what does not fit."""
 
     @abstractmethod
@@ -55,24 +55,24 @@ class Backend(ABC):
     """One of :data:`emo_rt.device.registry.BACKENDS`."""
     device: str
     """``cpu`` or ``cuda``."""
-    kept_workspaces: int = 0
-    """Workspaces of finished runs that are kept for the next: worth their memory where making one takes time."""
+    kept_clip_buffers: int = 0
+    """Clip buffers of finished runs that are kept for the next: worth their memory where making one takes time."""
 
     @abstractmethod
     def allocate(self, spec: TensorSpec) -> Buffer:
         """A zeroed buffer on the device for a tensor of static shape."""
 
     @abstractmethod
-    def open(self, bundle: Bundle, graph: str) -> Session:
+    def open(self, bundle: Bundle, graph: str) -> Graph:
         """Load one graph of a checked bundle. Raises :class:`BackendError` when the runtime refuses it."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close all sessions. Safe twice."""
+        """Close all graphs. Safe twice."""
 
-    def lane(self, name: str) -> Lane:
-        """The lane of that name, one of :data:`emo_rt.device.stream.LANES`."""
-        return HostLane(name)
+    def stream(self, name: str) -> Stream:
+        """The stream of that name, one of :data:`emo_rt.device.stream.STREAMS`."""
+        return HostStream(name)
 
     def memory_used(self) -> int | None:
         """Bytes that are taken on the device, by whatever process; ``None`` on the CPU."""
@@ -98,7 +98,7 @@ def check_fit(graph: str, spec: TensorSpec, buffer: Buffer) -> None:
 
 
 class BoundTensors:
-    """The buffers of one launch, checked by name, shape and type. Keeps them alive."""
+    """The buffers of one bound graph, checked by name, shape and type. Keeps them alive."""
 
     def __init__(self, spec: GraphSpec, buffers: Mapping[str, Buffer]) -> None:
         """Raises :class:`BackendError` for a tensor without a buffer, or with one that does not fit."""

@@ -82,7 +82,7 @@ class Allocator(Protocol):
         ...
 
 
-class Arena(Mapping[str, Buffer]):
+class Buffers(Mapping[str, Buffer]):
     """Buffers by tensor name. Made once; nothing is added while clips are made. A context manager."""
 
     def __init__(self, allocator: Allocator, specs: Iterable[TensorSpec]) -> None:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from emo_rt.device.base import Backend, BoundTensors, Launch, Session
+from emo_rt.device.base import Backend, BoundGraph, BoundTensors, Graph
 from emo_rt.device.buffers import Buffer, host_buffer
 from emo_rt.errors import BackendError, ClosedError
 from emo_rt.model.bundle import Bundle
@@ -14,32 +14,32 @@ from emo_rt.model.contract import GraphSpec, TensorSpec
 
 
 class CpuBackend(Backend):
-    """Owns the sessions."""
+    """Owns the opened graphs."""
 
     device = "cpu"
 
     def __init__(self) -> None:
-        self._sessions: list[Session] = []
+        self._graphs: list[Graph] = []
 
     def allocate(self, spec: TensorSpec) -> Buffer:
         return host_buffer(spec)
 
-    def open(self, bundle: Bundle, graph: str) -> Session:
-        session = self._open(bundle, graph)
-        self._sessions.append(session)
-        return session
+    def open(self, bundle: Bundle, graph: str) -> Graph:
+        opened = self._open(bundle, graph)
+        self._graphs.append(opened)
+        return opened
 
     @abstractmethod
-    def _open(self, bundle: Bundle, graph: str) -> Session:
+    def _open(self, bundle: Bundle, graph: str) -> Graph:
         """Load a graph."""
 
     def close(self) -> None:
-        for session in self._sessions:
-            session.close()
-        self._sessions.clear()
+        for graph in self._graphs:
+            graph.close()
+        self._graphs.clear()
 
 
-class CpuSession(Session):
+class CpuGraph(Graph):
     """One opened graph."""
 
     def __init__(self, spec: GraphSpec, inner: Any) -> None:
@@ -57,12 +57,12 @@ class CpuSession(Session):
         self.inner = None
 
 
-class CpuLaunch(Launch):
+class CpuBoundGraph(BoundGraph):
     """Bound tensors. Keeps their buffers alive: runtimes know only the addresses."""
 
-    def __init__(self, session: CpuSession, buffers: Mapping[str, Buffer]) -> None:
-        self._session = session
-        self._bound = BoundTensors(session.spec, buffers)
+    def __init__(self, graph: CpuGraph, buffers: Mapping[str, Buffer]) -> None:
+        self._graph = graph
+        self._bound = BoundTensors(graph.spec, buffers)
         for name in self._bound.buffers:
             self._bind_one(name)
 
@@ -71,11 +71,11 @@ class CpuLaunch(Launch):
         self._bind_one(name)
 
     def run(self) -> None:
-        inner = self._session.opened()
+        inner = self._graph.opened()
         try:
             self._run(inner)
         except Exception as exc:  # the runtimes' errors share no base class
-            raise BackendError(f"graph {self._session.spec.name} failed: {exc}") from exc
+            raise BackendError(f"graph {self._graph.spec.name} failed: {exc}") from exc
 
     @abstractmethod
     def _bind_one(self, name: str) -> None:

@@ -11,7 +11,7 @@ from emo_rt.model.contract import DTYPES, Array
 
 
 class Transfer(Protocol):
-    """Copies between host and device at once: for set-up and tests. Runs use uploads and downloads of a lane."""
+    """Copies between host and device at once: for set-up and tests. Runs use uploads and downloads of a stream."""
 
     def write(self, target: View, values: Array) -> None:
         """Copy in, after all work that was enqueued before."""

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, bound to the arena's buffers: graphs read and write them in place."""
+"""ONNX Runtime on the CPU, bound to our buffers: graphs read and write them in place."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.device.base import Session, check_names
+from emo_rt.device.base import Graph, check_names
 from emo_rt.device.buffers import Buffer
-from emo_rt.device.cpu_backend import CpuBackend, CpuLaunch, CpuSession
+from emo_rt.device.cpu_backend import CpuBackend, CpuBoundGraph, CpuGraph
 from emo_rt.errors import BackendError, BackendUnavailableError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import GraphSpec
@@ -34,7 +34,7 @@ class OrtBackend(CpuBackend):
         self._threads = threads
         super().__init__()
 
-    def _open(self, bundle: Bundle, graph: str) -> Session:
+    def _open(self, bundle: Bundle, graph: str) -> Graph:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = self._threads or 0
@@ -51,7 +51,7 @@ class OrtBackend(CpuBackend):
         if active != PROVIDER:
             raise BackendUnavailableError(f"ONNX Runtime opened graph {graph} on {active}, not on {PROVIDER}")
         check_nodes(bundle.graphs[graph], inner)
-        return OrtSession(bundle.graphs[graph], inner)
+        return OrtGraph(bundle.graphs[graph], inner)
 
 
 def check_nodes(spec: GraphSpec, inner: Any) -> None:
@@ -59,19 +59,19 @@ def check_nodes(spec: GraphSpec, inner: Any) -> None:
     check_names(spec, [node.name for node in inner.get_inputs()], [node.name for node in inner.get_outputs()])
 
 
-class OrtSession(CpuSession):
+class OrtGraph(CpuGraph):
     """One graph in ONNX Runtime."""
 
-    def bind(self, buffers: Mapping[str, Buffer]) -> OrtLaunch:
-        return OrtLaunch(self, buffers)
+    def bind(self, buffers: Mapping[str, Buffer]) -> OrtBoundGraph:
+        return OrtBoundGraph(self, buffers)
 
 
-class OrtLaunch(CpuLaunch):
+class OrtBoundGraph(CpuBoundGraph):
     """An IO binding."""
 
-    def __init__(self, session: OrtSession, buffers: Mapping[str, Buffer]) -> None:
-        self._binding: Any = session.opened().io_binding()
-        super().__init__(session, buffers)
+    def __init__(self, graph: OrtGraph, buffers: Mapping[str, Buffer]) -> None:
+        self._binding: Any = graph.opened().io_binding()
+        super().__init__(graph, buffers)
 
     def _run(self, inner: Any) -> None:
         inner.run_with_iobinding(self._binding)

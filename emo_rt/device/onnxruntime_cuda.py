@@ -1,10 +1,10 @@
-"""ONNX Runtime on a GPU, bound to the arena's buffers, on our own streams.
+"""ONNX Runtime on a GPU, bound to our buffers, on our own streams.
 
 Capture. ONNX Runtime cannot be captured from outside: with its own graphs off, a run frees pinned memory, which a
 capturing stream forbids, and the process ends (microsoft/onnxruntime pull request 32081, measured on an H200; error 800
-from ``cudaFreeHost``). So the solver loop is launched step by step here, and each of its two launches, for even and
-odd steps, is a CUDA graph that ONNX Runtime captures itself (``enable_cuda_graph``, one ``gpu_graph_id`` a launch).
-Those graphs belong to the thread that captured them, hence one thread for all runs of a session.
+from ``cudaFreeHost``). So the solver loop is launched step by step here. Each step graph is bound twice, for even and
+odd steps, and each of the two is a CUDA graph that ONNX Runtime captures itself (``enable_cuda_graph``, with a
+``gpu_graph_id`` of its own). Those belong to the thread that captured them, hence one thread for all runs of a graph.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.device.base import BoundTensors, Launch, Session
+from emo_rt.device.base import BoundGraph, BoundTensors, Graph
 from emo_rt.device.buffers import Buffer
 from emo_rt.device.cuda import Device
 from emo_rt.device.cuda_backend import CudaBackend
-from emo_rt.device.cuda_stream import CudaLane
+from emo_rt.device.cuda_stream import CudaStream
 from emo_rt.device.nvtx import marked
 from emo_rt.device.onnxruntime_cpu import check_nodes
 from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, DeviceLostError, EmoRtError
@@ -74,18 +74,18 @@ class OrtCudaBackend(CudaBackend):
         self._external, self._own = external_capture, own_graphs and not external_capture
         super().__init__(cuda)
 
-    def _open(self, bundle: Bundle, graph: str, lane: CudaLane) -> Session:
-        return OrtCudaSession(self._ort, bundle, graph, lane, self._own and graph in SELF_CAPTURED, self._external)
+    def _open(self, bundle: Bundle, graph: str, stream: CudaStream) -> Graph:
+        return OrtCudaGraph(self._ort, bundle, graph, stream, self._own and graph in SELF_CAPTURED, self._external)
 
 
-class OrtCudaSession(Session):
+class OrtCudaGraph(Graph):
     """One graph in ONNX Runtime on one stream."""
 
     def __init__(
-        self, ort: Any, bundle: Bundle, graph: str, lane: CudaLane, own_graphs: bool, external_capture: bool
+        self, ort: Any, bundle: Bundle, graph: str, stream: CudaStream, own_graphs: bool, external_capture: bool
     ) -> None:
         self.spec: GraphSpec = bundle.graphs[graph]
-        self.lane = lane
+        self.stream = stream
         self.warm_runs = WARM_RUNS
         self.own_graphs = own_graphs
         """Whether ONNX Runtime captures the runs itself."""
@@ -111,15 +111,15 @@ class OrtCudaSession(Session):
             raise ClosedError(f"graph {self.spec.name} was closed")
         return self._inner
 
-    def bind(self, buffers: Mapping[str, Buffer]) -> Launch:
-        return OrtCudaLaunch(self, buffers)
+    def bind(self, buffers: Mapping[str, Buffer]) -> BoundGraph:
+        return OrtCudaBoundGraph(self, buffers)
 
     def call(self, work: Any) -> Any:
         """Do something in the thread that all runs of this graph share."""
         return self._thread.submit(work).result()
 
     def run_options(self) -> Any:
-        """Options of a launch's runs: the host does not wait, and its CUDA graph has a number of its own."""
+        """Options for the runs of a bound graph: the host does not wait, and its CUDA graph has a number of its own."""
         options = self._ort.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         if self.own_graphs:
@@ -147,7 +147,7 @@ class OrtCudaSession(Session):
         try:
             inner = self._ort.InferenceSession(str(path), options, providers=[provider])
         except Exception as exc:  # ONNX Runtime's errors share no base class
-            raise self.lane.device.health.failed(
+            raise self.stream.device.health.failed(
                 f"load graph {self.spec.name} of {self._bundle.path}", str(exc)
             ) from exc
         check_provider(self.spec.name, inner.get_providers())
@@ -156,68 +156,68 @@ class OrtCudaSession(Session):
 
     def _provider_options(self) -> dict[str, str]:
         return {
-            "device_id": str(self.lane.device.index),
-            "user_compute_stream": str(self.lane.stream.handle),
+            "device_id": str(self.stream.device.index),
+            "user_compute_stream": str(self.stream.inner.handle),
             "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and runs on a GPU with other tenants
             "use_tf32": "0",  # a bundle in float32 is asked for exactness; speed is what float16 is for
             "enable_cuda_graph": "1" if self.own_graphs else "0",
         }
 
 
-class OrtCudaLaunch(Launch):
+class OrtCudaBoundGraph(BoundGraph):
     """An IO binding to device memory."""
 
-    def __init__(self, session: OrtCudaSession, buffers: Mapping[str, Buffer]) -> None:
-        self._session = session
-        self._bound = BoundTensors(session.spec, buffers)
-        self._options = session.run_options()
+    def __init__(self, graph: OrtCudaGraph, buffers: Mapping[str, Buffer]) -> None:
+        self._graph = graph
+        self._bound = BoundTensors(graph.spec, buffers)
+        self._options = graph.run_options()
         self._runs = 0
         self._bind()
 
     def rebind(self, name: str, buffer: Buffer) -> None:
-        if self._session.own_graphs:
-            raise BackendError(f"graph {self._session.spec.name} is a CUDA graph: its addresses are fixed")
+        if self._graph.own_graphs:
+            raise BackendError(f"graph {self._graph.spec.name} is a CUDA graph: its addresses are fixed")
         self._bound.replace(name, buffer)
         self._bind_one(name)
 
     def run(self) -> None:
-        lane = self._session.lane
-        with lane.stream.lock, marked(self._session.spec.name):
-            lane.device.health.require_alive()
-            _ = lane.stream.handle  # refuses when the animator was closed
+        stream = self._graph.stream
+        with stream.inner.lock, marked(self._graph.spec.name):
+            stream.device.health.require_alive()
+            _ = stream.inner.handle  # refuses when the animator was closed
             try:
-                self._session.call(self._run)
+                self._graph.call(self._run)
             except EmoRtError:
                 raise
             except Exception as exc:  # noqa: BLE001 - ONNX Runtime's errors share no base class
                 self._recover(exc)
 
     def _run(self) -> None:
-        inner = self._session.inner
+        inner = self._graph.inner
         if inner is not self._inner:  # it was opened again
-            self._options = self._session.run_options()
+            self._options = self._graph.run_options()
             self._bind()
         inner.run_with_iobinding(self._binding, self._options)
         self._runs += 1
 
     def _recover(self, exc: Exception) -> None:
         """A capture that fails shows in the first runs; the work can be launched uncaptured then."""
-        graph, health = self._session.spec.name, self._session.lane.device.health
+        graph, health = self._graph.spec.name, self._graph.stream.device.health
         error = health.failed(f"run graph {graph}", str(exc))
-        if isinstance(error, DeviceLostError) or not self._session.own_graphs or self._runs >= WARM_RUNS:
+        if isinstance(error, DeviceLostError) or not self._graph.own_graphs or self._runs >= WARM_RUNS:
             raise error from exc
-        self._session.give_up_own_graphs(str(exc))
+        self._graph.give_up_own_graphs(str(exc))
         with health.check(f"run graph {graph}"):
-            self._session.call(self._run)
+            self._graph.call(self._run)
 
     def _bind(self) -> None:
-        self._inner = self._session.inner
+        self._inner = self._graph.inner
         self._binding = self._inner.io_binding()
         for name in self._bound.buffers:
             self._bind_one(name)
 
     def _bind_one(self, name: str) -> None:
-        buffer, index = self._bound.buffers[name], self._session.lane.device.index
+        buffer, index = self._bound.buffers[name], self._graph.stream.device.index
         bind = self._binding.bind_input if name in self._bound.inputs else self._binding.bind_output
         bind(name, "cuda", index, np.dtype(buffer.dtype), buffer.shape, buffer.pointer)
 

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, bound to the arena's buffers: graphs read and write them in place."""
+"""OpenVINO on the CPU, bound to our buffers: graphs read and write them in place."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emo_rt.device.base import Session, check_names
+from emo_rt.device.base import Graph, check_names
 from emo_rt.device.buffers import Buffer
-from emo_rt.device.cpu_backend import CpuBackend, CpuLaunch, CpuSession
+from emo_rt.device.cpu_backend import CpuBackend, CpuBoundGraph, CpuGraph
 from emo_rt.errors import BackendError, BackendUnavailableError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import GraphSpec, TensorSpec
@@ -41,14 +41,14 @@ class OvBackend(CpuBackend):
             self._properties["INFERENCE_NUM_THREADS"] = threads
         super().__init__()
 
-    def _open(self, bundle: Bundle, graph: str) -> Session:
+    def _open(self, bundle: Bundle, graph: str) -> Graph:
         try:
             inner = self._core.compile_model(str(bundle.graph_path(graph)), "CPU", self._properties)
         except Exception as exc:  # OpenVINO raises RuntimeError and others
             raise BackendError(f"OpenVINO cannot load graph {graph} of {bundle.path}: {exc}") from exc
         spec = bundle.graphs[graph]
         check_names(spec, _names(inner.inputs, spec.inputs), _names(inner.outputs, spec.outputs))
-        return OvSession(spec, inner, self._ov.Tensor)
+        return OvGraph(spec, inner, self._ov.Tensor)
 
 
 def import_openvino() -> Any:
@@ -69,7 +69,7 @@ def import_openvino() -> Any:
             sys.modules.pop(TELEMETRY, None)
 
 
-class OvSession(CpuSession):
+class OvGraph(CpuGraph):
     """One compiled graph."""
 
     def __init__(self, spec: GraphSpec, inner: Any, tensor: Any) -> None:
@@ -77,17 +77,17 @@ class OvSession(CpuSession):
         super().__init__(spec, inner)
         self.tensor = tensor
 
-    def bind(self, buffers: Mapping[str, Buffer]) -> OvLaunch:
-        return OvLaunch(self, buffers)
+    def bind(self, buffers: Mapping[str, Buffer]) -> OvBoundGraph:
+        return OvBoundGraph(self, buffers)
 
 
-class OvLaunch(CpuLaunch):
+class OvBoundGraph(CpuBoundGraph):
     """An inference request."""
 
-    def __init__(self, session: OvSession, buffers: Mapping[str, Buffer]) -> None:
-        self._request: Any = session.opened().create_infer_request()
-        self._tensor = session.tensor
-        super().__init__(session, buffers)
+    def __init__(self, graph: OvGraph, buffers: Mapping[str, Buffer]) -> None:
+        self._request: Any = graph.opened().create_infer_request()
+        self._tensor = graph.tensor
+        super().__init__(graph, buffers)
 
     def _run(self, inner: Any) -> None:
         self._request.start_async()  # infer() would copy all outputs
@@ -98,7 +98,7 @@ class OvLaunch(CpuLaunch):
         try:
             self._request.set_tensor(name, self._tensor(array, shared_memory=True))
         except Exception as exc:  # OpenVINO raises RuntimeError and others
-            raise BackendError(f"graph {self._session.spec.name}: {name} cannot be bound: {exc}") from exc
+            raise BackendError(f"graph {self._graph.spec.name}: {name} cannot be bound: {exc}") from exc
 
 
 def _names(ports: Sequence[Any], tensors: Sequence[TensorSpec]) -> list[str]:

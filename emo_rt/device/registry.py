@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from emo_rt.checks import check
-from emo_rt.device.base import Backend, Launch, Session
+from emo_rt.device.base import Backend, BoundGraph, Graph
 from emo_rt.errors import BackendUnavailableError, EmoRtError, EngineStaleError
 from emo_rt.model.bundle import Bundle
 
-__all__ = ["Backend", "Launch", "Session", "open_backend"]
+__all__ = ["Backend", "BoundGraph", "Graph", "open_backend"]
 
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "onnxruntime", "openvino", "openvino-bf16", "tensorrt")

@@ -1,7 +1,7 @@
-"""Lanes: queues of work on a device, and how the host follows them. On the CPU everything is done at once.
+"""Streams: queues of work on a device, and how the host follows them. On the CPU everything is done at once.
 
-The stages of a run are written once, for lanes. Work of one lane runs in its order; another lane's work is beside it
-unless it waits for an event. On a GPU a lane is a CUDA stream: :mod:`emo_rt.device.cuda_stream`.
+The stages of a run are written once, for streams. Work of one stream runs in its order; another stream's work is
+beside it unless it waits for an event. On a GPU these are CUDA streams: :mod:`emo_rt.device.cuda_stream`.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from emo_rt.device.buffers import Buffer
 from emo_rt.errors import CaptureError
 from emo_rt.model.contract import STEP_GRAPHS, Array
 
-LANES = ("denoise", "decode", "side")
+STREAMS = ("denoise", "decode", "side")
 """``denoise``: what the next clip waits for. ``decode``: finished latents → pixels. ``side``: portraits and sound."""
 
-LANE_OF = dict.fromkeys(("clip", *STEP_GRAPHS, "motion_encoder"), "denoise") | {"vae_decoder": "decode"}
-"""Graph → lane, where it is not ``side``."""
+STREAM_OF = dict.fromkeys(("clip", *STEP_GRAPHS, "motion_encoder"), "denoise") | {"vae_decoder": "decode"}
+"""Graph → stream, where it is not ``side``."""
 
 
-def lane_of(graph: str) -> str:
-    """The lane on which a graph runs."""
-    return LANE_OF.get(graph, "side")
+def stream_of(graph: str) -> str:
+    """The stream on which a graph runs."""
+    return STREAM_OF.get(graph, "side")
 
 
 class Event(ABC):
-    """A place in a lane's work. One that was never recorded counts as passed."""
+    """A place in a stream's work. One that was never recorded counts as passed."""
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Wait, on the host, until the lane has passed it."""
+        """Wait, on the host, until the stream has passed it."""
 
 
-class Span(ABC):
+class Timer(ABC):
     """How long some work took. A context manager around what enqueues the work; used again and again."""
 
     @abstractmethod
-    def __enter__(self) -> Span: ...
+    def __enter__(self) -> Timer: ...
 
     @abstractmethod
     def __exit__(self, *_: object) -> None: ...
@@ -73,7 +73,7 @@ class Download(ABC):
         """Wait for the copy that was started last; a new array."""
 
 
-class Replay(ABC):
+class CapturedGraph(ABC):
     """Captured work."""
 
     @abstractmethod
@@ -85,21 +85,21 @@ class Replay(ABC):
         """Give it back; it must not be running. Safe twice."""
 
 
-class Lane(ABC):
+class Stream(ABC):
     """A queue of work on a device."""
 
     name: str
-    """One of :data:`LANES`."""
+    """One of :data:`STREAMS`."""
     is_deferred: bool
     """Whether work may still run after it was enqueued."""
 
     @abstractmethod
     def upload(self, buffer: Buffer) -> Upload:
-        """Copies from the host to ``buffer``, in this lane."""
+        """Copies from the host to ``buffer``, in this stream."""
 
     @abstractmethod
     def download(self, buffer: Buffer) -> Download:
-        """Copies from ``buffer`` to the host, in this lane."""
+        """Copies from ``buffer`` to the host, in this stream."""
 
     @abstractmethod
     def copy(self, source: Buffer, target: Buffer) -> None:
@@ -111,11 +111,11 @@ class Lane(ABC):
 
     @abstractmethod
     def event(self) -> Event:
-        """A new event for :meth:`record` and :meth:`wait` of any lane of this backend."""
+        """A new event for :meth:`record` and :meth:`wait` of any stream of this backend."""
 
     @abstractmethod
-    def span(self) -> Span:
-        """A new timer for work of this lane."""
+    def timer(self) -> Timer:
+        """A new timer for work of this stream."""
 
     @abstractmethod
     def record(self, event: Event) -> None:
@@ -123,14 +123,14 @@ class Lane(ABC):
 
     @abstractmethod
     def wait(self, event: Event) -> None:
-        """Let later work of this lane wait for what ``event`` marks now. The host does not wait."""
+        """Let later work of this stream wait for what ``event`` marks now. The host does not wait."""
 
     @abstractmethod
     def synchronize(self) -> None:
         """Wait, on the host, for all that is enqueued."""
 
     @abstractmethod
-    def capture(self, enqueue: Callable[[], None]) -> Replay:
+    def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
         """Turn what ``enqueue`` enqueues into one launch, without running it. Raises :class:`CaptureError`."""
 
 
@@ -141,13 +141,13 @@ class HostEvent(Event):
         pass
 
 
-class HostSpan(Span):
+class HostTimer(Timer):
     """The CPU's clock."""
 
     def __init__(self) -> None:
         self._start = self._end = 0.0
 
-    def __enter__(self) -> HostSpan:
+    def __enter__(self) -> HostTimer:
         self._start = time.perf_counter()
         return self
 
@@ -181,7 +181,7 @@ class HostDownload(Download):
         return self._buffer.read().copy()
 
 
-class HostLane(Lane):
+class HostStream(Stream):
     """The calling thread."""
 
     is_deferred = False
@@ -204,8 +204,8 @@ class HostLane(Lane):
     def event(self) -> Event:
         return HostEvent()
 
-    def span(self) -> Span:
-        return HostSpan()
+    def timer(self) -> Timer:
+        return HostTimer()
 
     def record(self, event: Event) -> None:
         pass
@@ -216,5 +216,5 @@ class HostLane(Lane):
     def synchronize(self) -> None:
         pass
 
-    def capture(self, enqueue: Callable[[], None]) -> Replay:
+    def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
         raise CaptureError("the CPU runs work when it is called; there is nothing to capture")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from emo_rt.checks import check, within
-from emo_rt.device.buffers import Arena
+from emo_rt.device.buffers import Buffers
 from emo_rt.media.face import Box
 from emo_rt.media.portrait import Portrait, box_mask
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
-from emo_rt.runtime.loaded_model import Engine, to_unit
+from emo_rt.runtime.loaded_model import LoadedModel, to_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +26,9 @@ class Avatar:
 
     portrait: Portrait
     """The picture, where its face is, and the square that is animated."""
-    features: Arena
+    features: Buffers
     """Portrait latent, reference K/V, face feature: on the device, by tensor name."""
-    engine: Engine
+    model: LoadedModel
     """The opened model that made them."""
 
     @property
@@ -52,11 +52,11 @@ class Avatar:
 
 
 def make_avatar(
-    engine: Engine, portrait: Portrait, inputs: Mapping[str, Array] | None = None, head_room: float | None = None
+    model: LoadedModel, portrait: Portrait, inputs: Mapping[str, Array] | None = None, head_room: float | None = None
 ) -> Avatar:
     """Run the portrait's graphs. ``inputs``: what the model needs beside picture and face box, by tensor name."""
-    given = {"face_mask": locator_mask(portrait, engine.config, head_room), **(inputs or {})}
-    return Avatar(portrait, engine.portrait_features(to_unit(portrait.pixels), given), engine)
+    given = {"face_mask": locator_mask(portrait, model.config, head_room), **(inputs or {})}
+    return Avatar(portrait, model.portrait_features(to_unit(portrait.pixels), given), model)
 
 
 def locator_mask(portrait: Portrait, config: ModelConfig, head_room: float | None = None) -> Array:

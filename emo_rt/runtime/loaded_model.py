@@ -1,4 +1,4 @@
-"""An opened model: the sessions of all graphs, and what is run once per portrait or per audio window."""
+"""A loaded model: a bundle with its graphs opened, and what is run once per portrait or per audio window."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from types import TracebackType
 
 import numpy as np
 
-from emo_rt.device.base import Backend, Session
-from emo_rt.device.buffers import Arena, Buffer
+from emo_rt.device.base import Backend, Graph
+from emo_rt.device.buffers import Buffer, Buffers
 from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import STEP_GRAPHS, Array, TensorSpec, step_graph
 from emo_rt.model.options import AnimateOptions
-from emo_rt.runtime.clip_buffers import Workspaces
+from emo_rt.runtime.clip_buffers import ClipBuffersPool
 from emo_rt.runtime.decoder import Decoder
-from emo_rt.runtime.hearing import Listener
-from emo_rt.runtime.step_tables import Schedule, Scheduler
+from emo_rt.runtime.hearing import Hearing
+from emo_rt.runtime.step_tables import StepTable, StepTables
 
 ON_DEMAND = STEP_GRAPHS
 """Graphs that are opened when first asked for: most runs need only one of them."""
@@ -28,13 +28,13 @@ AUDIO_MASK = "audio_mask."
 """How the names of ``step``'s per-portrait inputs begin."""
 
 
-class Engine:
-    """Owns the sessions. A context manager; :meth:`close` is safe twice."""
+class LoadedModel:
+    """Owns the opened graphs. A context manager; :meth:`close` is safe twice."""
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle, self.backend = bundle, backend
-        self.workspaces = Workspaces(backend.kept_workspaces)
-        """What runs need on the device."""
+        self.pool = ClipBuffersPool(backend.kept_clip_buffers)
+        """What runs need on the device, while no run has it."""
         self._lock = threading.Lock()
         self._opening = {name: threading.Lock() for name in bundle.graphs}
         """One per graph: a graph takes seconds to open, and the others need not wait for it."""
@@ -42,8 +42,8 @@ class Engine:
         try:
             _check_complete(bundle)
             names = [name for name in bundle.graphs if name not in ON_DEMAND]
-            self._sessions = {name: backend.open(bundle, name) for name in names}
-            self._scheduler = Scheduler(backend, self.session("timestep"), bundle.config)
+            self._graphs = {name: backend.open(bundle, name) for name in names}
+            self._tables = StepTables(backend, self.graph("timestep"), bundle.config)
         except BaseException:
             backend.close()
             raise
@@ -53,7 +53,7 @@ class Engine:
         """Configuration of the model."""
         return self.bundle.config
 
-    def session(self, name: str) -> Session:
+    def graph(self, name: str) -> Graph:
         """An opened graph. Raises :class:`BundleError` if the bundle has none of that name."""
         if name not in self.bundle.graphs:
             raise BundleError(f"the bundle {self.bundle.path} has no graph {name!r}; export it again")
@@ -61,27 +61,27 @@ class Engine:
             opened = self._opened(name)
             return opened if opened is not None else self._open(name)
 
-    def _opened(self, name: str) -> Session | None:
+    def _opened(self, name: str) -> Graph | None:
         with self._lock:
             if self._closed:
                 raise ClosedError("the animator was closed; load it again")
-            return self._sessions.get(name)
+            return self._graphs.get(name)
 
-    def _open(self, name: str) -> Session:
-        session = self.backend.open(self.bundle, name)
+    def _open(self, name: str) -> Graph:
+        graph = self.backend.open(self.bundle, name)
         with self._lock:
             if not self._closed:
-                self._sessions[name] = session
-                return session
-        session.close()
+                self._graphs[name] = graph
+                return graph
+        graph.close()
         raise ClosedError("the animator was closed; load it again")
 
-    def schedule(self, options: AnimateOptions) -> tuple[Schedule, float]:
+    def step_table(self, options: AnimateOptions) -> tuple[StepTable, float]:
         """The steps of a run, and its guidance scale. Opens the graphs. Raises :class:`ConfigError`."""
         graphs, guidance = self._step_graphs(options)
         for name in set(graphs):
-            self.session(name)
-        return self._scheduler.schedule(options.solver, graphs), guidance
+            self.graph(name)
+        return self._tables.step_table(options.solver, graphs), guidance
 
     def _step_graphs(self, options: AnimateOptions) -> tuple[tuple[str, ...], float]:
         """The graph of each step, and the guidance scale."""
@@ -117,8 +117,8 @@ class Engine:
 
     def encode_audio(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""
-        with closing(Listener(self.backend, self.session("audio_encoder"), self.config)) as listener:
-            return listener(waveform)
+        with closing(Hearing(self.backend, self.graph("audio_encoder"), self.config)) as hearing:
+            return hearing(waveform)
 
     def portrait_tensors(self) -> list[TensorSpec]:
         """What :meth:`portrait_features` gives."""
@@ -129,28 +129,28 @@ class Engine:
         step = next(self.bundle.graphs[name] for name in ON_DEMAND if name in self.bundle.graphs)
         return [tensor for tensor in step.inputs if tensor.name.startswith(AUDIO_MASK)]
 
-    def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Arena:
+    def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Buffers:
         """Run ``vae_encoder`` and ``reference`` on (1, 3, size, size) ``pixels`` in −1 … 1 and on ``inputs`` by name.
 
         ``inputs``: what else ``reference`` takes, and the audio masks that ``step`` takes. The result holds those
         masks, ``portrait_latent`` and all that ``reference`` gives. Raises :class:`InputError` where an input is
         missing, unknown or of another shape.
         """
-        encoder, reference = self.session("vae_encoder"), self.session("reference")
+        encoder, reference = self.graph("vae_encoder"), self.graph("reference")
         masks = self._audio_masks()
         latent = {tensor.name for tensor in encoder.spec.outputs}
         wanted = [*encoder.spec.inputs, *(tensor for tensor in reference.spec.inputs if tensor.name not in latent)]
         values = {"pixels": pixels, **inputs}
         _check_inputs([*wanted, *masks], values)
-        kept = Arena(self.backend, self.portrait_tensors())
+        kept = Buffers(self.backend, self.portrait_tensors())
         try:
-            with Arena(self.backend, wanted) as given:
+            with Buffers(self.backend, wanted) as given:
                 for name, array in values.items():
                     (given if name in given else kept)[name].write(array)
-                for session in (encoder, reference):
-                    with closing(session.bind({**given, **kept})) as launch:
-                        launch.run()
-                        self.backend.lane("side").synchronize()
+                for graph in (encoder, reference):
+                    with closing(graph.bind({**given, **kept})) as bound:
+                        bound.run()
+                        self.backend.stream("side").synchronize()
         except BaseException:
             kept.close()
             raise
@@ -160,19 +160,19 @@ class Engine:
         """Latents (n, 4, S, S) → at least the first ``frames`` frames, (≥ frames, size, size, 3) uint8."""
         batch = self.config.decode_frames
         count = -(-frames // batch) * batch
-        with closing(Decoder(self.backend, self.session("vae_decoder"), latents, count)) as decoder:
+        with closing(Decoder(self.backend, self.graph("vae_decoder"), latents, count)) as decoder:
             decoder.start(latents, count)
             return decoder.result(count)
 
     def close(self) -> None:
-        """Free all sessions, and the device's memory. Safe twice. Runs that are going on end with an error."""
+        """Free all graphs, and the device's memory. Safe twice. Runs that are going on end with an error."""
         with self._lock:
             self._closed = True
-            self._sessions.clear()
-        self.workspaces.close()
+            self._graphs.clear()
+        self.pool.close()
         self.backend.close()
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> LoadedModel:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:

@@ -1,8 +1,8 @@
 """The solver loop on a device: all steps of a clip as one launch where that can be had, else one launch a step.
 
-Two launches of each step graph take turns, so that the state goes to and fro between two sets of buffers, and every
-address is fixed: the row of the step is copied from the schedule's tables to where the graph reads it. A copy of some
-kilobytes inside the device is nothing beside a step, and it makes the launches the same for every step and schedule.
+Each step graph is bound twice, and the two take turns, so that the state goes to and fro between two sets of buffers,
+and every address is fixed: the row of the step is copied from the step table to where the graph reads it. A copy of
+some kilobytes inside the device is nothing beside a step, and it makes the launches the same for every step and table.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from emo_rt.device.base import Launch, Session
-from emo_rt.device.buffers import Arena, Buffer
-from emo_rt.device.stream import Lane, Replay
+from emo_rt.device.base import BoundGraph, Graph
+from emo_rt.device.buffers import Buffer, Buffers
+from emo_rt.device.stream import CapturedGraph, Stream
 from emo_rt.errors import CaptureError
 from emo_rt.model.contract import STEP_STATE
-from emo_rt.runtime.step_tables import Schedule
+from emo_rt.runtime.step_tables import StepTable
 
-KEPT_REPLAYS = 4
-"""Captured loops that are kept: one per schedule; each takes some memory of the device."""
+KEPT_LOOPS = 4
+"""Captured loops that are kept: one per step table; each takes some memory of the device."""
 
 ONE_LAUNCH = "one launch per clip"
 """What :attr:`Loop.description` says where the loop was captured."""
@@ -27,28 +27,29 @@ logger = logging.getLogger(__name__)
 
 
 class Loop:
-    """Launches and captured loops over one set of buffers."""
+    """Bound graphs and captured loops over one set of buffers."""
 
     def __init__(
         self,
-        lane: Lane,
-        sessions: Mapping[str, Session],
+        stream: Stream,
+        graphs: Mapping[str, Graph],
         features: Mapping[str, Mapping[str, Buffer]],
-        state: Sequence[Arena],
+        state: Sequence[Buffers],
         row: Mapping[str, Buffer],
     ) -> None:
-        """``sessions`` and ``features``: by step graph; ``state``: two sets of buffers for ``latents`` and
+        """``graphs`` and ``features``: by step graph; ``state``: two sets of buffers for ``latents`` and
         ``x0_history``; ``row``: where a step finds its row."""
-        self._lane, self._state, self._row = lane, state, row
-        self._launches: list[dict[str, Launch]] = []  # for even and for odd steps
+        self._stream, self._state, self._row = stream, state, row
+        self._bound: list[dict[str, BoundGraph]] = []  # for even and for odd steps
         for here, there in ((state[0], state[1]), (state[1], state[0])):
             moving = {name: here[name] for name in STEP_STATE} | {f"next_{name}": there[name] for name in STEP_STATE}
-            bound = {name: session.bind({**features[name], **row, **moving}) for name, session in sessions.items()}
-            self._launches.append(bound)
-        self._marks = [lane.event() for _ in self._launches]
-        self._sessions = sessions
+            self._bound.append(
+                {name: graph.bind({**features[name], **row, **moving}) for name, graph in graphs.items()}
+            )
+        self._marks = [stream.event() for _ in self._bound]
+        self._graphs = graphs
         self._obstacle: str | None = None
-        self._replays: dict[int, tuple[Schedule, Replay]] = {}
+        self._loops: dict[int, tuple[StepTable, CapturedGraph]] = {}
         self._is_warm = False
 
     @property
@@ -58,8 +59,8 @@ class Loop:
 
     @property
     def captured(self) -> int:
-        """How many schedules are captured."""
-        return len(self._replays)
+        """How many step tables are captured."""
+        return len(self._loops)
 
     @property
     def description(self) -> str:
@@ -67,77 +68,77 @@ class Loop:
         reason = self._why_not()
         return ONE_LAUNCH if reason is None else f"one launch per step: {reason}"
 
-    def prepare(self, schedule: Schedule) -> None:
-        """Warm up, and capture the loop over ``schedule``. Overwrites the state."""
+    def prepare(self, table: StepTable) -> None:
+        """Warm up, and capture the loop over ``table``. Overwrites the state."""
         self._warm_up()
         if self._why_not() is not None:
             return
-        kept = self._replays.pop(id(schedule), None)
+        kept = self._loops.pop(id(table), None)
         try:
-            self._replays[id(schedule)] = kept or (schedule, self._captured(schedule))  # the latest used is the last
+            self._loops[id(table)] = kept or (table, self._captured(table))  # the least recently used comes first
         except CaptureError as exc:
             self._obstacle = str(exc)
             logger.warning("the solver loop runs step by step: %s", exc)
             return
-        while len(self._replays) > KEPT_REPLAYS:
-            self._lane.synchronize()  # it may be running
-            self._replays.pop(next(iter(self._replays)))[1].close()
+        while len(self._loops) > KEPT_LOOPS:
+            self._stream.synchronize()  # it may be running
+            self._loops.pop(next(iter(self._loops)))[1].close()
 
-    def run(self, schedule: Schedule, after_step: Callable[[int], None]) -> Buffer:
+    def run(self, table: StepTable, after_step: Callable[[int], None]) -> Buffer:
         """Enqueue all steps; gives the latents buffer that holds the result then.
 
         ``after_step`` gets the index of each step that is done, unless the loop is one launch.
         """
-        if schedule.steps and self._why_not() is None:
-            if id(schedule) not in self._replays:
-                raise CaptureError("the loop was not prepared for this schedule; call prepare first")
-            self._replays[id(schedule)][1].run()
+        if table.steps and self._why_not() is None:
+            if id(table) not in self._loops:
+                raise CaptureError("the loop was not prepared for this step table; call prepare first")
+            self._loops[id(table)][1].run()
         else:
-            self._step_by_step(schedule, after_step)
-        return self._state[schedule.steps % 2]["latents"]
+            self._step_by_step(table, after_step)
+        return self._state[table.steps % 2]["latents"]
 
     def close(self) -> None:
         """Give back what was captured and bound. Nothing of it may be running. Safe twice."""
-        for _, replay in self._replays.values():
-            replay.close()
-        self._replays.clear()
-        for launches in self._launches:
-            for launch in launches.values():
-                launch.close()
+        for _, loop in self._loops.values():
+            loop.close()
+        self._loops.clear()
+        for turn in self._bound:
+            for bound in turn.values():
+                bound.close()
 
     def _why_not(self) -> str | None:
-        obstacles = [self._obstacle, *(session.capture_obstacle for session in self._sessions.values())]
+        obstacles = [self._obstacle, *(graph.capture_obstacle for graph in self._graphs.values())]
         return next(filter(None, obstacles), None)
 
     def _warm_up(self) -> None:
         """First runs load kernels and take memory, which a capture forbids."""
         if not self._is_warm:
-            for launches in self._launches:
-                for name, session in self._sessions.items():
-                    for _ in range(session.warm_runs):
-                        launches[name].run()
-            self._lane.synchronize()
+            for turn in self._bound:
+                for name, graph in self._graphs.items():
+                    for _ in range(graph.warm_runs):
+                        turn[name].run()
+            self._stream.synchronize()
             self._is_warm = True
 
-    def _captured(self, schedule: Schedule) -> Replay:
+    def _captured(self, table: StepTable) -> CapturedGraph:
         def all_steps() -> None:
-            for step in range(schedule.steps):
-                self._enqueue(schedule, step)
+            for step in range(table.steps):
+                self._enqueue(table, step)
 
-        return self._lane.capture(all_steps)
+        return self._stream.capture(all_steps)
 
-    def _enqueue(self, schedule: Schedule, step: int) -> None:
-        self._lane.copy(schedule.coefficients.row(step), self._row["coefficients"])
-        self._lane.copy(schedule.time_embeddings.row(step), self._row["time_embedding"])
-        self._launches[step % 2][schedule.graphs[step]].run()
+    def _enqueue(self, table: StepTable, step: int) -> None:
+        self._stream.copy(table.coefficients.row(step), self._row["coefficients"])
+        self._stream.copy(table.time_embeddings.row(step), self._row["time_embedding"])
+        self._bound[step % 2][table.graphs[step]].run()
 
-    def _step_by_step(self, schedule: Schedule, after_step: Callable[[int], None]) -> None:
+    def _step_by_step(self, table: StepTable, after_step: Callable[[int], None]) -> None:
         """One step ahead of the device: it never waits, and what is reported is done."""
-        for step in range(schedule.steps):
-            self._enqueue(schedule, step)
-            self._lane.record(self._marks[step % 2])
+        for step in range(table.steps):
+            self._enqueue(table, step)
+            self._stream.record(self._marks[step % 2])
             if step > 0:
                 self._marks[(step - 1) % 2].synchronize()
                 after_step(step - 1)
-        self._marks[(schedule.steps - 1) % 2].synchronize()
-        after_step(schedule.steps - 1)
+        self._marks[(table.steps - 1) % 2].synchronize()
+        after_step(table.steps - 1)

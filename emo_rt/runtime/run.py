@@ -1,6 +1,6 @@
 """One run: the clips of one animation, from what is heard to finished pictures.
 
-:class:`Run` owns the buffers of a run, so that several runs may go on side by side in one engine.
+:class:`Run` owns the buffers of a run, so that several runs may go on side by side in one model.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from emo_rt.media.portrait import Paster
 from emo_rt.model.contract import Array
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
-from emo_rt.runtime.clip_buffers import STAGES, Slot, Workspace
+from emo_rt.runtime.clip_buffers import STAGES, ClipBuffers, Slot
 from emo_rt.runtime.clips import ClipAudio, noise_for_clip, split_into_clips
 from emo_rt.runtime.denoiser import FINAL_BUFFERS
-from emo_rt.runtime.loaded_model import Engine
+from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.pipeline import Closed, Pipeline
 from emo_rt.runtime.trace import Trace
 
@@ -103,28 +103,28 @@ class _Finished:
 class Run:
     """Makes the clips of one animation. Not restartable; :meth:`chunks` is called once. A context manager.
 
-    On a GPU the threads only enqueue: ``denoise`` and ``decode`` are lanes that work side by side, and each slot's two
-    events keep one from touching what the other still uses.
+    On a GPU the threads only enqueue: ``denoise`` and ``decode`` are streams that work side by side, and each slot's
+    two events keep one from touching what the other still uses.
     """
 
     def __init__(
-        self, engine: Engine, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None
+        self, model: LoadedModel, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None
     ) -> None:
         """``clips``: how many there will be, for progress, if that is known."""
         self.stats = RunStats()
-        self._engine, self._avatar, self._options, self._control = engine, avatar, options, control
+        self._model, self._avatar, self._options, self._control = model, avatar, options, control
         self._clips = clips
         self._stop = threading.Event()
-        self._schedule, self._guidance = engine.schedule(options)
-        workspace = engine.workspaces.take(engine, self._schedule, avatar.features)
-        self._lent: Workspace | None = workspace
+        self._table, self._guidance = model.step_table(options)
+        buffers = model.pool.take(model, self._table, avatar.features)
+        self._lent: ClipBuffers | None = buffers
         try:
-            self._motion = workspace.begin(self._schedule, avatar.features, options, engine.config.first_motion)
+            self._motion = buffers.begin(self._table, avatar.features, options, model.config.first_motion)
             self._paster = Paster(avatar.portrait) if avatar.is_pasted_back(options.paste_back) else None
         except BaseException:
             self.close()
             raise
-        self.stats.loop = workspace.denoiser.description
+        self.stats.loop = buffers.denoiser.description
 
     def chunks(self, blocks: Iterable[Array]) -> Pipeline[Chunk]:
         """Start: 16 kHz ``blocks`` → chunks. The caller closes the pipeline, and then the run."""
@@ -143,9 +143,9 @@ class Run:
 
     def close(self) -> None:
         """Wait for what is still enqueued and give the buffers back. Safe twice."""
-        workspace, self._lent = self._lent, None
-        if workspace is not None:
-            self._engine.workspaces.give_back(workspace)
+        buffers, self._lent = self._lent, None
+        if buffers is not None:
+            self._model.pool.give_back(buffers)
 
     def __enter__(self) -> Run:
         return self
@@ -154,7 +154,7 @@ class Run:
         self.close()
 
     @property
-    def _workspace(self) -> Workspace:
+    def _buffers(self) -> ClipBuffers:
         if self._lent is None:
             raise ClosedError("the run was closed; animate again")
         return self._lent
@@ -166,27 +166,27 @@ class Run:
             raise Closed
 
     def _denoised(self, blocks: Iterable[Array]) -> Iterator[_Finished]:
-        for clip in split_into_clips(self._engine.config, self._encode_audio, blocks):
+        for clip in split_into_clips(self._model.config, self._encode_audio, blocks):
             yield self._denoise(clip)
 
     def _encode_audio(self, waveform: Array) -> Array:
         self._check_wanted()
         with self._timed("audio"):
-            return self._workspace.listener(waveform)
+            return self._buffers.hearing(waveform)
 
     def _denoise(self, clip: ClipAudio) -> _Finished:
-        work, slots = self._workspace, self._workspace.slots
+        work, slots = self._buffers, self._buffers.slots
         slot = slots[clip.index % FINAL_BUFFERS]
         slots[(clip.index - 2) % FINAL_BUFFERS].ready.synchronize()  # no more than two clips wait on the device
         self._check_wanted()
         work.denoise.wait(slot.decoded)
-        with slot.spans["clip"], marked("clip"):
+        with slot.timers["clip"], marked("clip"):
             work.windows.write(clip.windows)
-            work.clip_launch.rebind("motion_latents", self._motion)
-            work.clip_launch.run()
-        with slot.spans["step"], marked("step"):
+            work.clip.rebind("motion_latents", self._motion)
+            work.clip.run()
+        with slot.timers["step"], marked("step"):
             work.denoiser.run(
-                self._schedule,
+                self._table,
                 self._noise(clip.index),
                 self._guidance,
                 slot.final,
@@ -197,7 +197,7 @@ class Run:
         return _Finished(clip, slot)
 
     def _noise(self, index: int) -> Array:
-        shape = self._workspace.slots[0].final.shape
+        shape = self._buffers.slots[0].final.shape
         if self._control.noise is None:
             return noise_for_clip(self._options.seed, index, shape)
         noise = np.asarray(self._control.noise(index), np.float32)
@@ -208,35 +208,35 @@ class Run:
     def _after_step(self, clip: int, step: int) -> None:
         self._check_wanted()
         if self._control.progress is not None:
-            self._control.progress(Progress(clip, self._clips, step + 1, self._schedule.steps))
+            self._control.progress(Progress(clip, self._clips, step + 1, self._table.steps))
 
     def _carry_motion(self, slot: Slot) -> None:
         """The end of this clip becomes the next one's motion frames, decoded and encoded again where that is due."""
-        config, work = self._engine.config, self._workspace
+        config, work = self._model.config, self._buffers
         last = slot.final.rows(config.frames - config.motion_frames, config.frames)
-        if work.motion_launch is None or slot.motion_pixels is None:
+        if work.motion is None or slot.motion_pixels is None:
             self._motion = last
             return
-        self._motion = work.arena["motion_latents"]
-        with slot.spans["motion"], marked("motion"):
-            work.motion_launch.rebind("last_latents", last)
-            work.motion_launch.rebind("motion_pixels_rgb", slot.motion_pixels)
-            work.motion_launch.run()
+        self._motion = work.buffers["motion_latents"]
+        with slot.timers["motion"], marked("motion"):
+            work.motion.rebind("last_latents", last)
+            work.motion.rebind("motion_pixels_rgb", slot.motion_pixels)
+            work.motion.run()
 
     def _decoded(self, finished: _Finished) -> Chunk:
         self._check_wanted()
-        config, clip, slot, work = self._engine.config, finished.clip, finished.slot, self._workspace
+        config, clip, slot, work = self._model.config, finished.clip, finished.slot, self._buffers
         fresh = config.frames if slot.motion_download is None else config.frames - config.motion_frames
         wanted = min(clip.frames, fresh)
         work.decode.wait(slot.ready)
-        with slot.spans["decode"], marked("decode"):
+        with slot.timers["decode"], marked("decode"):
             work.decoder.start(slot.final, wanted)
             if slot.motion_download is not None:
                 slot.motion_download.start()
         work.decode.record(slot.decoded)
         if work.denoiser.is_one_launch:
             slot.ready.synchronize()
-            self._after_step(clip.index, self._schedule.steps - 1)
+            self._after_step(clip.index, self._table.steps - 1)
         frames = work.decoder.result(wanted)
         if slot.motion_download is not None:
             frames = np.concatenate([frames, slot.motion_download.result()])
@@ -247,7 +247,7 @@ class Run:
         """What the timers of a clip say; its work is done."""
         stages = [stage for stage in STAGES if stage != "motion" or slot.motion_download is not None]
         for stage in stages:
-            start, seconds = slot.spans[stage].read()
+            start, seconds = slot.timers[stage].read()
             self.stats.add(stage, seconds)
             if self._control.trace is not None:
                 self._control.trace.add(stage, STAGES[stage], start, seconds, clip=clip)

@@ -133,7 +133,7 @@ class TestScenarios:
                 received += 1
                 yield np.zeros(frame, np.float32)
 
-        next(iter(split_into_clips(config, subject.engine.encode_audio, sound())))
+        next(iter(split_into_clips(config, subject.model.encode_audio, sound())))
         assert streaming.audio_needed(config) == pytest.approx(received / config.fps)
 
     def test_stages_and_graphs(self, result: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ import pytest
 from onnx import helper
 
 from emo_rt import Bundle
-from emo_rt.device.base import Backend, Session
-from emo_rt.device.buffers import Arena, Buffer, host_buffer
+from emo_rt.device.base import Backend, Graph
+from emo_rt.device.buffers import Buffer, Buffers, host_buffer
 from emo_rt.device.registry import open_backend
 from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, ConfigError
 from emo_rt.model.bundle import write_manifest
@@ -52,13 +52,13 @@ def described(folder: Path, spec: GraphSpec) -> Bundle:
 
 
 @pytest.fixture
-def session(backend: Backend, double_bundle: Bundle) -> Session:
+def graph(backend: Backend, double_bundle: Bundle) -> Graph:
     return backend.open(double_bundle, "double")
 
 
 @pytest.fixture
-def buffers(backend: Backend) -> Arena:
-    return Arena(backend, [X, Y])
+def buffers(backend: Backend) -> Buffers:
+    return Buffers(backend, [X, Y])
 
 
 @pytest.mark.parametrize("options", [{"backend": "torch"}, {"device": "tpu"}])
@@ -138,11 +138,11 @@ def test_openvino_computes_a_step_as_onnx_runtime_does(tiny_bundle: Bundle, back
     results = []
     for name in ("onnxruntime", backend):
         with open_backend(name, "cpu", threads=1) as opened:
-            arena = Arena(opened, [*spec.inputs, *spec.outputs])
+            buffers = Buffers(opened, [*spec.inputs, *spec.outputs])
             for key, value in values.items():
-                arena[key].write(value)
-            opened.open(tiny_bundle, "step").bind(arena).run()
-            results.append({tensor.name: arena[tensor.name].read().copy() for tensor in spec.outputs})
+                buffers[key].write(value)
+            opened.open(tiny_bundle, "step").bind(buffers).run()
+            results.append({tensor.name: buffers[tensor.name].read().copy() for tensor in spec.outputs})
     for key, expected in results[0].items():
         error = np.linalg.norm(results[1][key] - expected) / np.linalg.norm(expected)
         assert error < bound, key
@@ -174,53 +174,53 @@ def test_importing_the_package_loads_no_backend_and_no_torch() -> None:
     assert printed.strip() == "[]"
 
 
-def test_a_graph_reads_and_writes_the_bound_memory(session: Session, buffers: Arena) -> None:
-    launch = session.bind(buffers)
+def test_a_graph_reads_and_writes_the_bound_memory(graph: Graph, buffers: Buffers) -> None:
+    bound = graph.bind(buffers)
     buffers["x"].read()[:] = 1.5  # written into the memory itself: nothing is handed over at the run
-    launch.run()
+    bound.run()
     np.testing.assert_array_equal(buffers["y"].read(), np.full((2, 3), 3, np.float32))
     buffers["x"].read()[:] = 2
-    launch.run()
+    bound.run()
     np.testing.assert_array_equal(buffers["y"].read(), np.full((2, 3), 4, np.float32))
 
 
-def test_rebinding_moves_one_tensor(session: Session, buffers: Arena, backend: Backend) -> None:
+def test_rebinding_moves_one_tensor(graph: Graph, buffers: Buffers, backend: Backend) -> None:
     other = backend.allocate(Y)
-    launch = session.bind(buffers)
+    bound = graph.bind(buffers)
     buffers["x"].write(np.ones((2, 3)))
-    launch.rebind("y", other)
-    launch.run()
+    bound.rebind("y", other)
+    bound.run()
     assert (other.read() == 2).all()
     assert not buffers["y"].read().any()
 
 
-def test_a_view_can_be_bound(session: Session, backend: Backend) -> None:
+def test_a_view_can_be_bound(graph: Graph, backend: Backend) -> None:
     rows = backend.allocate(TensorSpec("rows", "float32", (3, 2, 3)))
     rows.write(np.arange(18, dtype=np.float32).reshape(3, 2, 3))
-    session.bind({"x": rows.row(1), "y": rows.row(2)}).run()
+    graph.bind({"x": rows.row(1), "y": rows.row(2)}).run()
     np.testing.assert_array_equal(rows.read()[2], rows.read()[1] * 2)
 
 
-def test_a_launch_keeps_its_buffers_alive(session: Session, backend: Backend) -> None:
+def test_a_bound_graph_keeps_its_buffers_alive(graph: Graph, backend: Backend) -> None:
     result = backend.allocate(Y)
     source = backend.allocate(X)
     source.write(np.ones((2, 3)))
-    launch = session.bind({"x": source, "y": result})
+    bound = graph.bind({"x": source, "y": result})
     del source
     garbage = [np.full((2, 3), 9, np.float32) for _ in range(1000)]
-    launch.run()
+    bound.run()
     assert (result.read() == 2).all(), len(garbage)
 
 
-def test_buffers_that_the_graph_does_not_need_may_be_there(session: Session, buffers: Arena, backend: Backend) -> None:
-    session.bind({**buffers, "z": backend.allocate(TensorSpec("z", "uint8", (1,)))}).run()
+def test_buffers_that_the_graph_does_not_need_may_be_there(graph: Graph, buffers: Buffers, backend: Backend) -> None:
+    graph.bind({**buffers, "z": backend.allocate(TensorSpec("z", "uint8", (1,)))}).run()
 
 
 @pytest.mark.parametrize("missing", ["x", "y"])
-def test_a_missing_buffer_is_named(session: Session, buffers: Arena, missing: str) -> None:
+def test_a_missing_buffer_is_named(graph: Graph, buffers: Buffers, missing: str) -> None:
     there = {name: buffer for name, buffer in buffers.items() if name != missing}
     with pytest.raises(BackendError, match=rf"graph double: no buffer is bound to {missing}"):
-        session.bind(there)
+        graph.bind(there)
 
 
 @pytest.mark.parametrize(
@@ -229,11 +229,11 @@ def test_a_missing_buffer_is_named(session: Session, buffers: Arena, missing: st
     ids=["shape", "rank", "type"],
 )
 @pytest.mark.parametrize("name", ["x", "y"])
-def test_a_buffer_that_does_not_fit_is_refused(session: Session, buffers: Arena, name: str, wrong: TensorSpec) -> None:
+def test_a_buffer_that_does_not_fit_is_refused(graph: Graph, buffers: Buffers, name: str, wrong: TensorSpec) -> None:
     with pytest.raises(BackendError, match=rf"graph double: tensor {name} is .*, expected float32\[2, 3\]"):
-        session.bind({**buffers, name: host_buffer(wrong)})
+        graph.bind({**buffers, name: host_buffer(wrong)})
     with pytest.raises(BackendError, match=rf"tensor {name} is"):
-        session.bind(buffers).rebind(name, host_buffer(wrong))
+        graph.bind(buffers).rebind(name, host_buffer(wrong))
 
 
 def test_a_graph_with_other_tensors_than_the_manifest_says_is_refused(double_bundle: Bundle, backend: Backend) -> None:
@@ -248,7 +248,7 @@ def test_a_manifest_that_lies_about_an_output_cannot_write_beside_it(
 ) -> None:
     opened = backend.open(described(double_bundle.path, GraphSpec("double", (X,), (spec,))), "double")
     with pytest.raises(BackendError, match="graph double"):
-        opened.bind(Arena(backend, [X, spec])).run()
+        opened.bind(Buffers(backend, [X, spec])).run()
 
 
 @pytest.mark.parametrize("spec", [TensorSpec("x", "float32", (1, 3)), TensorSpec("x", "float16", (2, 3))])
@@ -257,7 +257,7 @@ def test_a_manifest_that_lies_about_an_input_is_refused_at_the_run(
 ) -> None:
     opened = backend.open(described(double_bundle.path, GraphSpec("double", (spec,), (Y,))), "double")
     with pytest.raises(BackendError, match="graph double"):
-        opened.bind(Arena(backend, [spec, Y])).run()
+        opened.bind(Buffers(backend, [spec, Y])).run()
 
 
 def test_a_file_that_the_runtime_refuses_is_named(double_bundle: Bundle, backend: Backend) -> None:
@@ -267,32 +267,32 @@ def test_a_file_that_the_runtime_refuses_is_named(double_bundle: Bundle, backend
     assert error.value.__cause__ is not None
 
 
-def test_a_closed_session_runs_and_binds_no_more(session: Session, buffers: Arena) -> None:
-    launch = session.bind(buffers)
-    session.close()
-    session.close()
+def test_a_closed_graph_runs_and_binds_no_more(graph: Graph, buffers: Buffers) -> None:
+    bound = graph.bind(buffers)
+    graph.close()
+    graph.close()
     with pytest.raises(ClosedError, match="graph double was closed"):
-        launch.run()
+        bound.run()
     with pytest.raises(ClosedError, match="graph double was closed"):
-        session.bind(buffers)
+        graph.bind(buffers)
 
 
-def test_closing_the_backend_closes_its_sessions(double_bundle: Bundle, buffers: Arena) -> None:
+def test_closing_the_backend_closes_its_graphs(double_bundle: Bundle, buffers: Buffers) -> None:
     with open_backend("onnxruntime", "cpu") as opened:
-        launch = opened.open(double_bundle, "double").bind(buffers)
+        bound = opened.open(double_bundle, "double").bind(buffers)
     opened.close()
     with pytest.raises(ClosedError):
-        launch.run()
+        bound.run()
 
 
-def test_two_launches_of_one_session_are_independent(session: Session, backend: Backend) -> None:
-    arenas = [Arena(backend, [X, Y]) for _ in range(2)]
-    launches = [session.bind(arena) for arena in arenas]
-    for value, arena in enumerate(arenas, 1):
-        arena["x"].write(np.full((2, 3), value))
-    for launch in launches:
-        launch.run()
-    assert [float(arena["y"].read()[0, 0]) for arena in arenas] == [2, 4]
+def test_two_bindings_of_one_graph_are_independent(graph: Graph, backend: Backend) -> None:
+    sets = [Buffers(backend, [X, Y]) for _ in range(2)]
+    all_bound = [graph.bind(buffers) for buffers in sets]
+    for value, buffers in enumerate(sets, 1):
+        buffers["x"].write(np.full((2, 3), value))
+    for bound in all_bound:
+        bound.run()
+    assert [float(buffers["y"].read()[0, 0]) for buffers in sets] == [2, 4]
 
 
 def test_idle_threads_leave_the_cores_to_other_graphs(double_bundle: Bundle) -> None:
@@ -304,7 +304,7 @@ def test_idle_threads_leave_the_cores_to_other_graphs(double_bundle: Bundle) -> 
 
 def test_the_tiny_model_runs_on_bound_buffers(tiny_bundle: Bundle, backend: Backend) -> None:
     opened = backend.open(tiny_bundle, "timestep")
-    bound: dict[str, Buffer] = {**Arena(backend, [*opened.spec.inputs, *opened.spec.outputs])}
+    bound: dict[str, Buffer] = {**Buffers(backend, [*opened.spec.inputs, *opened.spec.outputs])}
     bound["timestep"].write(np.array([500], np.float32))
     opened.bind(bound).run()
     assert np.abs(bound["time_embedding"].read()).max() > 0

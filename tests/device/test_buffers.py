@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emo_rt.device.buffers import Arena, HostBuffer, host_buffer
+from emo_rt.device.buffers import Buffers, HostBuffer, host_buffer
 from emo_rt.errors import BundleError
 from emo_rt.model.contract import DTYPES, TensorSpec
 
@@ -69,25 +69,25 @@ def test_a_row_is_a_view_without_the_first_axis() -> None:
 def test_a_shared_tensor_gets_one_buffer() -> None:
     allocator = CountingAllocator()
     spec = TensorSpec("x", "float32", (2,))
-    arena = Arena(allocator, [spec, TensorSpec("y", "uint8", (3,)), spec])
-    assert allocator.asked == list(arena) == ["x", "y"]
-    assert arena.nbytes == 2 * 4 + 3
+    buffers = Buffers(allocator, [spec, TensorSpec("y", "uint8", (3,)), spec])
+    assert allocator.asked == list(buffers) == ["x", "y"]
+    assert buffers.nbytes == 2 * 4 + 3
 
 
 def test_looking_into_an_arena_allocates_nothing() -> None:
     allocator = CountingAllocator()
-    arena = Arena(allocator, [TensorSpec("x", "float32", (2,))])
-    assert arena["x"] is arena["x"]
-    assert dict(**arena) == {"x": arena["x"]}
+    buffers = Buffers(allocator, [TensorSpec("x", "float32", (2,))])
+    assert buffers["x"] is buffers["x"]
+    assert dict(**buffers) == {"x": buffers["x"]}
     assert allocator.asked == ["x"]
 
 
 def test_graphs_that_disagree_about_a_tensor_are_refused() -> None:
     small, large = TensorSpec("x", "float32", (2,)), TensorSpec("x", "float32", (3,))
     with pytest.raises(BundleError, match=r"disagree about a tensor: .*\(2,\).*\(3,\)"):
-        Arena(CountingAllocator(), [small, large])
+        Buffers(CountingAllocator(), [small, large])
 
 
 def test_a_tensor_without_a_static_size_is_refused() -> None:
     with pytest.raises(BundleError, match="dynamic axis 'samples'"):
-        Arena(CountingAllocator(), [TensorSpec("waveform", "float32", (1, "samples"))])
+        Buffers(CountingAllocator(), [TensorSpec("waveform", "float32", (1, "samples"))])

@@ -16,7 +16,7 @@ from emo_rt.device import onnxruntime_cuda as ort_cuda
 from emo_rt.device.onnxruntime_cpu import OrtBackend
 from emo_rt.device.onnxruntime_cuda import PROVIDER, OrtCudaBackend, import_onnxruntime
 from emo_rt.model.contract import Array
-from emo_rt.runtime.loaded_model import Engine
+from emo_rt.runtime.loaded_model import LoadedModel
 
 RATE, CLIP = 16_000, 4 * 640
 
@@ -93,7 +93,7 @@ def ort(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> StandInOrt:
 
 
 def opened(ort: StandInOrt, **options: Any) -> Animator:
-    return Animator(Engine(ort.bundle, OrtCudaBackend(ort.device, **options)))  # type: ignore[arg-type]
+    return Animator(LoadedModel(ort.bundle, OrtCudaBackend(ort.device, **options)))  # type: ignore[arg-type]
 
 
 def frames(animator: Animator, **options: Any) -> Array:

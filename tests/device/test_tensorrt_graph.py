@@ -14,13 +14,13 @@ import pytest
 from cuda_stand_in import ByAddress, StandInDevice
 
 from emo_rt import Animator, BackendError, Bundle, CaptureError, ClosedError
-from emo_rt.device.buffers import Arena
+from emo_rt.device.buffers import Buffers
 from emo_rt.device.onnxruntime_cpu import OrtBackend
 from emo_rt.device.tensorrt import graph as trt
 from emo_rt.device.tensorrt.graph import TrtBackend, check_engine
 from emo_rt.device.tensorrt.package import LogLine
 from emo_rt.model.contract import Array, GraphSpec, TensorSpec
-from emo_rt.runtime.loaded_model import Engine
+from emo_rt.runtime.loaded_model import LoadedModel
 
 RATE, CLIP = 16_000, 4 * 640
 DATA_TYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8"}
@@ -158,7 +158,7 @@ def test_an_animation_is_that_of_the_cpu_in_one_launch_per_clip(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rig = Rig(tiny_bundle, monkeypatch, seed)
-    with Animator(Engine(tiny_bundle, rig.backend)) as animator:
+    with Animator(LoadedModel(tiny_bundle, rig.backend)) as animator:
         found = frames(animator)
         assert animator.backend == "tensorrt"
     assert rig.device.broken == []
@@ -168,7 +168,7 @@ def test_an_animation_is_that_of_the_cpu_in_one_launch_per_clip(
 
 
 def test_scratch_memory_is_shared_within_a_lane_only(tiny_bundle: Bundle, rig: Rig) -> None:
-    with Animator(Engine(tiny_bundle, rig.backend)) as animator:
+    with Animator(LoadedModel(tiny_bundle, rig.backend)) as animator:
         frames(animator)
         given = {name: {c.memory[0] for c in e.contexts if c.memory} for name, e in rig.engines.items()}
     assert len(given["vae_decoder"]) == 1
@@ -180,17 +180,17 @@ def test_scratch_memory_that_two_lanes_shared_would_be_noticed(
     tiny_bundle: Bundle, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = rig.device.memory(1 << 16)
-    monkeypatch.setattr(rig.backend, "scratch", lambda lane, nbytes: one)
+    monkeypatch.setattr(rig.backend, "scratch", lambda stream, nbytes: one)
     with (
         pytest.raises(BackendError, match="does not wait for it"),
-        Animator(Engine(tiny_bundle, rig.backend)) as animator,
+        Animator(LoadedModel(tiny_bundle, rig.backend)) as animator,
     ):
         frames(animator)
     assert rig.device.broken
 
 
 def test_each_launch_has_a_context_of_its_own(tiny_bundle: Bundle, rig: Rig) -> None:
-    with Animator(Engine(tiny_bundle, rig.backend)) as animator:
+    with Animator(LoadedModel(tiny_bundle, rig.backend)) as animator:
         frames(animator)
         before = len(rig.engines["step"].contexts)
         frames(animator)
@@ -198,10 +198,10 @@ def test_each_launch_has_a_context_of_its_own(tiny_bundle: Bundle, rig: Rig) -> 
 
 
 def test_an_engine_that_says_that_it_cannot_be_captured_runs_step_by_step(tiny_bundle: Bundle, rig: Rig) -> None:
-    engine = Engine(tiny_bundle, rig.backend)
-    engine.session("step")
+    model = LoadedModel(tiny_bundle, rig.backend)
+    model.graph("step")
     rig.engines["step"].capturable = False
-    with Animator(engine) as animator:
+    with Animator(model) as animator:
         seen: list[int] = []
         found = frames(animator, progress=lambda progress: seen.append(progress.step))
     assert seen == [1, 2, 3] * 4
@@ -212,14 +212,14 @@ def test_an_engine_that_says_that_it_cannot_be_captured_runs_step_by_step(tiny_b
 
 
 def test_a_refused_run_is_an_error_in_tensorrts_words(tiny_bundle: Bundle, rig: Rig) -> None:
-    with Animator(Engine(tiny_bundle, rig.backend)) as animator:
+    with Animator(LoadedModel(tiny_bundle, rig.backend)) as animator:
         rig.engines["clip"].refuses = "the moon is in the way"
         with pytest.raises(BackendError, match="cannot run graph clip: the moon is in the way"):
             frames(animator)
 
 
 def test_a_refused_run_may_tell_of_a_lost_device(tiny_bundle: Bundle, rig: Rig) -> None:
-    with Animator(Engine(tiny_bundle, rig.backend)) as animator:
+    with Animator(LoadedModel(tiny_bundle, rig.backend)) as animator:
         rig.engines["clip"].refuses = "Cuda Runtime (cudaError 700: an illegal memory access was encountered)"
         for _ in range(2):
             with pytest.raises(BackendError, match="failed for good: CUDA_ERROR_ILLEGAL_ADDRESS"):
@@ -227,16 +227,16 @@ def test_a_refused_run_may_tell_of_a_lost_device(tiny_bundle: Bundle, rig: Rig) 
 
 
 def test_a_closed_session_and_a_closed_launch_run_no_more(tiny_bundle: Bundle, rig: Rig) -> None:
-    session = rig.backend.open(tiny_bundle, "timestep")
-    buffers = Arena(rig.backend, [*session.spec.inputs, *session.spec.outputs])
-    one, other = session.bind(buffers), session.bind(buffers)
+    graph = rig.backend.open(tiny_bundle, "timestep")
+    buffers = Buffers(rig.backend, [*graph.spec.inputs, *graph.spec.outputs])
+    one, other = graph.bind(buffers), graph.bind(buffers)
     one.run()
     one.close()
     one.close()
     with pytest.raises(ClosedError):
         one.run()
-    session.close()
-    session.close()
+    graph.close()
+    graph.close()
     with pytest.raises(ClosedError):
         other.run()
     rig.backend.close()

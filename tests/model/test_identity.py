@@ -21,7 +21,7 @@ from emo_rt.device.registry import open_backend
 from emo_rt.media.portrait import Portrait, prepare_portrait
 from emo_rt.model.contract import Array
 from emo_rt.model.identity import ARCFACE_TEMPLATE, FACE_OVAL, FIVE_POINTS, OUTER_LIPS, face_inputs
-from emo_rt.runtime.loaded_model import Engine
+from emo_rt.runtime.loaded_model import LoadedModel
 from tests.conftest import hallo_tiny, shared_file
 
 RATE, FRAME = 16_000, 640
@@ -52,7 +52,7 @@ def mesh(face: Box, lips: Box, count: int = 478) -> Array:
 
 @pytest.fixture(scope="module")
 def hallo(hallo_bundle: Bundle) -> Iterator[Animator]:
-    with Animator(Engine(hallo_bundle, open_backend("onnxruntime", "cpu", threads=1))) as animator:
+    with Animator(LoadedModel(hallo_bundle, open_backend("onnxruntime", "cpu", threads=1))) as animator:
         yield animator
 
 

@@ -28,7 +28,7 @@ from emo_rt.media.portrait import prepare_portrait
 from emo_rt.model.contract import Array
 from emo_rt.model.options import SOLVERS
 from emo_rt.runtime.avatar import make_avatar
-from emo_rt.runtime.loaded_model import Engine
+from emo_rt.runtime.loaded_model import LoadedModel
 
 RATE, FRAME = 16_000, 640
 CLIP = 4 * FRAME
@@ -50,7 +50,7 @@ def on_stand_in(
     """An animator on the stand-in. At the end no rule may have been broken, and all memory must be back."""
     device = StandInDevice(seed)
     backend = StandInBackend(device, obstacle)
-    with Animator(Engine(bundle, backend)) as animator:
+    with Animator(LoadedModel(bundle, backend)) as animator:
         yield animator, backend
     assert device.broken == []
 
@@ -99,7 +99,7 @@ def test_guidance_in_a_part_of_the_steps_is_one_launch(tiny_bundle: Bundle, expe
     with on_stand_in(tiny_bundle) as (animator, backend):
         avatar = animator.prepare(picture(), face_box="full")
         found = frames_of(animator, avatar, **options)
-        plain = frames_of(animator, avatar, clips=2)  # the same workspace: it has both graphs
+        plain = frames_of(animator, avatar, clips=2)  # the same buffers: they have both graphs
         assert backend.cuda.launches == [15, 15, 9, 9]  # type: ignore[attr-defined]
     np.testing.assert_array_equal(found, expected(**options))
     np.testing.assert_array_equal(plain, expected(clips=2))
@@ -115,7 +115,7 @@ def test_cached_steps_are_one_launch(cached_bundle: Bundle) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_what_was_captured_serves_other_avatars_options_and_schedules(
+def test_what_was_captured_serves_other_avatars_options_and_tables(
     tiny_bundle: Bundle, expected: Callable[..., Array]
 ) -> None:
     with on_stand_in(tiny_bundle) as (animator, backend):
@@ -153,7 +153,7 @@ def test_motion_frames_that_are_decoded_and_encoded_again(hallo_bundle: Bundle, 
 
     def frames(animator: Animator) -> Array:
         portrait = prepare_portrait(picture(), animator.config.size, face_box="full")
-        return frames_of(animator, make_avatar(animator._engine, portrait, inputs))
+        return frames_of(animator, make_avatar(animator._model, portrait, inputs))
 
     with Animator.load(hallo_bundle.path, device="cpu", threads=1) as animator:
         wanted = frames(animator)
@@ -356,21 +356,21 @@ def test_all_memory_comes_back(tiny_bundle: Bundle) -> None:
         tables = stats["device_used"] - stats["kept"]
         assert tables < stats["kept"]
         assert empty["device_used"] == 0
-        animator._engine.workspaces.close()
-        animator._engine._scheduler._made.clear()
+        animator._model.pool.close()
+        animator._model._tables._made.clear()
         assert animator.memory_stats()["device_used"] == 0
 
 
 def test_a_loop_that_was_not_prepared_is_refused(tiny_bundle: Bundle) -> None:
     with on_stand_in(tiny_bundle) as (animator, _):
-        engine = animator._engine
+        model = animator._model
         avatar = animator.prepare(picture(), face_box="full")
-        one, other = (engine.schedule(AnimateOptions(steps=steps))[0] for steps in (2, 3))
-        workspace = engine.workspaces.take(engine, one, avatar.features)
-        noise = np.zeros(workspace.slots[0].final.shape, np.float32)
+        one, other = (model.step_table(AnimateOptions(steps=steps))[0] for steps in (2, 3))
+        buffers = model.pool.take(model, one, avatar.features)
+        noise = np.zeros(buffers.slots[0].final.shape, np.float32)
         with pytest.raises(CaptureError, match="not prepared"):
-            workspace.denoiser.run(other, noise, 1.0, workspace.slots[0].final, lambda _: None)
-        workspace.close()
+            buffers.denoiser.run(other, noise, 1.0, buffers.slots[0].final, lambda _: None)
+        buffers.close()
 
 
 # Trace
@@ -381,8 +381,8 @@ def test_a_trace_shows_each_stage_of_each_clip(tiny_bundle: Bundle) -> None:
     with on_stand_in(tiny_bundle) as (animator, _):
         frames_of(animator, animator.prepare(picture(), face_box="full"), clips=3, trace=trace)
     events = trace.to_dict()["traceEvents"]
-    lanes = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
-    spans = [(event["name"], lanes[event["tid"]]) for event in events if event["ph"] == "X"]
+    streams = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    spans = [(event["name"], streams[event["tid"]]) for event in events if event["ph"] == "X"]
     for span in (("clip", "denoise"), ("step", "denoise"), ("decode", "decode")):
         assert spans.count(span) == 3
     assert ("audio", "audio") in spans

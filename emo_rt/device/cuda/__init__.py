@@ -4,7 +4,7 @@ Nothing here knows about tensors or networks. The runtime uses this interface on
 place where there is no GPU: see ``tests/cuda_stand_in.py``. Importing this package does not import CUDA.
 """
 
-from emo_rt.device.cuda.captured_graph import Graph
+from emo_rt.device.cuda.captured_graph import CapturedGraph
 from emo_rt.device.cuda.device import Device, open_device
 from emo_rt.device.cuda.event import Event
 from emo_rt.device.cuda.memory import DeviceMemory, Memory, PinnedMemory, View
@@ -12,10 +12,10 @@ from emo_rt.device.cuda.status import Health
 from emo_rt.device.cuda.stream import Stream
 
 __all__ = [
+    "CapturedGraph",
     "Device",
     "DeviceMemory",
     "Event",
-    "Graph",
     "Health",
     "Memory",
     "PinnedMemory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Graph:
+class CapturedGraph:
     """An executable CUDA graph. It refers to memory that it does not own: whoever made it keeps that alive."""
 
     def __init__(self, inner: Any) -> None:

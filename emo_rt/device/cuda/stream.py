@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from emo_rt.device.cuda.captured_graph import Graph
+from emo_rt.device.cuda.captured_graph import CapturedGraph
 from emo_rt.device.cuda.event import Event
 from emo_rt.device.cuda.memory import View
 from emo_rt.device.cuda.status import Health
@@ -65,12 +65,12 @@ class Stream:
         with self._enqueueing("clear memory"):
             self._buffer(target).fill(0, stream=self.inner)
 
-    def launch(self, graph: Graph) -> None:
+    def launch(self, graph: CapturedGraph) -> None:
         """Enqueue captured work."""
         with self._enqueueing("launch a CUDA graph"):
             graph.inner.launch(self.inner)
 
-    def capture(self, enqueue: Callable[[], None]) -> Graph:
+    def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
         """Put what ``enqueue`` enqueues here into a graph instead of running it.
 
         Thread-local mode: other threads may go on using other streams, and what is unsafe in this thread fails.
@@ -85,7 +85,7 @@ class Stream:
             graph.inner.upload(self.inner)
             return graph
 
-    def _captured(self, builder: Any, enqueue: Callable[[], None]) -> Graph:
+    def _captured(self, builder: Any, enqueue: Callable[[], None]) -> CapturedGraph:
         builder.begin_building("thread_local")
         self.is_capturing = True
         try:
@@ -100,7 +100,7 @@ class Stream:
         finally:
             self.is_capturing = False
         try:
-            return Graph(builder.complete())
+            return CapturedGraph(builder.complete())
         except Exception as exc:
             raise CaptureError(f"the captured CUDA graph cannot be made executable: {exc}") from exc
 

@@ -1,7 +1,7 @@
-"""TensorRT on a GPU: plans from the engine cache, bound by name to the arena's buffers, on our own streams.
+"""TensorRT on a GPU: plans from the engine cache, bound by name to our buffers, on our own streams.
 
-All device memory that an execution needs is ours: tensors from the arena, scratch memory one piece a lane, because
-engines of one lane never run at the same time and those of two lanes may.
+All device memory that an execution needs is ours: the buffers of tensors, scratch memory one piece a stream, because
+engines of one stream never run at the same time and those of two streams may.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from emo_rt.device.base import BoundTensors, Launch, Session
+from emo_rt.device.base import BoundGraph, BoundTensors, Graph
 from emo_rt.device.buffers import Buffer
 from emo_rt.device.cuda import Device, DeviceMemory
 from emo_rt.device.cuda_backend import CudaBackend
-from emo_rt.device.cuda_stream import CudaLane
+from emo_rt.device.cuda_stream import CudaStream
 from emo_rt.device.nvtx import marked
 from emo_rt.device.tensorrt.gpus import Gpu
 from emo_rt.device.tensorrt.kernels import KernelCache
@@ -50,28 +50,30 @@ class TrtBackend(CudaBackend):
         """What a plan must have been built for."""
         return gpu_of(self.cuda)
 
-    def scratch(self, lane: CudaLane, nbytes: int) -> DeviceMemory:
-        """Memory of at least that size, for engines of one lane. An older, smaller piece lives on with its users."""
-        memory = self._scratch.get(lane.name)
+    def scratch(self, stream: CudaStream, nbytes: int) -> DeviceMemory:
+        """Memory of at least that size, for engines of one stream. An older, smaller piece lives on with its users."""
+        memory = self._scratch.get(stream.name)
         if memory is None or memory.nbytes < nbytes:
-            memory = self._scratch[lane.name] = self.cuda.memory(nbytes)
+            memory = self._scratch[stream.name] = self.cuda.memory(nbytes)
         return memory
 
-    def _open(self, bundle: Bundle, graph: str, lane: CudaLane) -> Session:
+    def _open(self, bundle: Bundle, graph: str, stream: CudaStream) -> Graph:
         plan = find_plan(bundle, graph, self.package, self.gpu)
         engine = load_engine(self.package, self._runtime, plan, bundle)
-        return TrtSession(self, engine, bundle.graphs[graph], lane, KernelCache(plan))
+        return TrtGraph(self, engine, bundle.graphs[graph], stream, KernelCache(plan))
 
     def close(self) -> None:
         super().close()
         self._scratch.clear()
 
 
-class TrtSession(Session):
+class TrtGraph(Graph):
     """One engine on one stream."""
 
-    def __init__(self, backend: TrtBackend, engine: Any, spec: GraphSpec, lane: CudaLane, kernels: KernelCache) -> None:
-        self.spec, self.lane, self.backend = spec, lane, backend
+    def __init__(
+        self, backend: TrtBackend, engine: Any, spec: GraphSpec, stream: CudaStream, kernels: KernelCache
+    ) -> None:
+        self.spec, self.stream, self.backend = spec, stream, backend
         self._engine: Any = engine
         self._kernels = kernels
         self.capture_obstacle = None if backend.capture else "capture is turned off"
@@ -85,8 +87,8 @@ class TrtSession(Session):
             raise ClosedError(f"graph {self.spec.name} was closed")
         return self._engine
 
-    def bind(self, buffers: Mapping[str, Buffer]) -> Launch:
-        return TrtLaunch(self, buffers)
+    def bind(self, buffers: Mapping[str, Buffer]) -> BoundGraph:
+        return TrtBoundGraph(self, buffers)
 
     def make_context(self) -> Any:
         """A new ``IExecutionContext`` without memory of its own."""
@@ -94,7 +96,7 @@ class TrtSession(Session):
         with self.backend.package.listen() as lines:
             context = self.engine.create_execution_context(strategy if self._config is None else self._config)
         if context is None:
-            raise self.lane.device.health.failed(f"make a context for graph {self.spec.name}", problem(lines))
+            raise self.stream.device.health.failed(f"make a context for graph {self.spec.name}", problem(lines))
         return context
 
     def close(self) -> None:
@@ -114,13 +116,13 @@ class TrtSession(Session):
         return config
 
 
-class TrtLaunch(Launch):
+class TrtBoundGraph(BoundGraph):
     """An execution context of its own: one that was captured must not be used for anything else."""
 
-    def __init__(self, session: TrtSession, buffers: Mapping[str, Buffer]) -> None:
-        self._session = session
-        self._bound = BoundTensors(session.spec, buffers)
-        self._context: Any = session.make_context()
+    def __init__(self, graph: TrtGraph, buffers: Mapping[str, Buffer]) -> None:
+        self._graph = graph
+        self._bound = BoundTensors(graph.spec, buffers)
+        self._context: Any = graph.make_context()
         for name in self._bound.buffers:
             self._address(name)
         self._scratch = self._give_scratch()
@@ -130,42 +132,44 @@ class TrtLaunch(Launch):
         self._address(name)
 
     def run(self) -> None:
-        session, stream = self._session, self._session.lane.stream
-        with stream.lock, session.lane.device.health.check(f"run graph {session.spec.name}"), marked(session.spec.name):
+        graph, stream = self._graph, self._graph.stream.inner
+        with (
+            stream.lock,
+            graph.stream.device.health.check(f"run graph {graph.spec.name}"),
+            marked(graph.spec.name),
+        ):
             context = self._opened()
             if stream.is_capturing and not is_capturable(context, stream.handle):
-                raise CaptureError(f"TensorRT says that graph {session.spec.name} cannot be captured")
-            with session.backend.package.listen() as lines:
+                raise CaptureError(f"TensorRT says that graph {graph.spec.name} cannot be captured")
+            with graph.backend.package.listen() as lines:
                 enqueued = context.execute_async_v3(stream.handle)
             if not enqueued:
-                raise session.lane.device.health.failed(f"run graph {session.spec.name}", problem(lines))
+                raise graph.stream.device.health.failed(f"run graph {graph.spec.name}", problem(lines))
 
     def close(self) -> None:
         self._context = None
 
     def _opened(self) -> Any:
-        _ = self._session.engine
+        _ = self._graph.engine
         if self._context is None:
-            raise ClosedError(f"a launch of graph {self._session.spec.name} was closed")
+            raise ClosedError(f"a bound graph {self._graph.spec.name} was closed")
         return self._context
 
     def _address(self, name: str) -> None:
         context, buffer, spec = self._opened(), self._bound.buffers[name], self._bound.inputs.get(name)
         is_dynamic = spec is not None and any(isinstance(size, str) for size in spec.shape)
         if is_dynamic and not context.set_input_shape(name, buffer.shape):
-            raise BackendError(f"the engine of graph {self._session.spec.name} does not take {name} of {buffer.shape}")
+            raise BackendError(f"the engine of graph {self._graph.spec.name} does not take {name} of {buffer.shape}")
         if not context.set_tensor_address(name, buffer.pointer):
-            raise BackendError(f"the engine of graph {self._session.spec.name} does not take an address for {name}")
+            raise BackendError(f"the engine of graph {self._graph.spec.name} does not take an address for {name}")
 
     def _give_scratch(self) -> DeviceMemory | None:
         """Memory for intermediate results. Returned to be kept: TensorRT has only its address."""
-        is_dynamic = any(isinstance(size, str) for t in self._session.spec.inputs for size in t.shape)
-        size = (
-            self._context.update_device_memory_size_for_shapes() if is_dynamic else scratch_size(self._session.engine)
-        )
+        is_dynamic = any(isinstance(size, str) for t in self._graph.spec.inputs for size in t.shape)
+        size = self._context.update_device_memory_size_for_shapes() if is_dynamic else scratch_size(self._graph.engine)
         if size == 0:
             return None
-        memory = self._session.backend.scratch(self._session.lane, size)
+        memory = self._graph.backend.scratch(self._graph.stream, size)
         self._context.set_device_memory(memory.pointer, memory.nbytes)
         return memory
 
