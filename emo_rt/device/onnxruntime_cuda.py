@@ -142,6 +142,8 @@ class OrtCudaGraph(Graph):
     def _open(self) -> None:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
+        # Patterns make the arena grow again at the second run: 54 GB for a guided full-size run on an H100, 28 without.
+        options.enable_mem_pattern = False
         path = self._bundle.graph_path(self.spec.name)
         provider = (PROVIDER, self._provider_options())
         try:
@@ -159,7 +161,9 @@ class OrtCudaGraph(Graph):
             "device_id": str(self.stream.device.index),
             "user_compute_stream": str(self.stream.inner.handle),
             "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and runs on a GPU with other tenants
-            "use_tf32": "0",  # a bundle in float32 is asked for exactness; speed is what float16 is for
+            # Off, it takes the tensor cores from convolutions in float16, too (1.31 with cuDNN 9: 1.5 times the time of
+            # a full-size step on an H100). A bundle in float32 is asked for exactness.
+            "use_tf32": "0" if self._bundle.dtype == "float32" else "1",
             "enable_cuda_graph": "1" if self.own_graphs else "0",
         }
 

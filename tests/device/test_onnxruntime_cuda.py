@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,7 +38,7 @@ class StandInInference:
     """``InferenceSession`` on the CUDA provider."""
 
     def __init__(self, ort: StandInOrt, source: Any, options: Any = None, providers: Any = ()) -> None:
-        self.ort, self.settings = ort, providers[0][1]
+        self.ort, self.settings, self.options = ort, providers[0][1], options
         self.threads: set[int] = set()
         self.runs: list[dict[str, str]] = []
         if isinstance(source, bytes):
@@ -138,6 +139,18 @@ def test_graphs_of_one_lane_share_a_stream_and_others_do_not(ort: StandInOrt) ->
     streams = {name: sessions[0].settings["user_compute_stream"] for name, sessions in ort.sessions.items()}
     assert streams["clip"] == streams["step"]
     assert len({streams["step"], streams["vae_decoder"], streams["audio_encoder"]}) == 3
+
+
+@pytest.mark.parametrize(("dtype", "tf32"), [("float32", "0"), ("float16", "1")])
+def test_convolutions_in_half_precision_keep_their_tensor_cores(ort: StandInOrt, dtype: str, tf32: str) -> None:
+    ort.bundle = replace(ort.bundle, dtype=dtype)
+    with opened(ort):
+        assert {session.settings["use_tf32"] for made in ort.sessions.values() for session in made} == {tf32}
+
+
+def test_no_memory_is_planned_by_pattern(ort: StandInOrt) -> None:
+    with opened(ort):
+        assert not any(session.options.enable_mem_pattern for made in ort.sessions.values() for session in made)
 
 
 def test_a_loop_that_is_captured_from_outside_is_one_launch(ort: StandInOrt, expected: Array) -> None:
