@@ -158,12 +158,9 @@ class OrtCudaGraph(Graph):
 
     def _provider_options(self) -> dict[str, str]:
         return {
+            **provider_options(self._bundle.dtype),
             "device_id": str(self.stream.device.index),
             "user_compute_stream": str(self.stream.inner.handle),
-            "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and runs on a GPU with other tenants
-            # Off, it takes the tensor cores from convolutions in float16, too (1.31 with cuDNN 9: 1.5 times the time of
-            # a full-size step on an H100). A bundle in float32 is asked for exactness.
-            "use_tf32": "0" if self._bundle.dtype == "float32" else "1",
             "enable_cuda_graph": "1" if self.own_graphs else "0",
         }
 
@@ -224,6 +221,16 @@ class OrtCudaBoundGraph(BoundGraph):
         buffer, index = self._bound.buffers[name], self._graph.stream.device.index
         bind = self._binding.bind_input if name in self._bound.inputs else self._binding.bind_output
         bind(name, "cuda", index, np.dtype(buffer.dtype), buffer.shape, buffer.pointer)
+
+
+def provider_options(dtype: str) -> dict[str, str]:
+    """Options of the CUDA provider that depend on nothing but the bundle's float type."""
+    return {
+        "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and runs on a GPU with other tenants
+        # Off, it takes the tensor cores from convolutions in float16, too (1.31 with cuDNN 9: 1.5 times the time of a
+        # full-size step on an H100). A bundle in float32 is asked for exactness.
+        "use_tf32": "0" if dtype == "float32" else "1",
+    }
 
 
 def check_provider(graph: str, providers: list[str]) -> None:
