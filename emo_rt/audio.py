@@ -127,7 +127,9 @@ class Resampler:
         """
         if self._flushed:
             raise ClosedError("the resampler was flushed; make a new one for the next sound")
-        mono = _mix_to_mono(_as_float(_as_columns(block)))
+        columns = _as_float(_as_columns(block))
+        _check_level(columns, "the audio")
+        mono = _mix_to_mono(columns)
         self._received += len(mono)
         if self.sample_rate == self.target_rate:
             return mono
@@ -335,8 +337,6 @@ def _as_float(array: NDArray[Any]) -> Samples:
 
 def _mix_to_mono(block: Samples) -> Samples:
     """(n, channels) → (n,), the mean. Channel by channel: the last bit of numpy's own sum depends on memory layout."""
-    if not np.isfinite(block).all():
-        raise AudioError("the audio has samples that are not finite; replace NaN and infinity with 0")
     mono: Samples = block[:, 0].astype(np.float32)
     for channel in range(1, block.shape[1]):
         mono += block[:, channel]

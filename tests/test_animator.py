@@ -548,6 +548,14 @@ def test_a_slow_consumer_holds_the_source_back(tiny_animator: Animator, avatar: 
     chunks.close()
 
 
+def test_a_stream_and_a_file_refuse_the_same_levels(tiny_animator: Animator, avatar: Avatar) -> None:
+    loud = np.full(2_000, 1e6, np.float32)
+    with pytest.raises(AudioError, match=r"peaks at 1e\+06"):
+        tiny_animator.animate(avatar, loud, sample_rate=RATE)
+    with pytest.raises(AudioError, match=r"peaks at 1e\+06"):
+        list(tiny_animator.stream(avatar, [voice(100), loud], steps=1))
+
+
 @pytest.mark.parametrize("chunks", [[], [np.zeros(0, np.float32)]], ids=["nothing", "empty"])
 def test_a_stream_without_a_sample_is_refused(tiny_animator: Animator, avatar: Avatar, chunks: list[Array]) -> None:
     with pytest.raises(AudioError, match="ended without a single sample"):

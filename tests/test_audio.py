@@ -329,6 +329,22 @@ def test_too_many_channels_in_a_block_are_refused() -> None:
         Resampler(44_100).push(np.zeros((1, MAX_CHANNELS + 1)))
 
 
+@pytest.mark.parametrize("value", [16.5, 1e6, np.inf, np.nan])
+def test_files_arrays_and_streams_have_one_rule_for_levels(tmp_path: Path, value: float) -> None:
+    samples = np.full((2_000, 1), value, np.float32)
+    write_sound(tmp_path / "loud.wav", "pcm_f32le", 16_000, samples)
+    for read in (
+        lambda: open_audio(tmp_path / "loud.wav"),
+        lambda: open_audio(samples, 16_000),
+        lambda: Resampler(16_000).push(samples),
+        lambda: Resampler(44_100).push(samples),
+    ):
+        with pytest.raises(AudioError, match=r"peaks at|not finite"):
+            read()
+    fine = np.full((2_000, 1), -16, np.float32)
+    assert open_audio(fine, 16_000).samples == len(Resampler(16_000).push(fine)) == 2_000
+
+
 # --- resampling -----------------------------------------------------------------------------------------------------
 
 RATES = st.one_of(
