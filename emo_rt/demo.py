@@ -12,14 +12,14 @@ from emo_rt import terminal
 from emo_rt.animation import Video
 from emo_rt.animator import Animator
 from emo_rt.arena import Array
-from emo_rt.audio import open_audio
 from emo_rt.bundle import Bundle
-from emo_rt.errors import InputError, OutputError
+from emo_rt.errors import OutputError
 from emo_rt.faces import Box, FaceBox
 from emo_rt.identity import FaceInputs
 from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, RunStats
 from emo_rt.trace import Trace
+from emo_rt.untrusted import PICTURE, SOUND, open_file
 from emo_rt.version import __version__
 from emo_rt.video import VideoOptions, VideoWriter, write_frames_png
 
@@ -136,9 +136,8 @@ def is_untrained(bundle: Bundle) -> bool:
 
 
 def _check_files(job: Job) -> None:
-    for path, what in ((job.portrait, "picture"), (job.audio, "sound file")):
-        if not path.is_file():
-            raise InputError(f"there is no {what} {path}")
+    for path, kind in ((job.portrait, PICTURE), (job.audio, SOUND)):
+        open_file(path, kind).close()
     if job.out == STDOUT and sys.stdout.isatty():
         raise OutputError("a video cannot be shown in a terminal; send it on, like `-o - | ffplay -`, or name a file")
     if job.out not in (None, STDOUT):
@@ -175,10 +174,9 @@ def _write(job: Job, video: Video) -> RunStats:
         return video.save_frames(job.frames_dir)
     if job.frames_dir is None:
         return video.save(target, options)
-    sound = open_audio(job.audio)
     with (
         VideoWriter(
-            target, width=video.width, height=video.height, fps=video.fps, audio=sound, options=options
+            target, width=video.width, height=video.height, fps=video.fps, audio=video.audio, options=options
         ) as writer,
         closing(video.chunks()) as chunks,
     ):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ from emo_rt.faces import MIN_FACE, Box
 from emo_rt.graphs import AUDIO_REGIONS, sites
 from emo_rt.masks import blurred_map, profiles
 from emo_rt.portrait import Portrait, load_picture
+from emo_rt.untrusted import NUMBERS, open_file
 
 __all__ = ["FaceInputs", "face_inputs"]
 
@@ -380,10 +382,11 @@ def _numbers(source: FileOrArray, name: str) -> Array:
 
 def _load(path: Path) -> Array:
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except FileNotFoundError as exc:
-        raise InputError(f"there is no file {path}") from exc
-    except (OSError, ValueError, EOFError) as exc:
+        with open_file(path, NUMBERS) as file:
+            loaded = np.load(BufferedReader(file), allow_pickle=False)
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, MemoryError) as exc:
         raise InputError(f"{path} cannot be read as a .npy file of numbers: {exc}") from exc
     if not isinstance(loaded, np.ndarray):
         raise InputError(f"{path} holds several arrays; expected a .npy file with one")

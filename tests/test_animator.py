@@ -43,6 +43,7 @@ from emo_rt.avatar import make_avatar
 from emo_rt.backends import open_backend
 from emo_rt.bundle import MANIFEST
 from emo_rt.clips import frame_count, noise_for_clip
+from emo_rt.demo import DEMO_VOICE
 from emo_rt.engine import Engine
 from emo_rt.options import SOLVERS
 from emo_rt.portrait import prepare_portrait
@@ -554,6 +555,27 @@ def test_a_stream_and_a_file_refuse_the_same_levels(tiny_animator: Animator, ava
         tiny_animator.animate(avatar, loud, sample_rate=RATE)
     with pytest.raises(AudioError, match=r"peaks at 1e\+06"):
         list(tiny_animator.stream(avatar, [voice(100), loud], steps=1))
+
+
+def test_the_length_of_a_sound_is_limited(tiny_animator: Animator, avatar: Avatar) -> None:
+    sound, limit = voice(CLIP), CLIP / RATE
+    video = tiny_animator.animate(avatar, sound, sample_rate=RATE, max_audio_s=limit)
+    assert video.audio.samples == CLIP
+    with pytest.raises(AudioError, match="the audio array is longer than"):
+        tiny_animator.animate(avatar, sound, sample_rate=RATE, max_audio_s=limit - 0.01)
+    assert list(tiny_animator.stream(avatar, [sound], steps=1, max_audio_s=limit))
+    with pytest.raises(AudioError, match="the stream is longer than"):
+        list(tiny_animator.stream(avatar, np.split(sound, 4), steps=1, max_audio_s=limit - 0.01))
+    four_hours = np.broadcast_to(np.float32(0), (4 * 3600 * RATE + 1,))
+    with pytest.raises(AudioError, match="longer than 14400 s"):
+        tiny_animator.animate(avatar, four_hours, sample_rate=RATE)
+
+
+def test_measuring_a_sound_hears_a_cancel(tiny_animator: Animator, avatar: Avatar) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        tiny_animator.animate(avatar, DEMO_VOICE, cancel=cancel)
 
 
 @pytest.mark.parametrize("chunks", [[], [np.zeros(0, np.float32)]], ids=["nothing", "empty"])
