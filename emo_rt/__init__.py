@@ -6,6 +6,7 @@
 ...     animator.animate(avatar, "speech.wav", seed=7).save("out.mp4")
 """
 
+from emo_rt import telemetry
 from emo_rt.animator import Animator
 from emo_rt.errors import (
     AudioError,
@@ -86,3 +87,5 @@ __all__ = [
     "VideoOptions",
     "__version__",
 ]
+
+telemetry.leave_out_onnxruntime()  # here, as nothing of ours can import ONNX Runtime before it

@@ -15,7 +15,7 @@ import numpy as np
 
 from emo_rt.device.registry import open_backend
 from emo_rt.errors import AudioError, ClosedError, InputError
-from emo_rt.media.audio import AUDIO_SAMPLE_RATE, Resampler, open_audio
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, check_duration, open_audio
 from emo_rt.media.face import FaceBox, FaceDetector
 from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
 from emo_rt.model.bundle import Bundle
@@ -134,16 +134,17 @@ class Animator:
     ) -> Video:
         """A video of ``avatar`` speaking ``audio``. Checks everything now; the work is done as the video is used.
 
-        ``audio``: a sound or video file, or an array (n,) or (n, channels) with its ``sample_rate`` in Hz. Options
-        come as an :class:`AnimateOptions`, as single keywords (``seed=7, speed=0.8``), or both. ``progress`` is called
-        after each solver step, from a thread of the run (on a GPU whose loop is one launch: after each clip); setting
-        ``cancel`` stops the run with :class:`Cancelled`. ``noise`` replaces the seed's noise: clip index →
-        (F, 4, S, S). ``trace`` takes the times of all stages. Raises :class:`AudioError`,
-        :class:`ConfigError`, :class:`InputError`.
+        ``audio``: a sound or video file of an accepted format (``docs/inputs.md``), decoded once now to measure it, or
+        an array (n,) or (n, channels) with its ``sample_rate`` in Hz. Options come as an :class:`AnimateOptions`, as
+        single keywords (``seed=7, speed=0.8``), or both. ``progress`` is called after each solver step, from a thread
+        of the run (on a GPU whose loop is one launch: after each clip); setting ``cancel`` stops this call or the run
+        with :class:`Cancelled`. ``noise`` replaces the seed's noise: clip index → (F, 4, S, S). ``trace`` takes the
+        times of all stages. Raises :class:`AudioError`, :class:`Cancelled`, :class:`ConfigError`, :class:`InputError`.
         """
         chosen = (options or AnimateOptions()).replace(**changes)
         self._check(avatar, chosen)
-        source = open_audio(audio, sample_rate)
+        longest = MAX_DURATION_S if chosen.max_audio_s is None else chosen.max_audio_s
+        source = open_audio(audio, sample_rate, max_duration_s=longest, cancel=cancel)
         clips = clip_count(audio_frames(source, self.config.fps), self.config)
         control = Control(progress, cancel, noise, trace)
         return Video(
@@ -176,7 +177,8 @@ class Animator:
         chosen = (options or AnimateOptions()).replace(**changes)
         self._check(avatar, chosen)
         control = Control(progress, cancel, noise, trace)
-        return _streamed(lambda: self._run(avatar, chosen, control, None), chunks, Resampler(sample_rate))
+        blocks = _resampled(chunks, Resampler(sample_rate), chosen.max_audio_s)
+        return _streamed(lambda: self._run(avatar, chosen, control, None), blocks)
 
     def warmup(self, options: AnimateOptions | None = None) -> None:
         """Run every graph once, so that the first real clip is as fast as the others.
@@ -271,11 +273,11 @@ class Animator:
         return width, height
 
 
-def _streamed(start: Callable[[], Run], chunks: Iterable[Array], resampler: Resampler) -> Generator[Chunk]:
+def _streamed(start: Callable[[], Run], blocks: Iterable[Array]) -> Generator[Chunk]:
     """Feed the run from the caller's thread and hand out what is finished in between."""
     feed: Channel[Array] = Channel(FEED_DEPTH)
     with start() as run, run.chunks(feed) as results, closing(feed):
-        for block in _resampled(chunks, resampler):
+        for block in blocks:
             run.check_cancelled()
             while not feed.put(block, FEED_PATIENCE_S):
                 yield from results.finished()
@@ -284,12 +286,15 @@ def _streamed(start: Callable[[], Run], chunks: Iterable[Array], resampler: Resa
         yield from results
 
 
-def _resampled(chunks: Iterable[Array], resampler: Resampler) -> Iterator[Array]:
+def _resampled(chunks: Iterable[Array], resampler: Resampler, max_audio_s: float | None) -> Iterator[Array]:
     received = 0
     for chunk in chunks:
         samples = np.asarray(chunk)
-        yield resampler.push(samples)
+        block = resampler.push(samples)
         received += len(samples)
+        if max_audio_s is not None:
+            check_duration("the stream", received / resampler.sample_rate, max_audio_s)
+        yield block
     if received == 0:
         raise AudioError("the stream ended without a single sample; send at least one")
     yield resampler.flush()

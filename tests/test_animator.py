@@ -38,6 +38,7 @@ from emo_rt import (
     PortraitError,
     Progress,
 )
+from emo_rt.cli.demo import DEMO_VOICE
 from emo_rt.device.registry import open_backend
 from emo_rt.media.portrait import prepare_portrait
 from emo_rt.model.bundle import MANIFEST
@@ -546,6 +547,35 @@ def test_a_slow_consumer_holds_the_source_back(tiny_animator: Animator, avatar: 
     time.sleep(0.3)  # time for ten more clips
     assert max(begun) <= 6  # three finished latents, and one in each later place
     chunks.close()
+
+
+def test_a_stream_and_a_file_refuse_the_same_levels(tiny_animator: Animator, avatar: Avatar) -> None:
+    loud = np.full(2_000, 1e6, np.float32)
+    with pytest.raises(AudioError, match=r"peaks at 1e\+06"):
+        tiny_animator.animate(avatar, loud, sample_rate=RATE)
+    with pytest.raises(AudioError, match=r"peaks at 1e\+06"):
+        list(tiny_animator.stream(avatar, [voice(100), loud], steps=1))
+
+
+def test_the_length_of_a_sound_is_limited(tiny_animator: Animator, avatar: Avatar) -> None:
+    sound, limit = voice(CLIP), CLIP / RATE
+    video = tiny_animator.animate(avatar, sound, sample_rate=RATE, max_audio_s=limit)
+    assert video.audio.samples == CLIP
+    with pytest.raises(AudioError, match="the audio array is longer than"):
+        tiny_animator.animate(avatar, sound, sample_rate=RATE, max_audio_s=limit - 0.01)
+    assert list(tiny_animator.stream(avatar, [sound], steps=1, max_audio_s=limit))
+    with pytest.raises(AudioError, match="the stream is longer than"):
+        list(tiny_animator.stream(avatar, np.split(sound, 4), steps=1, max_audio_s=limit - 0.01))
+    four_hours = np.broadcast_to(np.float32(0), (4 * 3600 * RATE + 1,))
+    with pytest.raises(AudioError, match="longer than 14400 s"):
+        tiny_animator.animate(avatar, four_hours, sample_rate=RATE)
+
+
+def test_measuring_a_sound_hears_a_cancel(tiny_animator: Animator, avatar: Avatar) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        tiny_animator.animate(avatar, DEMO_VOICE, cancel=cancel)
 
 
 @pytest.mark.parametrize("chunks", [[], [np.zeros(0, np.float32)]], ids=["nothing", "empty"])

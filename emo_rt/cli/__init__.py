@@ -69,7 +69,7 @@ def _animate(args: argparse.Namespace) -> None:
     if args.out is None and args.frames_dir is None:
         raise ConfigError("there is nothing to write; pass -o OUT.mp4, --frames-dir DIR, or both")
     cost = ("steps", "solver", "guidance", "guidance_interval", "deep_cache")
-    options = _options(args, "seed", *cost, "speed", "motion_scale", "paste_back")
+    options = _options(args, "seed", *cost, "speed", "motion_scale", "paste_back", "max_audio_s")
     video = VideoOptions(
         codec=args.codec,
         crf=args.crf,

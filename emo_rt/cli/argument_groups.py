@@ -46,6 +46,13 @@ def add_motion(group: Any) -> None:
     )  # fmt: skip
 
 
+def add_sound(group: Any) -> None:
+    group.add_argument(
+        "--max-audio", metavar="SECONDS", type=float, dest="max_audio_s",
+        help="longest sound that is accepted, inf for any; a longer one is an error (default: 14400, four hours)",
+    )  # fmt: skip
+
+
 def add_mode(group: Any, default: str) -> None:
     group.add_argument(
         "--mode", choices=MODES, default=default, help="how fast, the slowest and best first (default: %(default)s)"

@@ -96,6 +96,7 @@ def _add_animate(commands: Any) -> None:
     )
     groups.add_overwrite(output)
     groups.add_motion(parser.add_argument_group("motion"))
+    groups.add_sound(parser.add_argument_group("sound"))
     groups.add_face(parser.add_argument_group("picture"))
     groups.add_identity(parser.add_argument_group("face (Hallo models only)"))
     groups.add_encoding(parser.add_argument_group("encoding"))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from emo_rt.animator import Animator
 from emo_rt.cli import terminal
-from emo_rt.errors import InputError, OutputError
-from emo_rt.media.audio import open_audio
+from emo_rt.errors import OutputError
 from emo_rt.media.face import Box, FaceBox
+from emo_rt.media.untrusted import PICTURE, SOUND, open_file
 from emo_rt.media.video_file import VideoOptions, VideoWriter, write_frames_png
 from emo_rt.memory import peak_memory
 from emo_rt.model.bundle import Bundle
@@ -137,9 +137,8 @@ def is_untrained(bundle: Bundle) -> bool:
 
 
 def _check_files(job: Job) -> None:
-    for path, what in ((job.portrait, "picture"), (job.audio, "sound file")):
-        if not path.is_file():
-            raise InputError(f"there is no {what} {path}")
+    for path, kind in ((job.portrait, PICTURE), (job.audio, SOUND)):
+        open_file(path, kind).close()
     if job.out == STDOUT and sys.stdout.isatty():
         raise OutputError("a video cannot be shown in a terminal; send it on, like `-o - | ffplay -`, or name a file")
     if job.out not in (None, STDOUT):
@@ -176,10 +175,9 @@ def _write(job: Job, video: Video) -> RunStats:
         return video.save_frames(job.frames_dir)
     if job.frames_dir is None:
         return video.save(target, options)
-    sound = open_audio(job.audio)
     with (
         VideoWriter(
-            target, width=video.width, height=video.height, fps=video.fps, audio=sound, options=options
+            target, width=video.width, height=video.height, fps=video.fps, audio=video.audio, options=options
         ) as writer,
         closing(video.chunks()) as chunks,
     ):

@@ -8,12 +8,15 @@ FLAC, ALAC, MP3 with a LAME header, Opus, and MP4 whose edit list is fine enough
 :mod:`emo_rt.media.video_file` writes). Within 1 ms: MP4 and M4A whose edit list counts milliseconds (ffmpeg's default).
 Exact at the start, up to one codec frame longer at the end: AAC in Matroska, Ogg Vorbis. Raw ADTS (``.aac``, MPEG-TS)
 and MP3 without a LAME header declare nothing and keep their one or two codec frames of silence.
+
+Which containers and codecs are accepted is in :mod:`emo_rt.media.untrusted`, and in ``docs/inputs.md``.
 """
 
 from __future__ import annotations
 
 import operator
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,16 +24,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.error import FFmpegError, InvalidDataError
+from av.error import InvalidDataError
 from numpy.typing import NDArray
 
-from emo_rt.errors import AudioError, ClosedError
+from emo_rt.errors import AudioError, Cancelled, ClosedError
+from emo_rt.media.untrusted import PCM, SOUND, OpenMedia, open_media
 
 __all__ = ["AudioSource", "Resampler", "mono_16k", "open_audio"]
 
@@ -45,6 +47,10 @@ MAX_CHANNELS = 64
 """More channels than this is an array with its axes swapped."""
 MAX_PEAK = 16.0
 """Float samples are in -1 … 1. Loud codecs overshoot a little; beyond 24 dB the numbers are integers in disguise."""
+MAX_DURATION_S = 4 * 3600.0
+"""Longest sound that is accepted unless the caller says otherwise, in seconds."""
+UNDECLARED = {"aac"}
+"""Containers whose length FFmpeg guesses from a few frames; it may be half of the truth or twice."""
 ARRAY_BLOCK = 65_536
 """Samples per block that an array is handed out in."""
 RESAMPLER_BLOCK = 1_024
@@ -76,21 +82,29 @@ class AudioSource(ABC):
         """
 
 
-def open_audio(source: str | os.PathLike[str] | NDArray[Any], sample_rate: int | None = None) -> AudioSource:
+def open_audio(
+    source: str | os.PathLike[str] | NDArray[Any],
+    sample_rate: int | None = None,
+    *,
+    max_duration_s: float = MAX_DURATION_S,
+    cancel: threading.Event | None = None,
+) -> AudioSource:
     """Open a sound file, the sound track of a video file, or an array.
 
-    ``source`` is a path to anything that libav decodes, or an array (n,) or (n, channels): float in -1 … 1, int16 or
-    int32. The array is not copied: leave it unchanged while the source is in use. ``sample_rate``, in Hz, goes with an
-    array and only with an array.
+    ``source`` is a path to a file of an accepted format (``docs/inputs.md``), or an array (n,) or (n, channels): float
+    in -1 … 1, int16 or int32. The array is not copied: leave it unchanged while the source is in use. ``sample_rate``,
+    in Hz, goes with an array and only with an array. ``max_duration_s``: longest sound, in seconds; a file that says
+    of itself that it is longer is refused before it is decoded. ``cancel``: setting it ends this call, and every pass
+    over a file, with :class:`Cancelled`.
 
-    Raises :class:`AudioError` if there is no such file, no sound in it, no sample, or samples that are not finite or
-    far out of range.
+    Raises :class:`AudioError` if there is no such file, no sound in it, no sample, too many of them, or samples that
+    are not finite or far out of range.
     """
     if isinstance(source, np.ndarray):
-        return _ArraySource(source, sample_rate)
+        return _ArraySource(source, sample_rate, max_duration_s, cancel)
     if sample_rate is not None:
         raise AudioError(f"sample_rate is {sample_rate!r}, but a file brings its own; leave it out")
-    return _FileSource(Path(source))
+    return _FileSource(Path(source), max_duration_s, cancel)
 
 
 def mono_16k(source: AudioSource) -> Iterator[Samples]:
@@ -129,7 +143,9 @@ class Resampler:
         """
         if self._flushed:
             raise ClosedError("the resampler was flushed; make a new one for the next sound")
-        mono = _mix_to_mono(_as_float(_as_columns(block)))
+        columns = _as_float(_as_columns(block))
+        _check_level(columns, "the audio")
+        mono = _mix_to_mono(columns)
         self._received += len(mono)
         if self.sample_rate == self.target_rate:
             return mono
@@ -172,7 +188,9 @@ class Resampler:
 class _ArraySource(AudioSource):
     """Samples that the caller holds in memory."""
 
-    def __init__(self, array: NDArray[Any], sample_rate: int | None) -> None:
+    def __init__(
+        self, array: NDArray[Any], sample_rate: int | None, max_duration_s: float, cancel: threading.Event | None
+    ) -> None:
         if sample_rate is None:
             raise AudioError("an array says nothing about its rate; pass sample_rate, in Hz")
         self.sample_rate = _checked_rate(sample_rate)
@@ -180,7 +198,10 @@ class _ArraySource(AudioSource):
         self.samples, self.channels = self._array.shape
         if self.samples == 0:
             raise AudioError(f"the audio array is empty, shape {array.shape}; expected at least one sample")
+        check_duration("the audio array", self.duration_s, max_duration_s)
         for block in self.blocks():
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("checking the audio array was cancelled")
             _check_level(block, "the audio array")
 
     def blocks(self) -> Iterator[Samples]:
@@ -191,31 +212,31 @@ class _ArraySource(AudioSource):
 class _FileSource(AudioSource):
     """The best sound track of a file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        if not path.is_file():
-            raise AudioError(f"there is no audio file {path}" + (": it is a folder" if path.is_dir() else ""))
-        with _open_track(path) as (container, stream):
-            self._count(container, stream)
+    def __init__(self, path: Path, max_duration_s: float, cancel: threading.Event | None) -> None:
+        self._path, self._max_duration_s, self._cancel = path, max_duration_s, cancel
+        with _open_track(path, cancel) as (media, stream):
+            check_duration(str(path), _declared_s(media, stream), max_duration_s)
+            self._count(media, stream)
 
-    def _count(self, container: InputContainer, stream: AudioStream) -> None:
+    def _count(self, media: OpenMedia, stream: AudioStream) -> None:
         """One pass over the decoded sound: rate, channels, exact length, level."""
         decoded = last = shown = 0
-        for frame, duration_s in _decode(self._path, container, stream):
+        for frame, duration_s in _decode(self._path, media, stream):
             if decoded == 0:
                 self.sample_rate, self.channels = _checked_rate(frame.sample_rate), frame.layout.nb_channels
             block = self._block(frame)
             _check_level(block, str(self._path))
             decoded, last = decoded + len(block), len(block)
+            check_duration(str(self._path), decoded / self.sample_rate, self._max_duration_s)
             shown = round(duration_s * self.sample_rate)
         if decoded == 0:
             raise AudioError(f"{self._path} has a sound track without a single sample; record or export it again")
-        self.samples = decoded - _padding(container, stream, self.sample_rate, decoded, last, shown)
+        self.samples = decoded - _padding(media, stream, self.sample_rate, decoded, last, shown)
 
     def blocks(self) -> Iterator[Samples]:
         left = self.samples
-        with _open_track(self._path) as (container, stream):
-            for frame, _ in _decode(self._path, container, stream):
+        with _open_track(self._path, self._cancel) as (media, stream):
+            for frame, _ in _decode(self._path, media, stream):
                 block = self._block(frame)[:left]
                 left -= len(block)
                 yield block
@@ -233,20 +254,35 @@ class _FileSource(AudioSource):
 
 
 @contextmanager
-def _open_track(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
+def _open_track(path: Path, cancel: threading.Event | None) -> Iterator[tuple[OpenMedia, AudioStream]]:
     """Open the file and pick its best sound track; libav's errors become :class:`AudioError`."""
-    try:
-        # An absolute path cannot be taken for a protocol, and the whitelist keeps a playlist in sound's clothing from
-        # fetching things from the network.
-        options = {"protocol_whitelist": "file"}
-        with av.open(str(path.absolute()), mode="r", container_options=options, metadata_errors="replace") as container:
-            stream = container.streams.best("audio")
-            if not isinstance(stream, AudioStream):
-                raise AudioError(f"{path} has no sound track that can be decoded; expected speech or song")
-            _drop_channel_map(stream)
-            yield container, stream
-    except (FFmpegError, OSError) as exc:
-        raise AudioError(f"{path} cannot be read as sound ({exc}); convert it to WAV first") from exc
+    with open_media(path, SOUND, cancel) as media:
+        stream = media.best("audio")
+        if not isinstance(stream, AudioStream):
+            raise AudioError(f"{path} has no sound track that can be decoded; expected speech or song")
+        _drop_channel_map(stream)
+        yield media, stream
+
+
+def _declared_s(media: OpenMedia, stream: AudioStream) -> float:
+    """For how many seconds the file says that it sounds; 0 where it does not say."""
+    container = media.container
+    if container.format.name in UNDECLARED:
+        return 0.0
+    declared_s = (container.duration or 0) / 1e6
+    if stream.codec_context.codec.canonical_name in PCM and stream.codec_context.bit_rate:
+        # A WAV that was written into a pipe says 2³¹ or 2³² bytes, whatever there is.
+        return min(declared_s, 8 * media.size / stream.codec_context.bit_rate)
+    return declared_s
+
+
+def check_duration(name: str, duration_s: float, max_duration_s: float) -> None:
+    """Raise :class:`AudioError` for a sound that is longer than it may be."""
+    if duration_s > max_duration_s:
+        raise AudioError(
+            f"{name} is longer than {max_duration_s:g} s (it has {duration_s:.1f} s or more); cut it, or raise the "
+            "limit: max_audio_s of AnimateOptions, --max-audio of emo-rt"
+        )
 
 
 def _drop_channel_map(stream: AudioStream) -> None:
@@ -260,11 +296,11 @@ def _drop_channel_map(stream: AudioStream) -> None:
         stream.codec_context.layout = f"{layout.nb_channels} channels"
 
 
-def _decode(path: Path, container: InputContainer, stream: AudioStream) -> Iterator[tuple[AudioFrame, Fraction]]:
+def _decode(path: Path, media: OpenMedia, stream: AudioStream) -> Iterator[tuple[AudioFrame, Fraction]]:
     """Frames of packed float32, and for how many seconds each is shown. libav drops the declared priming samples."""
     to_float = AudioResampler(format="flt")
     packets = damaged = 0
-    for packet in container.demux(stream):
+    for packet in media.packets(stream):
         packets += 1
         try:
             frames = packet.decode()
@@ -285,15 +321,13 @@ def _decode(path: Path, container: InputContainer, stream: AudioStream) -> Itera
         raise AudioError(f"{path} is damaged: {damaged} of {packets} packets cannot be decoded; export it again")
 
 
-def _padding(
-    container: InputContainer, stream: AudioStream, sample_rate: int, decoded: int, last: int, shown: int
-) -> int:
+def _padding(media: OpenMedia, stream: AudioStream, sample_rate: int, decoded: int, last: int, shown: int) -> int:
     """Samples of silence with which the codec filled its last frame, where the container tells; libav leaves them in.
 
     ``decoded``: samples in all; ``last``: of them in the last frame; ``shown``: how many of those the last packet's
     duration covers. MP4 tells in that duration, or else in its edit list; Ogg in the position of its last page.
     """
-    formats = container.format.name.split(",")
+    formats = media.container.format.name.split(",")
     if "mov" in formats and 0 < shown < last:
         return last - shown
     if not {"mov", "ogg"} & set(formats) or not stream.duration or stream.time_base is None:
@@ -337,8 +371,6 @@ def _as_float(array: NDArray[Any]) -> Samples:
 
 def _mix_to_mono(block: Samples) -> Samples:
     """(n, channels) → (n,), the mean. Channel by channel: the last bit of numpy's own sum depends on memory layout."""
-    if not np.isfinite(block).all():
-        raise AudioError("the audio has samples that are not finite; replace NaN and infinity with 0")
     mono: Samples = block[:, 0].astype(np.float32)
     for channel in range(1, block.shape[1]):
         mono += block[:, channel]

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -22,6 +23,7 @@ from PIL import Image, ImageOps
 from emo_rt.checks import check
 from emo_rt.errors import InputError, PortraitError
 from emo_rt.media.face import MIN_FACE, Box, FaceBox, FaceDetector, locate_face
+from emo_rt.media.untrusted import PICTURE, open_file
 
 __all__ = ["Box", "FaceBox", "Paster", "Portrait", "load_picture", "paste_back", "prepare_portrait"]
 
@@ -83,7 +85,13 @@ def _size(picture: NDArray[np.uint8]) -> str:
 
 def _read(path: str) -> NDArray[np.uint8]:
     Image.init()
-    with _foreign_errors(path), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    with (
+        open_file(path, PICTURE) as file,
+        _foreign_errors(path),
+        Image.open(BufferedReader(file), "r", formats) as image,
+    ):
+        file.deadline = None  # it is a picture; from here on its size bounds the work
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
         return _to_rgb(ImageOps.exif_transpose(image))
@@ -96,8 +104,6 @@ def _foreign_errors(name: str) -> Iterator[None]:
         yield
     except PortraitError:
         raise
-    except FileNotFoundError as exc:
-        raise PortraitError(f"there is no picture {name}") from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise PortraitError(f"{name} is too large to decode ({exc}); expected {MAX_PIXELS:,} pixels at most") from exc
     except Exception as exc:  # Pillow's decoders raise nearly anything on a broken file

@@ -22,7 +22,6 @@ from typing import IO, Any, Literal
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
@@ -34,6 +33,7 @@ from emo_rt.checks import check
 from emo_rt.errors import ClosedError, EmoRtError, InputError, OutputError
 from emo_rt.media.audio import AudioSource, open_audio
 from emo_rt.media.mp4 import FRAGMENT_SECONDS, PRESETS, Mux, choose_encoder, open_encoder_works
+from emo_rt.media.untrusted import VIDEO, OpenMedia, open_media
 
 __all__ = ["VideoInfo", "VideoOptions", "VideoWriter", "open_encoder_works", "probe", "write_frames_png"]
 
@@ -204,31 +204,27 @@ class VideoInfo:
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
     """Look into a video file: counts its frames without decoding them, and decodes its sound to measure it.
 
-    Raises :class:`InputError` if the file cannot be read or has no video.
+    Raises :class:`InputError` if the file cannot be read, is of no accepted format (``docs/inputs.md``), has no video,
+    or has a sound that cannot be used.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no video file {path}")
-    options = {"protocol_whitelist": "file"}
-    try:
-        with av.open(str(path.absolute()), mode="r", container_options=options, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise InputError(f"{path} has no video track; expected one")
-            frames, duration = _measure(container, container.streams.video[0])
-            context = container.streams.video[0].codec_context
-            has_sound = any(isinstance(stream, AudioStream) for stream in container.streams)
-            return VideoInfo(
-                width=context.width,
-                height=context.height,
-                fps=float(frames / duration),
-                frames=frames,
-                video_duration_s=float(duration),
-                audio_duration_s=open_audio(path).duration_s if has_sound else None,
-                codecs=tuple(_codec_name(stream) for stream in container.streams),
-                metadata=dict(container.metadata),
-            )
-    except (FFmpegError, OSError) as exc:
-        raise InputError(f"{path} cannot be read as a video ({exc})") from exc
+    with open_media(path, VIDEO) as media:
+        stream = media.best("video")
+        if not isinstance(stream, VideoStream):
+            raise InputError(f"{path} has no video track; expected one")
+        frames, duration = _measure(media, stream)
+        streams = media.container.streams
+        has_sound = any(isinstance(other, AudioStream) for other in streams)
+        return VideoInfo(
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            fps=float(frames / duration),
+            frames=frames,
+            video_duration_s=float(duration),
+            audio_duration_s=open_audio(path).duration_s if has_sound else None,
+            codecs=tuple(_codec_name(other) for other in streams),
+            metadata=dict(media.container.metadata),
+        )
 
 
 def write_frames_png(frames: Iterable[Frames], folder: str | os.PathLike[str]) -> int:
@@ -280,10 +276,10 @@ def _png(frame: Frames) -> bytes:
     return b"".join(bytes(packet) for packet in context.encode(VideoFrame.from_ndarray(frame, "rgb24")))
 
 
-def _measure(container: InputContainer, stream: VideoStream) -> tuple[int, Fraction]:
+def _measure(media: OpenMedia, stream: VideoStream) -> tuple[int, Fraction]:
     """Frames and seconds of a video track, from its packets: headers of fragmented files leave them out."""
     frames, start, end = 0, math.inf, -math.inf
-    for packet in container.demux(stream):
+    for packet in media.packets(stream):
         if packet.pts is not None:
             frames += 1
             start, end = min(start, packet.pts), max(end, packet.pts + (packet.duration or 0))

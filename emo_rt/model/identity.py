@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,6 +22,7 @@ from PIL import Image
 from emo_rt.errors import InputError, MissingDependencyError, PortraitError
 from emo_rt.media.face import MIN_FACE, Box
 from emo_rt.media.portrait import Portrait, load_picture
+from emo_rt.media.untrusted import NUMBERS, open_file
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites
 from emo_rt.model.families.hallo_masks import blurred_map, profiles
@@ -379,10 +381,11 @@ def _numbers(source: FileOrArray, name: str) -> Array:
 
 def _load(path: Path) -> Array:
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except FileNotFoundError as exc:
-        raise InputError(f"there is no file {path}") from exc
-    except (OSError, ValueError, EOFError) as exc:
+        with open_file(path, NUMBERS) as file:
+            loaded = np.load(BufferedReader(file), allow_pickle=False)
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, MemoryError) as exc:
         raise InputError(f"{path} cannot be read as a .npy file of numbers: {exc}") from exc
     if not isinstance(loaded, np.ndarray):
         raise InputError(f"{path} holds several arrays; expected a .npy file with one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -47,6 +48,9 @@ class AnimateOptions:
     """Weight of the audio on pose, face and lips, each 0 … 10. Models with hierarchical audio attention only."""
     paste_back: bool | None = None
     """Put the animated square back into the whole picture; ``None`` = when the picture is larger than the square."""
+    max_audio_s: float | None = None
+    """Longest sound that is accepted, in seconds, more than 0, or infinity. ``None`` = four hours for a file or an
+    array, no limit for a stream. A file that says of itself that it is longer is refused before it is decoded."""
 
     def __post_init__(self) -> None:
         check(isinstance(self.seed, int) and 0 <= self.seed < 2**63, "seed", self.seed, "an integer, 0 … 2**63 - 1")
@@ -70,6 +74,13 @@ class AnimateOptions:
             "three numbers from 0 to 10: pose, face, lips",
         )
         check(self.paste_back in (None, True, False), "paste_back", self.paste_back, "True, False or None")
+        longest = self.max_audio_s
+        check(
+            longest is None or (within(longest, 0, math.inf) and longest > 0),
+            "max_audio_s",
+            longest,
+            "more than 0 seconds, inf for no limit, or None",
+        )
 
     @classmethod
     def mode(cls, name: str, **changes: Any) -> AnimateOptions:

@@ -24,7 +24,9 @@ class Video:
 
     def __init__(self, start: Callable[[], Run], audio: AudioSource, fps: int, size: tuple[int, int]) -> None:
         """Made by :meth:`emo_rt.Animator.animate`."""
-        self._start, self._audio = start, audio
+        self._start = start
+        self.audio = audio
+        """The sound as it was given: ``sample_rate``, ``channels``, ``samples``, and ``blocks()`` that read it."""
         self.fps = fps
         """Frames per second."""
         self.width, self.height = size
@@ -41,7 +43,7 @@ class Video:
     def chunks(self) -> Generator[Chunk]:
         """Make the video, clip by clip. Closing the iterator early stops the run."""
         start = time.perf_counter()
-        with self._start() as run, run.chunks(mono_16k(self._audio)) as results:
+        with self._start() as run, run.chunks(mono_16k(self.audio)) as results:
             yield from results
         run.stats.wall_s = time.perf_counter() - start
         self.stats = run.stats
@@ -64,7 +66,7 @@ class Video:
         """
         options = replace(options or video.VideoOptions(), generator=f"emo_rt {__version__}")
         writer = video.VideoWriter(
-            target, width=self.width, height=self.height, fps=self.fps, audio=self._audio, options=options
+            target, width=self.width, height=self.height, fps=self.fps, audio=self.audio, options=options
         )
         with writer, closing(self.chunks()) as chunks:
             for chunk in chunks:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from emo_rt import Bundle
 from emo_rt.cli import demo, main, terminal
+from emo_rt.media import audio
 from emo_rt.media.video_file import probe
 from emo_rt.memory import peak_memory
 
@@ -103,6 +104,7 @@ class TestAnimate:
             "guidance": ["--guidance", "1"],
             "interval": ["--guidance-interval", "0.5,1"],
             "head room": ["--head-room", "inf"],
+            "long sound": ["--max-audio", "inf"],
             "speed": ["--speed", "1.5"],
             "crf": ["--crf", "40"],
             "unmarked": ["--no-generated-mark"],
@@ -110,7 +112,7 @@ class TestAnimate:
             videos[name] = tmp_path / f"{name}.mp4"
             assert main(animate("-o", videos[name], *more)) == 0
         content = {name: path.read_bytes() for name, path in videos.items()}
-        assert content.pop("same") == content["plain"]
+        assert content.pop("same") == content.pop("long sound") == content["plain"]
         assert content.pop("mode") == content["solver"], "the mode's solver, and the steps that were given"
         assert len(set(content.values())) == len(content)
         assert "AI-generated" in probe(videos["plain"]).metadata["comment"]
@@ -178,6 +180,15 @@ class TestFailures:
         text.write_text("not a picture, not a sound")
         assert "read as a picture" in failure(capsys, animate("-o", tmp_path / "a.mp4", portrait=text), 1)
         assert "read as sound" in failure(capsys, animate("-o", tmp_path / "a.mp4", audio=text), 1)
+
+    def test_a_sound_that_is_too_long(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = failure(capsys, animate("-o", tmp_path / "a.mp4", "--max-audio", "0.3"), 1)
+        assert "longer than 0.3 s (it has 0.4 s or more)" in line
+        assert "max_audio_s is 0.0; expected more than 0" in failure(
+            capsys, animate("--max-audio", "0", "-o", "a.mp4"), 2
+        )
 
     def test_no_face(self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         pytest.importorskip("cv2")
@@ -283,6 +294,29 @@ class TestStopping:
         assert list(folder.iterdir()) == []
         assert out == ""
         assert errors.splitlines()[-1] == "stopped; no output was written"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_is_heard_while_the_sound_is_measured(
+        self, animate: Animate, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        measured: list[str] = []
+
+        def check_level(*_: object) -> None:
+            measured.append("a block")
+            if len(measured) == 3:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(audio, "_check_level", check_level)
+        (tmp_path / "out").mkdir()
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, ignored
+        try:
+            assert main(animate("-o", tmp_path / "out" / "a.mp4", audio=demo.DEMO_VOICE)) == 130
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert capsys.readouterr() == ("", "stopped; no output was written\n")
+        assert len(measured) == 3  # of many
+        assert list((tmp_path / "out").iterdir()) == []
 
     def test_second_signal_interrupts(self) -> None:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

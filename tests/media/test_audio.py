@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import threading
 import tracemalloc
 import wave
 from fractions import Fraction
@@ -18,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from emo_rt.errors import AudioError, ClosedError
+from emo_rt.errors import AudioError, Cancelled, ClosedError
+from emo_rt.media import audio
 from emo_rt.media.audio import MAX_CHANNELS, AudioSource, Resampler, mono_16k, open_audio
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 6: "5.1", 8: "7.1"}
@@ -258,7 +260,7 @@ def test_the_file_may_not_change_between_passes(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="part-way"):
         read(source)
     path.unlink()
-    with pytest.raises(AudioError, match="cannot be read"):
+    with pytest.raises(AudioError, match="there is no sound file"):
         read(source)
 
 
@@ -292,7 +294,7 @@ BAD_FILES = {
     "a text": (lambda path: path.write_text("hello\n" * 1000), "cannot be read|no sound"),
     "nothing": (lambda path: path.write_bytes(b""), "cannot be read"),
     "a folder": (lambda path: path.mkdir(), "it is a folder"),
-    "no file": (lambda path: None, "there is no audio file"),
+    "no file": (lambda path: None, "there is no sound file"),
     "a silent video": (_no_sound, "no sound track"),
     "no samples": (_no_samples, "single sample|no sound|cannot be read"),
     "NaN": (lambda path: write_sound(path, "pcm_f32le", 16_000, np.full((99, 1), np.nan)), "not finite"),
@@ -327,6 +329,104 @@ def test_a_file_brings_its_own_rate(tmp_path: Path) -> None:
 def test_too_many_channels_in_a_block_are_refused() -> None:
     with pytest.raises(AudioError, match="Transpose"):
         Resampler(44_100).push(np.zeros((1, MAX_CHANNELS + 1)))
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+def long_header(path: Path, seconds: int) -> None:
+    """A second of FLAC at 8 kHz that says of itself that it has many."""
+    write_sound(path, "flac", 8_000, speech_like(8_000))
+    data = bytearray(path.read_bytes())
+    (field,) = struct.unpack(">Q", data[18:26])  # rate, channels, bits; then 36 bits: how many samples
+    data[18:26] = struct.pack(">Q", field >> 36 << 36 | seconds * 8_000)
+    path.write_bytes(data)
+
+
+def test_a_sound_that_says_it_is_too_long_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_header(tmp_path / "long.flac", 4 * 3600 + 2)
+    wav = tmp_path / "long.wav"
+    write_sound(wav, "pcm_s16le", 8_000, speech_like(8_000))
+    start = wav.read_bytes().index(b"data") + 4
+    with wav.open("r+b") as file:
+        file.truncate(44 + 2 * 8_000 * 4 * 3600 + 64_000)  # zeros that take no room on the disk
+        file.seek(start)
+        file.write(struct.pack("<I", 2 * 8_000 * 4 * 3600 + 50_000))
+    monkeypatch.setattr(audio, "_decode", lambda *_: pytest.fail("it was decoded"))
+    for path in (tmp_path / "long.flac", wav):
+        with pytest.raises(AudioError, match=r"longer than 14400 s \(it has 1440\d\.\d s or more\).*--max-audio"):
+            open_audio(path)
+
+
+def test_the_limit_can_be_raised_or_lifted(tmp_path: Path) -> None:
+    long_header(tmp_path / "long.flac", 5 * 3600)
+    for limit in (6 * 3600, float("inf")):
+        assert open_audio(tmp_path / "long.flac", max_duration_s=limit).samples == 8_000
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFF - 36])
+def test_a_wav_from_a_pipe_is_not_taken_for_a_long_one(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "piped.wav"
+    write_sound(path, "pcm_s16le", 16_000, speech_like(10_000))
+    data = path.read_bytes()
+    at = data.index(b"data") + 4
+    path.write_bytes(data[:at] + struct.pack("<I", size) + data[at + 4 :])
+    assert open_audio(path).samples == 10_000
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.aac", "aac"), ("a.wav", "pcm_s16le"), ("a.flac", "flac")])
+def test_a_sound_that_hides_its_length_is_refused_when_the_limit_is_passed(
+    tmp_path: Path, name: str, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sound(tmp_path / name, codec, 16_000, speech_like(40_000))
+    monkeypatch.setattr(audio, "_declared_s", lambda *_: 0.0)
+    checked: list[int] = []
+    check = audio._check_level
+    monkeypatch.setattr(audio, "_check_level", lambda block, name: checked.append(len(block)) or check(block, name))
+    with pytest.raises(AudioError, match="longer than 1 s"):
+        open_audio(tmp_path / name, max_duration_s=1)
+    assert 16_000 < sum(checked) <= 16_000 + 4_608  # and not a block more
+
+
+def test_an_array_has_the_same_limit() -> None:
+    with pytest.raises(AudioError, match="the audio array is longer than 2 s"):
+        open_audio(np.zeros(32_001, np.float32), 16_000, max_duration_s=2)
+    assert open_audio(np.zeros(32_000, np.float32), 16_000, max_duration_s=2).duration_s == 2
+
+
+def test_checking_an_array_hears_a_cancel() -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        open_audio(np.zeros(100, np.float32), 16_000, cancel=cancel)
+
+
+def test_a_pass_over_a_file_hears_a_cancel(tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.flac", "flac", 16_000, speech_like(100_000))
+    cancel = threading.Event()
+    blocks = open_audio(tmp_path / "a.flac", cancel=cancel).blocks()
+    next(blocks)
+    cancel.set()
+    with pytest.raises(Cancelled):
+        next(blocks)
+
+
+@pytest.mark.parametrize("value", [16.5, 1e6, np.inf, np.nan])
+def test_files_arrays_and_streams_have_one_rule_for_levels(tmp_path: Path, value: float) -> None:
+    samples = np.full((2_000, 1), value, np.float32)
+    write_sound(tmp_path / "loud.wav", "pcm_f32le", 16_000, samples)
+    for read in (
+        lambda: open_audio(tmp_path / "loud.wav"),
+        lambda: open_audio(samples, 16_000),
+        lambda: Resampler(16_000).push(samples),
+        lambda: Resampler(44_100).push(samples),
+    ):
+        with pytest.raises(AudioError, match=r"peaks at|not finite"):
+            read()
+    fine = np.full((2_000, 1), -16, np.float32)
+    assert open_audio(fine, 16_000).samples == len(Resampler(16_000).push(fine)) == 2_000
 
 
 # --- resampling -----------------------------------------------------------------------------------------------------
