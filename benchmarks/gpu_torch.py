@@ -66,7 +66,7 @@ class TorchWay:
         self._captured: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
         if way == "compiled":
             if device == "cuda":
-                model.to(memory_format=torch.channels_last)
+                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._step = torch.compile(self._step, dynamic=False)
 
     @torch.no_grad()
