@@ -37,7 +37,7 @@ from emo_rt.errors import (
     PortraitError,
 )
 from emo_rt.estimate import Estimate
-from emo_rt.faces import Box, FaceDetector
+from emo_rt.haar import Box, FaceDetector
 from emo_rt.identity import FaceInputs
 from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, Progress, RunStats

@@ -24,7 +24,7 @@ from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.engine import Engine
 from emo_rt.errors import AudioError, ClosedError, InputError
 from emo_rt.estimate import Estimate, estimate
-from emo_rt.faces import FaceBox, FaceDetector
+from emo_rt.haar import FaceBox, FaceDetector
 from emo_rt.identity import FaceInputs, face_inputs
 from emo_rt.options import AnimateOptions
 from emo_rt.pipeline import Channel

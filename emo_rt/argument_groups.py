@@ -8,7 +8,7 @@ from typing import Any
 
 from emo_rt.backends import BACKENDS, DEVICES
 from emo_rt.errors import PortraitError
-from emo_rt.faces import FaceBox, parse_face_box
+from emo_rt.haar import FaceBox, parse_face_box
 from emo_rt.options import MODES, SOLVERS, AnimateOptions
 from emo_rt.video import FORMATS, VideoOptions
 

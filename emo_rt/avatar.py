@@ -11,7 +11,7 @@ import numpy as np
 from emo_rt.arena import Arena, Array
 from emo_rt.config import ModelConfig
 from emo_rt.engine import Engine, to_unit
-from emo_rt.faces import Box
+from emo_rt.haar import Box
 from emo_rt.portrait import Portrait, box_mask
 from emo_rt.settings import check, within
 

@@ -15,7 +15,7 @@ from emo_rt.arena import Array
 from emo_rt.audio import open_audio
 from emo_rt.bundle import Bundle
 from emo_rt.errors import InputError, OutputError
-from emo_rt.faces import Box, FaceBox
+from emo_rt.haar import Box, FaceBox
 from emo_rt.identity import FaceInputs
 from emo_rt.options import AnimateOptions
 from emo_rt.run import Chunk, RunStats

@@ -22,7 +22,7 @@ from emo_rt.backends import open_backend
 from emo_rt.bundle import Bundle
 from emo_rt.demo import is_untrained
 from emo_rt.errors import EmoRtError
-from emo_rt.faces import default_detector
+from emo_rt.haar import default_detector
 from emo_rt.tensorrt_package import load_package
 from emo_rt.version import __version__
 from emo_rt.video import open_encoder_works

@@ -21,8 +21,8 @@ from PIL import Image
 from emo_rt.arena import Array
 from emo_rt.config import ModelConfig
 from emo_rt.errors import InputError, MissingDependencyError, PortraitError
-from emo_rt.faces import MIN_FACE, Box
 from emo_rt.graphs import AUDIO_REGIONS, sites
+from emo_rt.haar import MIN_FACE, Box
 from emo_rt.masks import blurred_map, profiles
 from emo_rt.portrait import Portrait, load_picture
 

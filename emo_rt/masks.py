@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.arena import Array
-from emo_rt.faces import Box
+from emo_rt.haar import Box
 
 MAP_SIZE = 64
 """Side of the blurred maps, in pixels, whatever the size of the picture."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from emo_rt.errors import InputError, PortraitError
-from emo_rt.faces import MIN_FACE, Box, FaceBox, FaceDetector, locate_face
+from emo_rt.haar import MIN_FACE, Box, FaceBox, FaceDetector, locate_face
 from emo_rt.settings import check
 
 __all__ = ["Box", "FaceBox", "Paster", "Portrait", "load_picture", "paste_back", "prepare_portrait"]
@@ -182,7 +182,7 @@ def prepare_portrait(
     whose face already has about the right size is taken whole.
 
     ``size``: side of the model's picture, in pixels. ``face_box``: in pixels of the upright picture as loaded; without
-    one, the largest face that ``detector`` (:func:`~emo_rt.faces.default_detector` if none is given) finds.
+    one, the largest face that ``detector`` (:func:`~emo_rt.haar.default_detector` if none is given) finds.
     ``max_side``: 64 … 8192 pixels.
 
     Raises :class:`FaceNotFoundError`, :class:`PortraitError` for a picture or a box that cannot be used,

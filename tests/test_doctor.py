@@ -14,7 +14,7 @@ from emo_rt.backends import open_backend
 from emo_rt.backends.base import Backend
 from emo_rt.cli import main
 from emo_rt.errors import BackendUnavailableError, MissingDependencyError
-from emo_rt.faces import FaceDetector
+from emo_rt.haar import FaceDetector
 
 KEYS = [
     "schema",

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from emo_rt.errors import FaceNotFoundError, MissingDependencyError, PortraitError
-from emo_rt.faces import Box, CascadeDetector, default_detector, locate_face, parse_face_box
+from emo_rt.haar import Box, CascadeDetector, default_detector, locate_face, parse_face_box
 
 MEDIA = Path(__file__).resolve().parents[2] / "shared" / "media"
 needs_media = pytest.mark.skipif(not MEDIA.is_dir(), reason="the pictures of ../shared/media are not here")
@@ -95,13 +95,13 @@ class TestBox:
 class TestLocateFace:
     def test_the_largest_of_several_and_a_log_line(self, caplog):
         small, large = Box(0, 0, 10, 10), Box(20, 20, 60, 70)
-        with caplog.at_level(logging.INFO, "emo_rt.faces"):
+        with caplog.at_level(logging.INFO, "emo_rt.haar"):
             assert locate_face(grey(), None, Fixed(small, large)) == large
         assert "2 faces found" in caplog.text
         assert "20,20,60,70" in caplog.text
 
     def test_one_face_is_not_worth_a_log_line(self, caplog):
-        with caplog.at_level(logging.INFO, "emo_rt.faces"):
+        with caplog.at_level(logging.INFO, "emo_rt.haar"):
             locate_face(grey(), None, Fixed(Box(0, 0, 10, 10)))
         assert not caplog.records
 
@@ -151,7 +151,7 @@ class TestMissingExtra:
     def test_importing_the_module_leaves_opencv_out(self):
         import subprocess
 
-        code = "import sys, emo_rt.portrait, emo_rt.faces; sys.exit('cv2' in sys.modules)"
+        code = "import sys, emo_rt.portrait, emo_rt.haar; sys.exit('cv2' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
