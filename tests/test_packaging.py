@@ -25,6 +25,7 @@ ALLOWED = re.compile(
     r"|emo_rt/py\.typed"
     r"|emo_rt/assets/(README\.md|portrait\.png|voice\.flac)"
     r"|emo_rt/assets/demo/(emo_rt\.json|MODEL_CARD\.md|graphs/[a-z_]+\.(onnx|bin))"
+    r"|emo_rt/assets/faces/(NOTICE|standard_face\.json|(detector|landmarks|blendshapes)\.onnx)"
     rf"|{re.escape(INFO)}(METADATA|RECORD|WHEEL|entry_points\.txt|top_level\.txt|licenses/LICENSE)"
 )
 """Every name that a wheel may hold."""

@@ -1,0 +1,1 @@
+"""Faces built in: Google's three face networks as ONNX."""
