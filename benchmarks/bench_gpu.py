@@ -44,17 +44,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from emo_rt.arena import Array
 from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.gpu_runtime import measure_runtime
 from emo_rt.benchmarks.gpu_torch import TorchWay, matmul_ceiling, peak_memory, unit_noise
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish, write_result
 from emo_rt.benchmarks.work import count_work
-from emo_rt.bundle import Bundle
 from emo_rt.export.networks.model import build_model
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.presets import preset
-from emo_rt.video import VideoOptions, VideoWriter
+from emo_rt.media.video_file import VideoOptions, VideoWriter
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import Array
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 TORCH_WAYS = ("eager", "split", "compiled")

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo_rt.arena import Array
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.work import plain_inputs
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.solvers import solver_table
+from emo_rt.model.contract import Array
+from emo_rt.model.solvers import solver_table
 
 TABLE_GRAPHS = ("reference", "clip", "timestep", "step", "step_unguided", "vae_decoder")
 """Graphs that a clip of this benchmark runs."""

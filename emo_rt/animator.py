@@ -13,24 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.animation import Video, audio_frames
-from emo_rt.arena import Array
-from emo_rt.audio import Resampler, open_audio
-from emo_rt.avatar import Avatar, make_avatar
-from emo_rt.backends import open_backend
-from emo_rt.bundle import Bundle
-from emo_rt.clips import clip_count
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
-from emo_rt.engine import Engine
+from emo_rt.device.registry import open_backend
 from emo_rt.errors import AudioError, ClosedError, InputError
-from emo_rt.estimate import Estimate, estimate
-from emo_rt.haar import FaceBox, FaceDetector
-from emo_rt.identity import FaceInputs, face_inputs
-from emo_rt.options import AnimateOptions
-from emo_rt.pipeline import Channel
-from emo_rt.portrait import PictureSource, load_picture, prepare_portrait
-from emo_rt.run import Chunk, Control, Noise, Progress, Run
-from emo_rt.trace import Trace
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE, Resampler, open_audio
+from emo_rt.media.face import FaceBox, FaceDetector
+from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import Array
+from emo_rt.model.identity import FaceInputs, face_inputs
+from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.avatar import Avatar, make_avatar
+from emo_rt.runtime.clips import clip_count
+from emo_rt.runtime.estimate import Estimate, estimate
+from emo_rt.runtime.loaded_model import LoadedModel
+from emo_rt.runtime.pipeline import Channel
+from emo_rt.runtime.result import Video, audio_frames
+from emo_rt.runtime.run import Chunk, Control, Noise, Progress, Run
+from emo_rt.runtime.trace import Trace
 
 FEED_DEPTH = 8
 """PCM chunks of a stream that wait for the audio encoder."""
@@ -41,9 +41,9 @@ FEED_PATIENCE_S = 0.02
 class Animator:
     """A loaded model. A context manager; methods may be called from several threads, runs share nothing but weights."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         """Use :meth:`load`."""
-        self._engine = engine
+        self._model = model
         self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
         self._alive = threading.Lock()
@@ -67,27 +67,27 @@ class Animator:
         every file with its hash. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         checked = Bundle.open(bundle, verify=verify)
-        return cls(Engine(checked, open_backend(backend, device, threads, checked)))
+        return cls(LoadedModel(checked, open_backend(backend, device, threads, checked)))
 
     @property
     def config(self) -> ModelConfig:
         """The model's configuration: picture size, frames per second, clip length …"""
-        return self._engine.config
+        return self._model.config
 
     @property
     def bundle(self) -> Bundle:
         """The model on disk."""
-        return self._engine.bundle
+        return self._model.bundle
 
     @property
     def device(self) -> str:
         """``cpu`` or ``cuda``."""
-        return self._engine.backend.device
+        return self._model.backend.device
 
     @property
     def backend(self) -> str:
         """As :meth:`load` names it."""
-        return self._engine.backend.name
+        return self._model.backend.name
 
     def prepare(
         self,
@@ -114,7 +114,7 @@ class Animator:
         if face_box is None and face is not None:
             face_box = face.silhouette()
         portrait = prepare_portrait(original, self.config.size, face_box=face_box, detector=detector, max_side=max_side)
-        avatar = make_avatar(self._engine, portrait, face_inputs(portrait, self.config, face, original), head_room)
+        avatar = make_avatar(self._model, portrait, face_inputs(portrait, self.config, face, original), head_room)
         with self._alive:
             self._avatars.add(avatar)
         return avatar
@@ -185,10 +185,10 @@ class Animator:
         the loop over them is captured and kept for the runs to come.
         """
         options = (options or AnimateOptions()).replace(paste_back=False)
-        schedule, _ = self._engine.schedule(options)
+        table, _ = self._model.step_table(options)
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
         # Where the loop is captured, it must be the real one; elsewhere one step of each graph shows all that there is.
-        is_all_needed = self._engine.backend.kept_workspaces or len(set(schedule.graphs)) > 1
+        is_all_needed = self._model.backend.kept_clip_buffers or len(set(table.graphs)) > 1
         steps = options.steps if is_all_needed else 1
         with self._grey_avatar() as avatar:
             self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=steps).numpy()
@@ -217,21 +217,21 @@ class Animator:
         ``captured_loops``: not bytes, but how many solver loops are kept as one launch; 0 after runs means that the
         loop is launched step by step, and ``RunStats.loop`` says why.
         """
-        used = self._engine.backend.memory_used()
+        used = self._model.backend.memory_used()
         with self._alive:
             stats = {
                 "weights": self.bundle.size_bytes,
                 "avatars": sum(avatar.nbytes for avatar in self._avatars),
                 "runs": sum(run.nbytes for run in self._runs),
-                "kept": self._engine.workspaces.nbytes,
+                "kept": self._model.pool.nbytes,
             }
         if used is None:
             return stats
-        return {**stats, "device_used": used, "captured_loops": self._engine.workspaces.captured_loops}
+        return {**stats, "device_used": used, "captured_loops": self._model.pool.captured_loops}
 
     def close(self) -> None:
         """Free the model and its avatars. Safe twice. Avatars and videos raise :class:`ClosedError` from now on."""
-        self._engine.close()
+        self._model.close()
         with self._alive:
             avatars = list(self._avatars)
         for avatar in avatars:
@@ -252,14 +252,14 @@ class Animator:
     def _check(self, avatar: Avatar, options: AnimateOptions) -> None:
         if not isinstance(avatar, Avatar):
             raise InputError(f"a {type(avatar).__name__} is no avatar; make one with prepare(picture)")
-        if avatar.engine is not self._engine:
+        if avatar.model is not self._model:
             raise InputError("this avatar was prepared by another animator; prepare the picture with this one")
         if avatar.features.is_closed:
             raise ClosedError("this avatar was closed; prepare the picture again")
-        self._engine.schedule(options)
+        self._model.step_table(options)
 
     def _run(self, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None) -> Run:
-        run = Run(self._engine, avatar, options, control, clips)
+        run = Run(self._model, avatar, options, control, clips)
         with self._alive:
             self._runs.add(run)
         return run

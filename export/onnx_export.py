@@ -20,13 +20,13 @@ from typing import Any, Literal
 import onnx_ir as ir
 import torch
 
-from emo_rt.bundle import GRAPHS_FOLDER, Bundle, write_manifest
+from emo_rt.checks import check
 from emo_rt.errors import ExportError, OutputError
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.parity import ParityRow, check_graph
 from emo_rt.export.weights import WeightStore
-from emo_rt.settings import check
+from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle, write_manifest
 
 OPSET = 23
 """ONNX operator set: the first with ``Attention``, which runtimes fuse."""

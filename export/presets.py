@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from emo_rt.config import (
+from emo_rt.errors import ConfigError
+from emo_rt.model.config import (
     AudioConfig,
     LocatorConfig,
     ModelConfig,
@@ -14,7 +15,6 @@ from emo_rt.config import (
     VaeConfig,
     Wav2VecConfig,
 )
-from emo_rt.errors import ConfigError
 
 
 def preset(name: str) -> ModelConfig:

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from emo_rt import Animator, Bundle
-from emo_rt.config import AudioConfig, ModelConfig, ReferenceConfig
+from emo_rt.model.config import AudioConfig, ModelConfig, ReferenceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -56,7 +56,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def part(name: str) -> str:
-    """`emo_rt.bundle.Bundle` → `bundle`."""
+    """`emo_rt.model.bundle.Bundle` → `bundle`."""
     return name.split(".")[1]
 
 

@@ -6,10 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-from emo_rt.bundle import Bundle
 from emo_rt.export.networks.model import parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.read_back import read_back
+from emo_rt.model.bundle import Bundle
 from training.stages import DIFFUSION, load_model, save_parts
 
 SOURCE = "trained by emo_rt on drawn portraits (training/)"

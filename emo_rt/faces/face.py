@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from emo_rt.faces.align import Points
 from emo_rt.faces.pose import HeadPose
-from emo_rt.haar import Box
+from emo_rt.media.face import Box
 
 MESH_POINTS = 468
 """Landmarks of the skin; those of the irises follow."""

@@ -24,7 +24,7 @@ from emo_rt.faces.landmarks import (
 from emo_rt.faces.networks import Network, find_runtime, open_network
 from emo_rt.faces.pose import head_pose
 from emo_rt.faces.tiles import tiles
-from emo_rt.haar import Box
+from emo_rt.media.face import Box
 
 SAME_FACE = 0.5
 """Landmarks whose boxes have more than this intersection over union are those of one face."""

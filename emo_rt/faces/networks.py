@@ -78,7 +78,7 @@ def _in_onnxruntime(path: Path, outputs: Sequence[str]) -> Network:
 
 
 def _in_openvino(path: Path, outputs: Sequence[str]) -> Network:
-    from emo_rt.backends.ov import import_openvino
+    from emo_rt.device.openvino import import_openvino
 
     # bfloat16 is the plugin's default on some processors, and moves landmarks by a pixel.
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}

@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
-from emo_rt.config import VaeConfig
+from emo_rt.model.config import VaeConfig
 
 
 def make_vae(config: VaeConfig) -> AutoencoderKL:

@@ -23,7 +23,6 @@ from onnx import TensorProto
 from small_models import relative_error
 
 from emo_rt import Bundle
-from emo_rt.config import AUDIO_SAMPLE_RATE, TemporalConfig
 from emo_rt.errors import ConfigError, ExportError, OutputError
 from emo_rt.export import onnx_export
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
@@ -31,7 +30,9 @@ from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.presets import preset
 from emo_rt.export.weights import INLINE_BYTES, PAGE, WeightStore
-from emo_rt.graphs import GraphSpec, TensorSpec
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import TemporalConfig
+from emo_rt.model.contract import GraphSpec, TensorSpec
 from tests.conftest import ROOT, ExportTiny, hallo_tiny
 
 BUNDLE_SEED = 3

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from face_pictures import TASK, needs_task
 
-from emo_rt.backends.ov import import_openvino
+from emo_rt.device.openvino import import_openvino
 from emo_rt.errors import ExportError
 from emo_rt.export.faces.convert import NETWORKS, Source, convert
 from emo_rt.export.faces.geometry import standard_face
