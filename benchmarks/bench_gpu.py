@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import io
 import sys
 import tempfile
 import time
@@ -45,14 +44,13 @@ import numpy as np
 import torch
 
 from emo_rt.benchmarks.agreement import psnr
-from emo_rt.benchmarks.gpu_runtime import measure_runtime
+from emo_rt.benchmarks.gpu_runtime import encode, measure_runtime
 from emo_rt.benchmarks.gpu_torch import TorchWay, matmul_ceiling, peak_memory, unit_noise
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish, write_result
 from emo_rt.benchmarks.work import count_work
 from emo_rt.export.networks.model import build_model
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.presets import preset
-from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array
 
@@ -176,15 +174,6 @@ def _model(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Ite
         gc.collect()
         if options.device == "cuda":
             torch.cuda.empty_cache()
-
-
-def encode(frames: Array, fps: int) -> None:
-    """(F, H, W, 3) uint8 → H.264 in memory."""
-    height, width = frames.shape[1:3]
-    with VideoWriter(
-        io.BytesIO(), width=width, height=height, fps=fps, options=VideoOptions(fragmented=True)
-    ) as writer:
-        writer.write(frames)
 
 
 def _attempt(into: dict[str, Any], name: str, work: Callable[[], Any]) -> None:

@@ -15,7 +15,7 @@ from emo_rt import AnimateOptions, Animator, Avatar, FaceInputs, Trace
 from emo_rt.device.base import Backend
 from emo_rt.device.registry import open_backend
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
-from emo_rt.media.video_file import VideoOptions
+from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array
 from emo_rt.runtime.loaded_model import LoadedModel
@@ -123,10 +123,17 @@ def _spans(trace: Trace) -> dict[str, list[float]]:
 
 
 def _encode_seconds(animator: Animator, frames: int) -> float:
-    from emo_rt.benchmarks.bench_gpu import encode
-
     size = animator.config.size
     pictures = np.random.default_rng(2).integers(0, 255, (frames, size, size, 3), np.uint8)
     start = time.perf_counter()
     encode(pictures, animator.config.fps)
     return time.perf_counter() - start
+
+
+def encode(frames: Array, fps: int) -> None:
+    """(F, H, W, 3) uint8 → H.264 in memory."""
+    height, width = frames.shape[1:3]
+    with VideoWriter(
+        io.BytesIO(), width=width, height=height, fps=fps, options=VideoOptions(fragmented=True)
+    ) as writer:
+        writer.write(frames)

@@ -11,14 +11,15 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from emo_rt.device.base import BoundGraph
+from emo_rt.device.base import Backend, BoundGraph, Graph
 from emo_rt.device.buffers import Buffer, Buffers
 from emo_rt.device.stream import Download, Event, Timer
 from emo_rt.errors import EmoRtError
+from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import TensorSpec
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.decoder import Decoder
@@ -26,14 +27,31 @@ from emo_rt.runtime.denoiser import Denoiser
 from emo_rt.runtime.hearing import Hearing
 from emo_rt.runtime.step_tables import StepTable
 
-if TYPE_CHECKING:
-    from emo_rt.runtime.loaded_model import LoadedModel
-
 STAGES = {"clip": "denoise", "step": "denoise", "motion": "denoise", "decode": "decode"}
 """Stages whose time is taken on the device → stream."""
 
 CONSTANTS = ("speed", "motion_scale")
 """Inputs that stay the same during a run."""
+
+
+class OpenedGraphs(Protocol):
+    """What clip buffers need of a :class:`~emo_rt.runtime.loaded_model.LoadedModel`, which owns their pool."""
+
+    backend: Backend
+    """Where its graphs run."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """Configuration of the model."""
+        ...
+
+    def graph(self, name: str) -> Graph:
+        """An opened graph."""
+        ...
+
+    def portrait_tensors(self) -> list[TensorSpec]:
+        """The features of an avatar."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +75,7 @@ class Slot:
 class ClipBuffers:
     """Buffers, bound graphs and the captured loop of a run. Owners close."""
 
-    def __init__(self, model: LoadedModel, table: StepTable, features: Mapping[str, Buffer]) -> None:
+    def __init__(self, model: OpenedGraphs, table: StepTable, features: Mapping[str, Buffer]) -> None:
         """For this step table, and for all that need no other graphs; ``features``: the avatar's."""
         backend, config = model.backend, model.config
         self.graphs = frozenset(table.graphs)
@@ -74,7 +92,7 @@ class ClipBuffers:
         self._tails = [(stream, stream.event()) for stream in map(backend.stream, ("denoise", "decode", "side"))]
         self._motion_frames = config.motion_frames
 
-    def _make(self, model: LoadedModel, table: StepTable, features: Mapping[str, Buffer]) -> None:
+    def _make(self, model: OpenedGraphs, table: StepTable, features: Mapping[str, Buffer]) -> None:
         backend, config = model.backend, model.config
         steps, clip = {name: model.graph(name) for name in sorted(self.graphs)}, model.graph("clip")
         specs = [step.spec for step in steps.values()]
@@ -132,7 +150,7 @@ class ClipBuffers:
         """Give everything back. Nothing of it may be running. Safe twice."""
         self._owned.close()
 
-    def _make_motion(self, model: LoadedModel) -> list[Buffer]:
+    def _make_motion(self, model: OpenedGraphs) -> list[Buffer]:
         """Pictures of the motion frames: one buffer per slot, because the next clip comes before they are read."""
         encoder, final = model.graph("motion_encoder"), self.denoiser.finals[0]
         target = encoder.spec.outputs[1]
@@ -173,7 +191,7 @@ class ClipBuffersPool:
         with self._lock:
             return sum(one.denoiser.captured_loops for one in self._idle)
 
-    def take(self, model: LoadedModel, table: StepTable, features: Mapping[str, Buffer]) -> ClipBuffers:
+    def take(self, model: OpenedGraphs, table: StepTable, features: Mapping[str, Buffer]) -> ClipBuffers:
         """One that nobody else has."""
         with self._lock:
             found = next((one for one in self._idle if one.graphs >= set(table.graphs)), None)
@@ -212,7 +230,7 @@ def _specs(features: Mapping[str, Buffer], tensors: list[TensorSpec]) -> list[Te
     return [tensor for tensor in tensors if tensor.name in features]
 
 
-def _slot(model: LoadedModel, final: Buffer, motion_pixels: Buffer | None) -> Slot:
+def _slot(model: OpenedGraphs, final: Buffer, motion_pixels: Buffer | None) -> Slot:
     backend = model.backend
     decode = backend.stream("decode")
     return Slot(
