@@ -7,13 +7,11 @@ Google's three networks of the Face Landmarker, as ONNX, on ONNX Runtime or Open
     faces = FaceFinder().find(picture)          # (H, W, 3) uint8 RGB → the largest first
     print(faces[0].box, faces[0].blendshapes["jawOpen"], faces[0].pose.yaw)
 
-Landmarks and blendshapes are those of Google's own runtime, to 0.01 % of the face's width and to 0.001.
+Landmarks and blendshapes are those of Google's own runtime, to 0.05 % of the face's width and to 0.003.
 """
 
 from emo_rt.faces.drawing import draw_faces
-from emo_rt.faces.face import Face
 from emo_rt.faces.finder import FaceFinder, default_finder
-from emo_rt.faces.pose import HeadPose
 from emo_rt.faces.report import as_json
 
-__all__ = ["Face", "FaceFinder", "HeadPose", "as_json", "default_finder", "draw_faces"]
+__all__ = ["FaceFinder", "as_json", "default_finder", "draw_faces"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from emo_rt.faces.contours import RINGS
-from emo_rt.faces.face import Face
+from emo_rt.media.face import Face
 
 BOX, RING, POINT = (255, 176, 0), (0, 214, 255), (255, 255, 255)
 """Colours: distinct for colour-blind eyes, and against skin."""

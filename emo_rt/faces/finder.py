@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from emo_rt.faces.align import Pixels, Points, Square
 from emo_rt.faces.blendshapes import read_blendshapes
 from emo_rt.faces.detector import Detection, detect, overlaps
-from emo_rt.faces.face import Face, mesh_box
 from emo_rt.faces.landmarks import (
     MIN_PRESENCE,
     Landmarks,
@@ -24,8 +23,11 @@ from emo_rt.faces.landmarks import (
 from emo_rt.faces.networks import Network, find_runtime, open_network
 from emo_rt.faces.pose import head_pose
 from emo_rt.faces.tiles import tiles
-from emo_rt.media.face import Box
+from emo_rt.media.box import Box
+from emo_rt.media.face import Face
 
+MESH_POINTS = 468
+"""Landmarks of the skin; those of the irises follow."""
 SAME_FACE = 0.5
 """Landmarks whose boxes have more than this intersection over union are those of one face."""
 SURE_SCORE, SURE_PRESENCE = 0.7, 0.9
@@ -129,6 +131,13 @@ class FaceFinder:
 def default_finder() -> FaceFinder:
     """The one that the process shares. Raises :class:`MissingDependencyError` where nothing can run it."""
     return FaceFinder()
+
+
+def mesh_box(points: Points) -> Box:
+    """Extent of the skin, which the irises never leave."""
+    skin = points[:MESH_POINTS, :2]
+    (left, top), (right, bottom) = skin.min(axis=0).tolist(), skin.max(axis=0).tolist()
+    return Box(left, top, right, bottom)
 
 
 def _is_among(new: Landmarks, known: Iterable[Landmarks]) -> bool:

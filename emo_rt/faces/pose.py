@@ -9,30 +9,12 @@ from __future__ import annotations
 import functools
 import json
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from emo_rt.faces.align import Points
 from emo_rt.faces.networks import asset
-
-
-@dataclass(frozen=True)
-class HeadPose:
-    """Angles in degrees; all 0 for a face that looks straight into the camera."""
-
-    yaw: float
-    """Turned towards the right edge of the picture; −90 … 90."""
-    pitch: float
-    """Turned upwards; −180 … 180."""
-    roll: float
-    """Tilted clockwise in the picture; −180 … 180."""
-
-    @property
-    def away(self) -> float:
-        """Angle between the direction in which the face looks and the camera, 0 … 180."""
-        cosine = math.cos(math.radians(self.yaw)) * math.cos(math.radians(self.pitch))
-        return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
+from emo_rt.media.face import HeadPose
 
 
 def head_pose(points: Points) -> HeadPose:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from emo_rt.faces.face import Face
+from emo_rt.media.face import Face
 
 DECIMALS = 3
 """Of pixels and degrees. Scores get :data:`SCORE_DECIMALS`."""

@@ -10,7 +10,7 @@ Coordinates of points and boxes are pixels, (x, y); "the square" is the part tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emo_rt.errors import InputError, MissingDependencyError, PortraitError
-from emo_rt.media.face import MIN_FACE, Box
+from emo_rt.media.box import Box
+from emo_rt.media.face import MIN_FACE
 from emo_rt.media.portrait import Portrait, load_picture
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites
@@ -79,7 +80,8 @@ class FaceInputs:
     white = fully. Hallo's ``*_sep_background.png``, ``*_sep_face.png``, ``*_sep_lip.png``. ``None`` = computed."""
     landmarks: FileOrArray | None = None
     """MediaPipe face mesh: (468 or 478, 2) numbers or a ``.npy`` file of them, in pixels of the upright picture as
-    loaded. Makes masks and alignment exact; without, both are estimated from the face box."""
+    loaded. ``None`` = those that the built-in networks find; where the face's place is given instead, masks and
+    alignment are estimated from its box."""
 
     def __post_init__(self) -> None:
         named = [name for name in _EMBEDDINGS if self.has(name)]
@@ -136,6 +138,13 @@ def face_inputs(
         maps = _region_maps(regions) if given.masks is None else _given_maps(given.masks)
         inputs |= _audio_masks(maps, config)
     return inputs
+
+
+def with_landmarks(given: FaceInputs | None, config: ModelConfig, found: Array | None) -> FaceInputs | None:
+    """What is given, and the landmarks that were ``found`` (478, 2), for models that take them."""
+    if found is None or not any(_takes(config)):
+        return given
+    return replace(given or FaceInputs(), landmarks=found)
 
 
 def _check_taken(config: ModelConfig, given: FaceInputs) -> None:

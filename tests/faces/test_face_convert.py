@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from face_pictures import TASK, needs_task
 
 from emo_rt.device.openvino import import_openvino
 from emo_rt.errors import ExportError
@@ -16,6 +15,7 @@ from emo_rt.export.faces.convert import NETWORKS, Source, convert
 from emo_rt.export.faces.geometry import standard_face
 from emo_rt.export.faces.tflite import read_network
 from emo_rt.faces.networks import asset, open_network
+from tests.faces.face_pictures import TASK, needs_task
 
 TOLERANCE = 1e-4
 """Largest difference, in parts of the output's largest number."""

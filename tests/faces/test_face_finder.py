@@ -8,13 +8,14 @@ import threading
 
 import numpy as np
 import pytest
-from face_pictures import PHOTOGRAPHS, PORTRAIT, load, needs_golden, pasted
 from PIL import Image, ImageDraw
 
 from emo_rt.errors import BackendError, MissingDependencyError
-from emo_rt.faces import Face, FaceFinder, default_finder, networks
+from emo_rt.faces import FaceFinder, default_finder, networks
 from emo_rt.faces.detector import detect
 from emo_rt.faces.tiles import SMALLEST_TILE, tiles
+from emo_rt.media.face import Face
+from tests.faces.face_pictures import PHOTOGRAPHS, PORTRAIT, load, needs_golden, pasted
 
 DRAWN = Image.open(PORTRAIT).convert("RGB")
 """The package's own portrait, a drawing of 512x512 pixels with one face."""

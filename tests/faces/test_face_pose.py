@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from emo_rt.faces.pose import HeadPose, _standard_face, head_pose, rotation
+from emo_rt.faces.pose import _standard_face, head_pose, rotation
+from emo_rt.media.face import HeadPose
 
 
 def turned(yaw: float, pitch: float, roll: float) -> np.ndarray:
