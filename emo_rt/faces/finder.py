@@ -22,7 +22,7 @@ from emo_rt.faces.landmarks import (
 )
 from emo_rt.faces.networks import Network, find_runtime, open_network
 from emo_rt.faces.pose import head_pose
-from emo_rt.faces.tiles import tiles
+from emo_rt.faces.tiles import levels
 from emo_rt.media.box import Box
 from emo_rt.media.face import Face
 
@@ -32,6 +32,8 @@ SAME_FACE = 0.5
 """Landmarks whose boxes have more than this intersection over union are those of one face."""
 SURE_SCORE, SURE_PRESENCE = 0.7, 0.9
 """What a face that only the second look finds must reach: more places are looked at, so more look like a face."""
+SURE_LEVELS = 2
+"""Sizes of tiles that are looked at in any case: half and a quarter of the picture."""
 CONFIRMING_SIDE = 4.0
 """Side of the square in which it must be found once more, in longer sides of its box."""
 
@@ -100,15 +102,22 @@ class FaceFinder:
         return [landmarks for landmarks in every if landmarks.presence >= MIN_PRESENCE]
 
     def _second_look(self, pixels: Pixels, found: list[Landmarks]) -> None:
-        """Add the faces that only tiles show."""
-        network = self._network("detector")
-        for tile in tiles(pixels.width, pixels.height):
-            for detection in detect(network, pixels, tile):
-                if any(_holds(landmarks.corners, detection) for landmarks in found):
-                    continue
-                sure = self._confirmed(pixels, detection)
-                if sure is not None and not _is_among(sure, found):
-                    found.append(sure)
+        """Add the faces that only tiles show. The smaller ones, four times as many each, only while that pays."""
+        for level, squares in enumerate(levels(pixels.width, pixels.height)):
+            before = len(found)
+            for square in squares:
+                self._look_at(pixels, square, found)
+            if found and len(found) == before and level + 1 >= SURE_LEVELS:
+                return
+
+    def _look_at(self, pixels: Pixels, square: Square, found: list[Landmarks]) -> None:
+        """Add the faces that the detector finds in one square."""
+        for detection in detect(self._network("detector"), pixels, square):
+            if any(_holds(landmarks.corners, detection) for landmarks in found):
+                continue
+            sure = self._confirmed(pixels, detection)
+            if sure is not None and not _is_among(sure, found):
+                found.append(sure)
 
     def _confirmed(self, pixels: Pixels, first: Detection) -> Landmarks | None:
         """The landmarks of a face that is found once more in a square of its own."""

@@ -11,13 +11,14 @@ SMALLEST_TILE = 240.0
 """Pixels: no smaller tiles, so faces of some 24 pixels are the smallest that are found."""
 
 
-def tiles(width: int, height: int) -> Iterator[Square]:
-    """Upright squares with half, a quarter, … of the picture's longer side, each half over its neighbour."""
+def levels(width: int, height: int) -> Iterator[list[Square]]:
+    """Upright squares that cover a picture: first with half of its longer side, then with a quarter, and so on.
+
+    Each lies half over its neighbour, so that a face of up to half a tile is whole in one of them.
+    """
     side = max(width, height) / 2
     while side >= SMALLEST_TILE:
-        for y in _middles(height, side):
-            for x in _middles(width, side):
-                yield Square(x, y, side)
+        yield [Square(x, y, side) for y in _middles(height, side) for x in _middles(width, side)]
         side /= 2
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from emo_rt.errors import BackendError, MissingDependencyError
 from emo_rt.faces import FaceFinder, default_finder, networks
 from emo_rt.faces.detector import detect
-from emo_rt.faces.tiles import SMALLEST_TILE, tiles
+from emo_rt.faces.tiles import SMALLEST_TILE, levels
 from emo_rt.media.face import Face
 from tests.faces.face_pictures import PHOTOGRAPHS, PORTRAIT, load, needs_golden, pasted
 
@@ -178,11 +178,12 @@ class TestRuntimes:
 @pytest.mark.parametrize("size", [(1920, 1080), (1000, 4000), (300, 300), (490, 480)])
 def test_tiles_cover_the_picture(size: tuple[int, int]) -> None:
     width, height = size
-    by_side: dict[float, np.ndarray] = {}
-    for tile in tiles(width, height):
-        assert tile.side >= SMALLEST_TILE
-        covered = by_side.setdefault(tile.side, np.zeros((height, width), bool))
-        left, top = round(tile.x - tile.side / 2), round(tile.y - tile.side / 2)
-        covered[max(top, 0) : top + round(tile.side), max(left, 0) : left + round(tile.side)] = True
-    assert all(covered.all() for covered in by_side.values())
-    assert len(by_side) == {1920: 3, 1000: 4, 300: 0, 490: 1}[width]
+    every = list(levels(width, height))
+    for squares in every:
+        covered = np.zeros((height, width), bool)
+        for tile in squares:
+            assert tile.side >= SMALLEST_TILE
+            left, top = round(tile.x - tile.side / 2), round(tile.y - tile.side / 2)
+            covered[max(top, 0) : top + round(tile.side), max(left, 0) : left + round(tile.side)] = True
+        assert covered.all()
+    assert len(every) == {1920: 3, 1000: 4, 300: 0, 490: 1}[width]
