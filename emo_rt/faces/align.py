@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.errors import PortraitError
+
 Points = NDArray[np.float64]
 """(n, 2) or (n, 3): x and y, and perhaps z, in pixels of the picture."""
 Whole = NDArray[np.int32]
@@ -65,7 +67,11 @@ class Pixels:
     """A picture made ready for sampling."""
 
     def __init__(self, picture: NDArray[np.uint8]) -> None:
-        """``picture``: (H, W, 3) uint8 RGB."""
+        """``picture``: (H, W, 3) uint8 RGB. Raises :class:`PortraitError` for anything else."""
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
+            raise PortraitError(
+                f"the picture is {picture.dtype} of shape {picture.shape}; expected uint8 (H, W, 3), RGB"
+            )
         self.height, self.width = picture.shape[:2]
         padded = np.zeros((self.height, self.width, 4), np.uint8)
         padded[..., :3] = picture

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from emo_rt.faces.contours import RINGS
 from emo_rt.media.face import Face
+from emo_rt.media.face_mesh import RINGS
+
+if TYPE_CHECKING:
+    from PIL.ImageDraw import ImageDraw as Pen
 
 BOX, RING, POINT = (255, 176, 0), (0, 214, 255), (255, 255, 255)
 """Colours: distinct for colour-blind eyes, and against skin."""
@@ -21,6 +25,8 @@ LABEL = 1 / 6
 
 def draw_faces(picture: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
     """A copy of the picture (H, W, 3) uint8 RGB with all faces drawn; the index of each is its ``face_index``."""
+    from PIL import ImageDraw  # late: `import emo_rt` needs no pen
+
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     for index, face in enumerate(faces):
@@ -28,7 +34,9 @@ def draw_faces(picture: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.
     return np.array(image)
 
 
-def _draw(pen: ImageDraw.ImageDraw, index: int, face: Face) -> None:
+def _draw(pen: Pen, index: int, face: Face) -> None:
+    from PIL import ImageFont
+
     box, flat = face.box, face.landmarks[:, :2]
     width = max(1, round(LINE * box.width))
     for x, y in np.rint(flat).astype(int).tolist():

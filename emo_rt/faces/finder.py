@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,19 +77,14 @@ class FaceFinder:
             pixels = Pixels(frame)
             found = self._present(pixels, crops)
             if len(found) < faces:
-                found += [new for new in self.first_look(pixels) if not _is_among(new, found)]
-            found = found[:faces]
+                found = _distinct([*found, *self.first_look(pixels)])[:faces]
             crops = [crop_of_landmarks(landmarks.points) for landmarks in found]
             yield [self.face(pixels, landmarks) for landmarks in found]
 
     def first_look(self, pixels: Pixels) -> list[Landmarks]:
         """Google's own pipeline: the detector on the whole picture, landmarks for each detection."""
         detections = detect(self._network("detector"), pixels)
-        found: list[Landmarks] = []
-        for landmarks in self._present(pixels, [crop_of_detection(each) for each in detections]):
-            if not _is_among(landmarks, found):
-                found.append(landmarks)
-        return found
+        return self._present(pixels, [crop_of_detection(each) for each in detections])
 
     def face(self, pixels: Pixels, found: Landmarks) -> Face:
         """Expression and pose added to landmarks."""
@@ -98,8 +93,9 @@ class FaceFinder:
         return Face(mesh_box(found.points), found.presence, reported, scores, head_pose(found.points))
 
     def _present(self, pixels: Pixels, crops: Iterable[Square]) -> list[Landmarks]:
+        """The faces in the crops; two crops may show the same one."""
         every = [read_landmarks(self._network("landmarks"), pixels, crop) for crop in crops]
-        return [landmarks for landmarks in every if landmarks.presence >= MIN_PRESENCE]
+        return _distinct([landmarks for landmarks in every if landmarks.presence >= MIN_PRESENCE])
 
     def _second_look(self, pixels: Pixels, found: list[Landmarks]) -> None:
         """Add the faces that only tiles show. The smaller ones, four times as many each, only while that pays."""
@@ -147,6 +143,15 @@ def mesh_box(points: Points) -> Box:
     skin = points[:MESH_POINTS, :2]
     (left, top), (right, bottom) = skin.min(axis=0).tolist(), skin.max(axis=0).tolist()
     return Box(left, top, right, bottom)
+
+
+def _distinct(every: Sequence[Landmarks]) -> list[Landmarks]:
+    """Each face once: the first of those that overlap."""
+    kept: list[Landmarks] = []
+    for landmarks in every:
+        if not _is_among(landmarks, kept):
+            kept.append(landmarks)
+    return kept
 
 
 def _is_among(new: Landmarks, known: Iterable[Landmarks]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources, util
+from importlib import util
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,13 +23,15 @@ Network: TypeAlias = Callable[[Floats], Mapping[str, Floats]]
 
 NETWORKS = {"detector": ("boxes", "logits"), "landmarks": ("points", "presence"), "blendshapes": ("scores",)}
 """The files ``emo_rt/assets/faces/{name}.onnx``, and their outputs in order; NOTICE says where they come from."""
+FOLDER = Path(__file__).parent.parent / "assets" / "faces"
+"""Where they lie."""
 RUNTIMES = ("onnxruntime", "openvino")
 """Packages that can run them, in the order in which they are tried."""
 
 
 def asset(name: str) -> Path:
     """A file that ships with the face networks."""
-    return Path(str(resources.files("emo_rt"))) / "assets" / "faces" / name
+    return FOLDER / name
 
 
 def find_runtime() -> str:

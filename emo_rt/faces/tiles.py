@@ -9,6 +9,8 @@ from emo_rt.faces.align import Square
 
 SMALLEST_TILE = 240.0
 """Pixels: no smaller tiles, so faces of some 24 pixels are the smallest that are found."""
+MOST_LEVELS = 4
+"""Sizes of tiles at most: a sixteenth of the picture is the smallest. A whole search is some 1,200 tiles then, 2 s."""
 
 
 def levels(width: int, height: int) -> Iterator[list[Square]]:
@@ -16,10 +18,11 @@ def levels(width: int, height: int) -> Iterator[list[Square]]:
 
     Each lies half over its neighbour, so that a face of up to half a tile is whole in one of them.
     """
-    side = max(width, height) / 2
-    while side >= SMALLEST_TILE:
+    for level in range(1, MOST_LEVELS + 1):
+        side = max(width, height) / 2**level
+        if side < SMALLEST_TILE:
+            return
         yield [Square(x, y, side) for y in _middles(height, side) for x in _middles(width, side)]
-        side /= 2
 
 
 def _middles(length: int, side: float) -> list[float]:

@@ -21,6 +21,7 @@ from PIL import Image
 from emo_rt.errors import InputError, MissingDependencyError, PortraitError
 from emo_rt.media.box import Box
 from emo_rt.media.face import MIN_FACE
+from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
 from emo_rt.media.portrait import Portrait, load_picture
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites
@@ -31,13 +32,6 @@ __all__ = ["FaceInputs", "face_inputs"]
 FileOrArray: TypeAlias = "str | Path | Array"
 """A file, or what would be in it."""
 
-FACE_OVAL = (
-    10, 21, 54, 58, 67, 93, 103, 109, 127, 132, 136, 148, 149, 150, 152, 162, 172, 176,
-    234, 251, 284, 288, 297, 323, 332, 338, 356, 361, 365, 377, 378, 379, 389, 397, 400, 454,
-)  # fmt: skip
-"""Points of MediaPipe's face mesh on the silhouette of the face."""
-OUTER_LIPS = (0, 17, 37, 39, 40, 61, 84, 91, 146, 181, 185, 267, 269, 270, 291, 314, 321, 375, 405, 409)
-"""Points of MediaPipe's face mesh on the outer contour of the lips."""
 FIVE_POINTS = ((33, 133), (263, 362), (1,), (61,), (291,))
 """Points of MediaPipe's face mesh whose means are those of :data:`ARCFACE_TEMPLATE`; of the eyes, both corners."""
 MESH_SIZES = (468, 478)
@@ -45,8 +39,8 @@ MESH_SIZES = (468, 478)
 
 FACE_EXPANSION, LIPS_EXPANSION = 1.2, 2.0
 """The regions of the masks are so many times as wide and high as the boxes of silhouette and lips."""
-LIPS_IN_FACE = Box(0.31, 0.705, 0.69, 0.835)
-"""Where the lips are assumed without landmarks, in a face box with sides 1."""
+LIPS_IN_FACE = Box(0.31, 0.675, 0.69, 0.815)
+"""Where the lips are assumed without landmarks, in a face box with sides 1: the mean of five upright faces."""
 FACE_KERNEL, LIPS_KERNEL = 51, 31
 """Sides of the Gaussian kernels, in pixels of the maps."""
 
@@ -54,8 +48,8 @@ ARCFACE_SIZE = 112
 """Side of the aligned face that face recognition takes, in pixels."""
 ARCFACE_TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 """Where both eyes, the tip of the nose and both corners of the mouth belong in it (InsightFace)."""
-ARCFACE_FACE_HEIGHT, ARCFACE_FACE_CENTRE = 104.0, (56.0, 65.0)
-"""Where a face box belongs in it: measured on frontal faces with boxes of the default detector, to some 3 pixels."""
+ARCFACE_FACE_HEIGHT, ARCFACE_FACE_CENTRE = 96.0, (56.0, 69.0)
+"""Where a face box belongs in it: the mean of five upright faces with boxes of the face mesh, to some 3 pixels."""
 
 EMBEDDING_HELP = (
     "give the face embedding as embedding=… / --face-embedding FILE.npy, a face-recognition model that computes it as "

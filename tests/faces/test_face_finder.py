@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from emo_rt.errors import BackendError, MissingDependencyError
+from emo_rt.errors import BackendError, MissingDependencyError, PortraitError
 from emo_rt.faces import FaceFinder, default_finder, networks
 from emo_rt.faces.detector import detect
 from emo_rt.faces.tiles import SMALLEST_TILE, levels
@@ -75,6 +75,13 @@ class TestFind:
     def test_a_shirt_has_no_face(self, name: str) -> None:
         assert default_finder().find(load(PHOTOGRAPHS[name])[450:]) == []
 
+    @pytest.mark.parametrize(
+        "picture", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8), np.zeros((9, 9, 4))]
+    )
+    def test_only_pictures(self, picture: np.ndarray) -> None:
+        with pytest.raises(PortraitError, match=r"expected uint8 \(H, W, 3\)"):
+            default_finder().find(picture)
+
     def test_threads_can_share_it(self) -> None:
         finder, results = FaceFinder(), []
         work = [threading.Thread(target=lambda: results.append(finder.find(load(PORTRAIT)))) for _ in range(3)]
@@ -137,6 +144,11 @@ class TestFollow:
         sides = [[middle(face)[0] < 320 for face in faces] for faces in every]
         assert sides == [sides[0]] * 4
 
+    def test_two_crops_that_meet_are_one_face(self) -> None:
+        large = DRAWN.resize((400, 400))
+        frames = [pasted((large, (0, 40)), (large, (240 - 120 * step, 40)), size=(640, 480)) for step in range(3)]
+        assert len(list(default_finder().follow(frames, faces=2))[-1]) == 1
+
     def test_no_second_face_is_made_up(self) -> None:
         assert [len(faces) for faces in default_finder().follow(self.moving(3), faces=2)] == [1, 1, 1]
 
@@ -175,7 +187,7 @@ class TestRuntimes:
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("size", [(1920, 1080), (1000, 4000), (300, 300), (490, 480)])
+@pytest.mark.parametrize("size", [(1920, 1080), (1000, 4000), (300, 300), (490, 480), (9000, 2000)])
 def test_tiles_cover_the_picture(size: tuple[int, int]) -> None:
     width, height = size
     every = list(levels(width, height))
@@ -186,4 +198,4 @@ def test_tiles_cover_the_picture(size: tuple[int, int]) -> None:
             left, top = round(tile.x - tile.side / 2), round(tile.y - tile.side / 2)
             covered[max(top, 0) : top + round(tile.side), max(left, 0) : left + round(tile.side)] = True
         assert covered.all()
-    assert len(every) == {1920: 3, 1000: 4, 300: 0, 490: 1}[width]
+    assert len(every) == {1920: 3, 1000: 4, 300: 0, 490: 1, 9000: 4}[width]

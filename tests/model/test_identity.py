@@ -19,9 +19,10 @@ from emo_rt import AnimateOptions, Animator, Box, Bundle, FaceInputs, InputError
 from emo_rt.cli import demo, main
 from emo_rt.device.registry import open_backend
 from emo_rt.faces.locate import locate
+from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
 from emo_rt.media.portrait import Portrait, load_picture, prepare_portrait
 from emo_rt.model.contract import Array
-from emo_rt.model.identity import ARCFACE_TEMPLATE, FACE_OVAL, FIVE_POINTS, OUTER_LIPS, face_inputs, with_landmarks
+from emo_rt.model.identity import ARCFACE_TEMPLATE, FIVE_POINTS, face_inputs, with_landmarks
 from emo_rt.runtime.loaded_model import LoadedModel
 from tests.conftest import hallo_tiny, shared_file
 

@@ -1,4 +1,4 @@
-"""Which landmarks lie on which line of the face, in the order in which the line passes them."""
+"""Google's face mesh: which landmarks lie on which line of the face, in the order in which the line passes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,3 @@ LEFT_IRIS = (474, 475, 476, 477)
 
 RINGS = (FACE_OVAL, OUTER_LIPS, INNER_LIPS, RIGHT_EYE, LEFT_EYE, RIGHT_BROW, LEFT_BROW, RIGHT_IRIS, LEFT_IRIS)
 """All of them: each is closed."""
-EYES = {"right": ((33, 133), (159, 145)), "left": ((263, 362), (386, 374))}
-"""Corners, and middles of the upper and the lower lid, of the person's eyes."""
-MOUTH = ((61, 291), (13, 14))
-"""Corners of the mouth, and middles of the inner edges of the upper and the lower lip."""
