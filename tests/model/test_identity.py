@@ -238,7 +238,7 @@ def test_with_landmarks_the_face_is_turned_into_place(tmp_path: Path, monkeypatc
 
 
 def test_the_model_sees_the_face_region_in_rgb(tmp_path: Path) -> None:
-    """A red face of 104 x 104 pixels, its middle 9 pixels below that of the blue rest."""
+    """A red face of 96 x 96 pixels, its middle 13 pixels below that of the blue rest."""
     scene = np.zeros((400, 600, 3), np.uint8)
     scene[..., 2] = 255
     scene[100:300, 200:400] = (255, 0, 0)
@@ -246,9 +246,9 @@ def test_the_model_sees_the_face_region_in_rgb(tmp_path: Path) -> None:
     given = FaceInputs(embedding_model=recogniser(tmp_path / "r.onnx", length=3))
     found = face_inputs(portrait, replace(CONFIG, reference=replace(CONFIG.reference, face_embedding_dim=3)), given)
     red, green, blue = 1000 * found["face_embedding"][0]  # sums over rows 0 … 36, 37 … 73 and 74 … 111
-    assert red == pytest.approx(2 * 24 * 104 - 37 * 112, abs=150)  # red from row 13 on, in 104 columns
+    assert red == pytest.approx(2 * 16 * 96 - 37 * 112, abs=150)  # red from row 21 on, in 96 columns
     assert green == pytest.approx(-37 * 112, abs=1)
-    assert blue == pytest.approx(38 * 112 - 2 * 38 * 104, abs=150)
+    assert blue == pytest.approx(38 * 112 - 2 * 38 * 96, abs=150)
 
 
 def test_embeddings_reach_the_video(hallo: Animator, tmp_path: Path) -> None:
