@@ -33,7 +33,8 @@ from emo_rt.errors import (
     OutputError,
     PortraitError,
 )
-from emo_rt.media.face import Box, FaceDetector
+from emo_rt.media.box import Box
+from emo_rt.media.face import Face, FaceDetector, HeadPose
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
@@ -72,9 +73,11 @@ __all__ = [
     "EngineStaleError",
     "Estimate",
     "ExportError",
+    "Face",
     "FaceDetector",
     "FaceInputs",
     "FaceNotFoundError",
+    "HeadPose",
     "InputError",
     "MissingDependencyError",
     "ModelConfig",

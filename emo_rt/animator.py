@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -12,16 +13,20 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emo_rt.device.registry import open_backend
 from emo_rt.errors import AudioError, ClosedError, InputError
+from emo_rt.faces.locate import locate
+from emo_rt.faces.style import mismatch
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, check_duration, open_audio
-from emo_rt.media.face import FaceBox, FaceDetector
+from emo_rt.media.box import Box, FaceBox
+from emo_rt.media.face import FaceDetector
 from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
-from emo_rt.model.identity import FaceInputs, face_inputs
+from emo_rt.model.identity import FaceInputs, face_inputs, with_landmarks
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
@@ -31,6 +36,8 @@ from emo_rt.runtime.pipeline import Channel
 from emo_rt.runtime.result import Video, audio_frames
 from emo_rt.runtime.run import Chunk, Control, Noise, Progress, Run
 from emo_rt.runtime.trace import Trace
+
+logger = logging.getLogger(__name__)
 
 FEED_DEPTH = 8
 """PCM chunks of a stream that wait for the audio encoder."""
@@ -94,6 +101,7 @@ class Animator:
         picture: PictureSource,
         *,
         face_box: FaceBox | None = None,
+        face_index: int | None = None,
         detector: FaceDetector | None = None,
         max_side: int = 1920,
         face: FaceInputs | None = None,
@@ -103,21 +111,36 @@ class Animator:
 
         ``picture``: a file, a Pillow image or an array (H, W, 3) uint8. ``face_box``: a :class:`Box` in pixels of the
         upright picture, ``"full"`` for the largest centred square, or ``None`` to look for the face with ``detector``
-        (default: the one of the extra ``face``), or to take it from the landmarks of ``face``. ``max_side``: longest
-        side of the video, in pixels. ``face``: what Hallo models need to know of the face besides; others take none.
-        ``head_room``: how far beyond its box the face may move, as a share of the box on each side (the paper's face
-        locator, a weak control); 0 holds it stiller, ``math.inf`` leaves it free, ``None`` = the model's own. Raises
-        :class:`ConfigError`, :class:`PortraitError`, :class:`FaceNotFoundError`, :class:`InputError`,
-        :class:`MissingDependencyError`.
+        (default: the built-in networks), or to take it from the landmarks of ``face``. ``face_index``: which of the
+        faces that are found, the largest is 0; ``None`` = the only one, or one that is much larger than all others.
+        ``max_side``: longest side of the video, in pixels. ``face``: what Hallo models need to know of the face
+        besides; others take none. ``head_room``: how far beyond its box the face may move, as a share of the box on
+        each side (the paper's face locator, a weak control); 0 holds it stiller, ``math.inf`` leaves it free, ``None``
+        = the model's own. Warnings, like closed eyes, go to the log. Raises :class:`ConfigError`,
+        :class:`PortraitError` (also for a face that is cut off, turned away or too small, and for several faces),
+        :class:`FaceNotFoundError`, :class:`InputError`, :class:`MissingDependencyError`.
         """
         original = load_picture(picture)
         if face_box is None and face is not None:
             face_box = face.silhouette()
-        portrait = prepare_portrait(original, self.config.size, face_box=face_box, detector=detector, max_side=max_side)
+        if face_box is not None and face_index is not None:
+            raise InputError(f"face_index is {face_index}, and the face's place is given, too; expected one of them")
+        if face_box is None:
+            face_box, landmarks = locate(original, face_index, detector)
+            face = with_landmarks(face, self.config, landmarks)
+        portrait = prepare_portrait(original, self.config.size, face_box=face_box, max_side=max_side)
+        if isinstance(face_box, Box):
+            self._warn_of_style(original, face_box)
         avatar = make_avatar(self._model, portrait, face_inputs(portrait, self.config, face, original), head_room)
         with self._alive:
             self._avatars.add(avatar)
         return avatar
+
+    def _warn_of_style(self, picture: NDArray[np.uint8], face: Box) -> None:
+        """Log where the model was trained on drawings and gets a photograph, or the other way round."""
+        problem = mismatch(self.bundle.trained_on, picture, face, self.config.name)
+        if problem is not None:
+            logger.warning("%s", problem)
 
     def animate(
         self,

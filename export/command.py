@@ -122,6 +122,7 @@ def run(request: Request) -> None:
         check=check,
         source=weights.source,
         licence=weights.licence,
+        trained_on="photographs" if request.hallo else None,
     )
     bundle = export_bundle(weights.model, request.out, options, report)
     if not request.quiet:

@@ -55,6 +55,8 @@ class ExportOptions:
     """Where the weights come from."""
     licence: str = "Apache-2.0"
     """Licence of the weights."""
+    trained_on: Literal["drawings", "photographs"] | None = None
+    """Kind of pictures that the model knows; a picture of the other kind is warned of. ``None`` = not said."""
 
     def __post_init__(self) -> None:
         check(self.dtype in ("float32", "float16"), "dtype", self.dtype, "'float32' or 'float16'")
@@ -156,6 +158,7 @@ def _provenance(options: ExportOptions) -> dict[str, Any]:
         "source": options.source,
         "licence": options.licence,
         "command": _command(sys.argv),
+        **({"trained_on": options.trained_on} if options.trained_on else {}),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
     }
 

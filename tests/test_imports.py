@@ -21,6 +21,7 @@ ROOMS = {
     "cli": "cli",
     "the face": "__init__ animator",
     "runtime": "runtime",
+    "faces": "faces",
     "device": "device",
     "device/cuda": "device.cuda",
     "model": "model",

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from emo_rt.cli import demo, doctor, info, terminal
+from emo_rt.cli import demo, doctor, faces, info, terminal
 from emo_rt.cli.arguments import DTYPES, USAGE, make_parser
 from emo_rt.errors import Cancelled, ConfigError, EmoRtError, MissingDependencyError
 from emo_rt.media.video_file import VideoOptions
@@ -79,7 +79,8 @@ def _animate(args: argparse.Namespace) -> None:
     )
     machine = {name: getattr(args, name) for name in ("bundle", "device", "backend", "threads", "quiet")}
     picture = {
-        name: getattr(args, name) for name in ("frames_dir", "overwrite", "face_box", "head_room", "max_side", "trace")
+        name: getattr(args, name)
+        for name in ("frames_dir", "overwrite", "face_box", "face_index", "head_room", "max_side", "trace")
     }
     picture["face"] = FaceInputs(
         args.face_embedding, args.embedding_model, args.no_face_embedding, args.masks, args.landmarks
@@ -155,6 +156,10 @@ def _hallo_fields(args: argparse.Namespace) -> dict[str, Any]:
     return {"size" if name == "resolution" else name: getattr(args, name) for name in HALLO_FIELDS}
 
 
+def _faces(args: argparse.Namespace) -> None:
+    faces.show(faces.Request(args.picture, as_json=args.json, out=args.out, overwrite=args.overwrite))
+
+
 def _info(args: argparse.Namespace) -> None:
     info.show(args.bundle, as_json=args.json)
 
@@ -175,6 +180,7 @@ def _doctor(args: argparse.Namespace) -> int:
 RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "demo": _demo,
     "animate": _animate,
+    "faces": _faces,
     "export": _export,
     "build": _build,
     "info": _info,

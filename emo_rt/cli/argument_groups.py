@@ -8,10 +8,12 @@ from typing import Any
 
 from emo_rt.device.registry import BACKENDS, DEVICES
 from emo_rt.errors import PortraitError
-from emo_rt.media.face import FaceBox, parse_face_box
+from emo_rt.media.box import FaceBox, parse_face_box
 from emo_rt.media.video_file import FORMATS, VideoOptions
 from emo_rt.model.options import MODES, SOLVERS, AnimateOptions
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""How names of written pictures end."""
 ANIMATE, VIDEO = AnimateOptions(), VideoOptions()
 """Where the defaults come from."""
 
@@ -62,6 +64,10 @@ def add_mode(group: Any, default: str) -> None:
 
 
 def add_face(group: Any) -> None:
+    group.add_argument(
+        "--face-index", metavar="N", type=int,
+        help="which of several faces, the largest is 0; `emo-rt faces` numbers them (default: the only one)",
+    )  # fmt: skip
     group.add_argument(
         "--face-box", metavar="L,T,R,B", type=face_box,
         help="left,top,right,bottom of the face in pixels, or full for the largest centred square (default: found)",
@@ -132,8 +138,8 @@ def add_machine(group: Any) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads per graph (default: one per core)")
 
 
-def add_overwrite(group: Any) -> None:
-    group.add_argument("--overwrite", action="store_true", help="replace an existing video (default: refuse)")
+def add_overwrite(group: Any, what: str = "video") -> None:
+    group.add_argument("--overwrite", action="store_true", help=f"replace an existing {what} (default: refuse)")
 
 
 def add_json(parser: Any) -> None:
@@ -150,6 +156,12 @@ def video_name(text: str) -> str:
     if text != "-" and Path(text).suffix.lower() not in FORMATS:
         raise argparse.ArgumentTypeError(f"{text!r} is no video name; it must end in {', '.join(FORMATS)}")
     return text
+
+
+def picture_name(text: str) -> Path:
+    if Path(text).suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no picture name; it must end in {', '.join(PICTURES)}")
+    return Path(text)
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -30,6 +30,11 @@ ANIMATE_EXAMPLES = """examples:
   emo-rt animate team.jpg song.mp3 -o song.mp4 --face-box 412,172,612,352 --speed 1.2 --seed 7
   emo-rt animate portrait.jpg speech.wav -o - | ffplay -"""
 
+FACES_EXAMPLES = """examples:
+  emo-rt faces team.jpg
+  emo-rt faces team.jpg -o drawn.png
+  emo-rt faces team.jpg --json | jq '.faces[0].blendshapes.jawOpen'"""
+
 BUILD_EXAMPLES = """examples:
   emo-rt build my_bundle
   emo-rt build my_bundle --package tensorrt_rtx --target sm86,sm89,sm120"""
@@ -58,7 +63,7 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"emo-rt {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for add in (_add_demo, _add_animate, _add_export, _add_build, _add_info, _add_doctor, _add_bench):
+    for add in (_add_demo, _add_animate, _add_faces, _add_export, _add_build, _add_info, _add_doctor, _add_bench):
         add(commands)
     return parser
 
@@ -107,6 +112,17 @@ def _add_animate(commands: Any) -> None:
         "--trace", metavar="OUT.json", type=Path, help="write which stage worked when, for Perfetto or chrome://tracing"
     )
     groups.add_quiet(parser)
+
+
+def _add_faces(commands: Any) -> None:
+    parser = _command(commands, "faces", "find faces, with landmarks, expression and head pose", epilog=FACES_EXAMPLES)
+    parser.add_argument("picture", type=Path, help="PNG, JPEG, WebP, …")
+    groups.add_json(parser)
+    parser.add_argument(
+        "-o", "--out", metavar="DRAWN", type=groups.picture_name,
+        help="write the picture with all faces drawn and numbered: .png, .jpg, .webp (default: don't)",
+    )  # fmt: skip
+    groups.add_overwrite(parser, "picture")
 
 
 def _add_export(commands: Any) -> None:

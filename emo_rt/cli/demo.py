@@ -11,7 +11,7 @@ from pathlib import Path
 from emo_rt.animator import Animator
 from emo_rt.cli import terminal
 from emo_rt.errors import OutputError
-from emo_rt.media.face import Box, FaceBox
+from emo_rt.media.box import Box, FaceBox
 from emo_rt.media.untrusted import PICTURE, SOUND, open_file
 from emo_rt.media.video_file import VideoOptions, VideoWriter, write_frames_png
 from emo_rt.memory import peak_memory
@@ -62,6 +62,8 @@ class Job:
     """CPU threads per graph."""
     face_box: FaceBox | None = None
     """Where the face is; ``None`` = look for it."""
+    face_index: int | None = None
+    """Which of several faces that are found, see :meth:`emo_rt.Animator.prepare`."""
     head_room: float | None = None
     """How far beyond its box the face may move, see :meth:`emo_rt.Animator.prepare`."""
     max_side: int = 1920
@@ -112,7 +114,12 @@ def run(job: Job) -> Outcome:
     trace = Trace() if job.trace else None
     with Animator.load(job.bundle, device=job.device, backend=job.backend, threads=job.threads) as animator:
         avatar = animator.prepare(
-            job.portrait, face_box=job.face_box, max_side=job.max_side, face=job.face, head_room=job.head_room
+            job.portrait,
+            face_box=job.face_box,
+            face_index=job.face_index,
+            max_side=job.max_side,
+            face=job.face,
+            head_room=job.head_room,
         )
         with terminal.ProgressBar("animating", quiet=job.quiet) as bar, terminal.stop_event() as stop:
             video = animator.animate(

@@ -18,11 +18,12 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 
 from emo_rt.cli import terminal
-from emo_rt.cli.demo import is_untrained
+from emo_rt.cli.demo import DEMO_PORTRAIT, is_untrained
 from emo_rt.device.registry import open_backend
 from emo_rt.device.tensorrt.package import load_package
 from emo_rt.errors import EmoRtError
-from emo_rt.media.face import default_detector
+from emo_rt.faces import FaceFinder
+from emo_rt.media.portrait import load_picture
 from emo_rt.media.video_file import open_encoder_works
 from emo_rt.model.bundle import Bundle
 from emo_rt.version import __version__
@@ -39,7 +40,6 @@ PACKAGES = (
     "tensorrt",
     "tensorrt-rtx",
     "cuda-core",
-    "opencv-python-headless",
     "torch",
     "onnx",
 )
@@ -218,10 +218,14 @@ def _aac_works() -> bool:
 
 
 def _face_detector() -> dict[str, Any]:
+    """Whether the built-in networks run, and find the face of the demo's portrait."""
     try:
-        return {"works": True, "detail": type(default_detector()).__name__}
+        finder = FaceFinder()
+        works = len(finder.find(load_picture(DEMO_PORTRAIT))) == 1
     except EmoRtError as exc:
         return {"works": False, "detail": str(exc)}
+    seen = "tried on the demo portrait" if works else "they do not find the demo portrait's face"
+    return {"works": works, "detail": f"built-in networks in {finder.runtime} ({seen})"}
 
 
 def _demo_model() -> dict[str, Any]:

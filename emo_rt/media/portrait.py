@@ -22,7 +22,8 @@ from PIL import Image, ImageOps
 
 from emo_rt.checks import check
 from emo_rt.errors import InputError, PortraitError
-from emo_rt.media.face import MIN_FACE, Box, FaceBox, FaceDetector, locate_face
+from emo_rt.media.box import Box, FaceBox
+from emo_rt.media.face import MIN_FACE, given_face
 from emo_rt.media.untrusted import PICTURE, open_file
 
 __all__ = ["Box", "FaceBox", "Paster", "Portrait", "load_picture", "paste_back", "prepare_portrait"]
@@ -176,8 +177,7 @@ def prepare_portrait(
     picture: PictureSource,
     size: int,
     *,
-    face_box: FaceBox | None = None,
-    detector: FaceDetector | None = None,
+    face_box: FaceBox,
     max_side: int = 1920,
     margin: float = MARGIN,
 ) -> Portrait:
@@ -187,26 +187,25 @@ def prepare_portrait(
     that it stays inside the picture; only a face that nearly fills the picture makes it reach beyond. A square picture
     whose face already has about the right size is taken whole.
 
-    ``size``: side of the model's picture, in pixels. ``face_box``: in pixels of the upright picture as loaded; without
-    one, the largest face that ``detector`` (:func:`~emo_rt.media.face.default_detector` if none is given) finds.
-    ``max_side``: 64 … 8192 pixels.
+    ``size``: side of the model's picture, in pixels. ``face_box``: in pixels of the upright picture as loaded, or
+    ``full`` for the largest centred square. ``max_side``: 64 … 8192 pixels.
 
-    Raises :class:`FaceNotFoundError`, :class:`PortraitError` for a picture or a box that cannot be used,
-    :class:`MissingDependencyError` without a detector, :class:`ConfigError` for numbers out of range.
+    Raises :class:`PortraitError` for a picture or a box that cannot be used, :class:`ConfigError` for numbers out of
+    range.
     """
     check(8 <= size <= 8192, "size", size, "8 … 8192 pixels")
     check(64 <= max_side <= 8192, "max_side", max_side, "64 … 8192 pixels")
     check(0 <= margin <= 4, "margin", margin, "0 … 4 face heights")
-    if not (face_box is None or isinstance(face_box, Box) or str(face_box) == "full"):
-        raise PortraitError(f"face_box is {face_box!r}; expected a Box, 'full' or None")
+    if not (isinstance(face_box, Box) or str(face_box) == "full"):
+        raise PortraitError(f"face_box is {face_box!r}; expected a Box or 'full'")
     original = load_picture(picture)
     limited, across, down = _limited(original, max_side)
     height, width = limited.shape[:2]
-    if face_box == "full":
+    if not isinstance(face_box, Box):
         crop = _square(width, height, min(width, height), (width / 2, height / 2))
         face = FULL_FACE.scaled(crop.width).shifted(crop.left, crop.top)
     else:
-        face = locate_face(original, face_box, detector).scaled(across, down)
+        face = given_face(original, face_box).scaled(across, down)
         crop = _face_square(width, height, face, margin)
     # From the original: a face that is small in a large picture keeps all its detail.
     pixels = _sample(original, crop.scaled(1 / across, 1 / down), size)

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from emo_rt.checks import check, from_dict
 from emo_rt.errors import BundleError, BundleIntegrityError, BundleVersionError
@@ -54,7 +54,7 @@ class Bundle:
     files: Mapping[str, Mapping[str, Any]]
     """Relative path → ``sha256`` and ``bytes``."""
     provenance: Mapping[str, Any]
-    """Source, licence, export command, versions."""
+    """Source, licence, export command, versions, and what kind of pictures the model was trained on."""
     parity: tuple[Mapping[str, Any], ...]
     """Rows of the export's parity check; empty if it was skipped."""
 
@@ -71,6 +71,12 @@ class Bundle:
         # Installers may hard-link a package's files from their cache; elsewhere a second link is a warning sign.
         bundle._check_files(verify, links_allowed=bundled)
         return bundle
+
+    @property
+    def trained_on(self) -> Literal["drawings", "photographs"] | None:
+        """Kind of pictures that the model knows, where the bundle says it."""
+        said = self.provenance.get("trained_on")
+        return said if said in ("drawings", "photographs") else None
 
     def graph_path(self, name: str) -> Path:
         """The ONNX file of a graph."""

@@ -10,7 +10,7 @@ Coordinates of points and boxes are pixels, (x, y); "the square" is the part tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emo_rt.errors import InputError, MissingDependencyError, PortraitError
-from emo_rt.media.face import MIN_FACE, Box
+from emo_rt.media.box import Box
+from emo_rt.media.face import MIN_FACE
+from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
 from emo_rt.media.portrait import Portrait, load_picture
 from emo_rt.media.untrusted import NUMBERS, open_file
 from emo_rt.model.config import ModelConfig
@@ -32,13 +34,6 @@ __all__ = ["FaceInputs", "face_inputs"]
 FileOrArray: TypeAlias = "str | Path | Array"
 """A file, or what would be in it."""
 
-FACE_OVAL = (
-    10, 21, 54, 58, 67, 93, 103, 109, 127, 132, 136, 148, 149, 150, 152, 162, 172, 176,
-    234, 251, 284, 288, 297, 323, 332, 338, 356, 361, 365, 377, 378, 379, 389, 397, 400, 454,
-)  # fmt: skip
-"""Points of MediaPipe's face mesh on the silhouette of the face."""
-OUTER_LIPS = (0, 17, 37, 39, 40, 61, 84, 91, 146, 181, 185, 267, 269, 270, 291, 314, 321, 375, 405, 409)
-"""Points of MediaPipe's face mesh on the outer contour of the lips."""
 FIVE_POINTS = ((33, 133), (263, 362), (1,), (61,), (291,))
 """Points of MediaPipe's face mesh whose means are those of :data:`ARCFACE_TEMPLATE`; of the eyes, both corners."""
 MESH_SIZES = (468, 478)
@@ -46,8 +41,8 @@ MESH_SIZES = (468, 478)
 
 FACE_EXPANSION, LIPS_EXPANSION = 1.2, 2.0
 """The regions of the masks are so many times as wide and high as the boxes of silhouette and lips."""
-LIPS_IN_FACE = Box(0.31, 0.705, 0.69, 0.835)
-"""Where the lips are assumed without landmarks, in a face box with sides 1."""
+LIPS_IN_FACE = Box(0.31, 0.675, 0.69, 0.815)
+"""Where the lips are assumed without landmarks, in a face box with sides 1: the mean of five upright faces."""
 FACE_KERNEL, LIPS_KERNEL = 51, 31
 """Sides of the Gaussian kernels, in pixels of the maps."""
 
@@ -55,8 +50,8 @@ ARCFACE_SIZE = 112
 """Side of the aligned face that face recognition takes, in pixels."""
 ARCFACE_TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 """Where both eyes, the tip of the nose and both corners of the mouth belong in it (InsightFace)."""
-ARCFACE_FACE_HEIGHT, ARCFACE_FACE_CENTRE = 104.0, (56.0, 65.0)
-"""Where a face box belongs in it: measured on frontal faces with boxes of the default detector, to some 3 pixels."""
+ARCFACE_FACE_HEIGHT, ARCFACE_FACE_CENTRE = 96.0, (56.0, 69.0)
+"""Where a face box belongs in it: the mean of five upright faces with boxes of the face mesh, to some 3 pixels."""
 
 EMBEDDING_HELP = (
     "give the face embedding as embedding=… / --face-embedding FILE.npy, a face-recognition model that computes it as "
@@ -81,7 +76,8 @@ class FaceInputs:
     white = fully. Hallo's ``*_sep_background.png``, ``*_sep_face.png``, ``*_sep_lip.png``. ``None`` = computed."""
     landmarks: FileOrArray | None = None
     """MediaPipe face mesh: (468 or 478, 2) numbers or a ``.npy`` file of them, in pixels of the upright picture as
-    loaded. Makes masks and alignment exact; without, both are estimated from the face box."""
+    loaded. ``None`` = those that the built-in networks find; where the face's place is given instead, masks and
+    alignment are estimated from its box."""
 
     def __post_init__(self) -> None:
         named = [name for name in _EMBEDDINGS if self.has(name)]
@@ -138,6 +134,13 @@ def face_inputs(
         maps = _region_maps(regions) if given.masks is None else _given_maps(given.masks)
         inputs |= _audio_masks(maps, config)
     return inputs
+
+
+def with_landmarks(given: FaceInputs | None, config: ModelConfig, found: Array | None) -> FaceInputs | None:
+    """What is given, and the landmarks that were ``found`` (478, 2), for models that take them."""
+    if found is None or not any(_takes(config)):
+        return given
+    return replace(given or FaceInputs(), landmarks=found)
 
 
 def _check_taken(config: ModelConfig, given: FaceInputs) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from emo_rt.checks import check, within
 from emo_rt.device.buffers import Buffers
-from emo_rt.media.face import Box
+from emo_rt.media.box import Box
 from emo_rt.media.portrait import Portrait, box_mask
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array

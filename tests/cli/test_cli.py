@@ -191,7 +191,6 @@ class TestFailures:
         )
 
     def test_no_face(self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        pytest.importorskip("cv2")
         empty = tmp_path / "empty.png"
         Image.new("RGB", (96, 96), "green").save(empty)
         line = failure(capsys, animate("-o", tmp_path / "a.mp4", portrait=empty, box=""), 1)
@@ -404,8 +403,8 @@ class TestDemo:
         assert receipt["next"].startswith("emo-rt animate ")
         assert ("untrained" in printed.err) is untrained
 
-    def test_needs_no_detector(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "cv2", None)
+    def test_looks_for_no_face(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("emo_rt.animator.locate", None)
         assert main(["demo", "-o", str(tmp_path / "demo.mp4"), "--steps", "1", "--threads", "1", "-q"]) == 0
 
     def test_assets_are_small(self) -> None:

@@ -12,8 +12,8 @@ import pytest
 from emo_rt.cli import doctor, main
 from emo_rt.device.base import Backend
 from emo_rt.device.registry import open_backend
-from emo_rt.errors import BackendUnavailableError, MissingDependencyError
-from emo_rt.media.face import FaceDetector
+from emo_rt.errors import BackendUnavailableError
+from emo_rt.faces import networks
 
 KEYS = [
     "schema",
@@ -76,14 +76,11 @@ def test_without_encoders(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def test_without_a_detector(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def missing() -> FaceDetector:
-        raise MissingDependencyError("install the extra: pip install 'emo_rt[face]'")
-
-    monkeypatch.setattr(doctor, "default_detector", missing)
+    monkeypatch.setattr(networks, "is_installed", lambda package: False)
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "needs --face-box" in text
-    assert "- install the extra: pip install 'emo_rt[face]'" in text
+    assert "- finding faces needs ONNX Runtime or OpenVINO; install emo_rt[cpu]" in text
 
 
 def test_without_torch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

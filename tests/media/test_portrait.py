@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import struct
-import sys
 import zlib
 from dataclasses import astuple
 from pathlib import Path
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from emo_rt.errors import ConfigError, FaceNotFoundError, InputError, MissingDependencyError, PortraitError
+from emo_rt.errors import ConfigError, InputError, PortraitError
 from emo_rt.media.portrait import Box, Paster, Portrait, load_picture, paste_back, prepare_portrait
 
 MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
@@ -252,16 +251,6 @@ class TestArrays:
             load_picture(source)
 
 
-class Fixed:
-    """A detector that has found these boxes."""
-
-    def __init__(self, *boxes: Box) -> None:
-        self.boxes = list(boxes)
-
-    def detect(self, picture: np.ndarray) -> list[Box]:
-        return self.boxes
-
-
 class TestFraming:
     def test_a_face_in_the_middle_keeps_its_margin(self):
         portrait = prepare_portrait(waves(1000, 800), 256, face_box=Box(450, 300, 530, 400))
@@ -287,7 +276,7 @@ class TestFraming:
     def test_a_square_head_shot_is_taken_whole(self, share):
         picture = waves(512, 512)
         box = Box(150, 100, 150 + 400 * share, 100 + 512 * share)
-        portrait = prepare_portrait(picture, 512, detector=Fixed(box))
+        portrait = prepare_portrait(picture, 512, face_box=box)
         assert portrait.covers_picture
         assert np.array_equal(portrait.pixels, picture)
         assert portrait.face == box
@@ -301,8 +290,7 @@ class TestFraming:
         portrait = prepare_portrait(waves(1000, 800), 64, face_box=Box(450, 300, 550, 400), margin=1)
         assert portrait.crop.width == 300
 
-    def test_full_takes_the_largest_centred_square(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "cv2", None)  # needs no detector
+    def test_full_takes_the_largest_centred_square(self):
         portrait = prepare_portrait(waves(640, 480), 96, face_box="full")
         assert portrait.crop == Box(80, 0, 560, 480)
         assert astuple(portrait.face) == pytest.approx((14.4, 14.4, 81.6, 81.6))
@@ -354,18 +342,9 @@ class TestFraming:
 
 
 class TestFramingErrors:
-    def test_no_face(self):
-        with pytest.raises(FaceNotFoundError, match="--face-box left,top,right,bottom"):
-            prepare_portrait(waves(100, 100), 64, detector=Fixed())
-
-    def test_no_detector(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "cv2", None)
-        with pytest.raises(MissingDependencyError, match=r"emo_rt\[face\]"):
-            prepare_portrait(waves(100, 100), 64)
-
-    @pytest.mark.parametrize("box", [(1, 2, 30, 40), np.array([1, 2, 30, 40]), "1,2,30,40", "whole"])
+    @pytest.mark.parametrize("box", [(1, 2, 30, 40), np.array([1, 2, 30, 40]), "1,2,30,40", "whole", None])
     def test_things_that_are_no_box(self, box):
-        with pytest.raises(PortraitError, match="expected a Box, 'full' or None"):
+        with pytest.raises(PortraitError, match="expected a Box or 'full'"):
             prepare_portrait(waves(100, 100), 64, face_box=box)
 
     def test_too_narrow_for_max_side(self):
@@ -496,15 +475,3 @@ def test_boxes_inside_the_picture_always_work(width, height, data):
     face = portrait.face.scaled(portrait.crop.width / 64).shifted(portrait.crop.left, portrait.crop.top)
     assert face.left == pytest.approx(left, abs=1.01)  # an odd last row or column may be cut off
     assert face.bottom == pytest.approx(bottom, abs=1.01)
-
-
-@pytest.mark.skipif(not MEDIA.is_dir(), reason="the pictures of ../shared/media are not here")
-@pytest.mark.parametrize("name", ["portrait_man.png", "portrait_woman.png"])
-def test_half_length_portraits(name):
-    pytest.importorskip("cv2", reason="the extra 'face' is not installed")
-    portrait = prepare_portrait(MEDIA / name, 512)
-    assert 400 < portrait.crop.width < 640
-    assert portrait.crop.top == 0  # both heads are near the upper edge
-    assert 0.4 < portrait.face.height / 512 < 0.5
-    whole = paste_back(portrait, portrait.pixels[None])[0]
-    assert np.abs(whole.astype(int) - portrait.picture).mean() < 0.3

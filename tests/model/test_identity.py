@@ -18,9 +18,11 @@ from PIL import Image
 from emo_rt import AnimateOptions, Animator, Box, Bundle, FaceInputs, InputError
 from emo_rt.cli import demo, main
 from emo_rt.device.registry import open_backend
-from emo_rt.media.portrait import Portrait, prepare_portrait
+from emo_rt.faces.locate import locate
+from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
+from emo_rt.media.portrait import Portrait, load_picture, prepare_portrait
 from emo_rt.model.contract import Array
-from emo_rt.model.identity import ARCFACE_TEMPLATE, FACE_OVAL, FIVE_POINTS, OUTER_LIPS, face_inputs
+from emo_rt.model.identity import ARCFACE_TEMPLATE, FIVE_POINTS, face_inputs, with_landmarks
 from emo_rt.runtime.loaded_model import LoadedModel
 from tests.conftest import hallo_tiny, shared_file
 
@@ -236,7 +238,7 @@ def test_with_landmarks_the_face_is_turned_into_place(tmp_path: Path, monkeypatc
 
 
 def test_the_model_sees_the_face_region_in_rgb(tmp_path: Path) -> None:
-    """A red face of 104 x 104 pixels, its middle 9 pixels below that of the blue rest."""
+    """A red face of 96 x 96 pixels, its middle 13 pixels below that of the blue rest."""
     scene = np.zeros((400, 600, 3), np.uint8)
     scene[..., 2] = 255
     scene[100:300, 200:400] = (255, 0, 0)
@@ -244,9 +246,9 @@ def test_the_model_sees_the_face_region_in_rgb(tmp_path: Path) -> None:
     given = FaceInputs(embedding_model=recogniser(tmp_path / "r.onnx", length=3))
     found = face_inputs(portrait, replace(CONFIG, reference=replace(CONFIG.reference, face_embedding_dim=3)), given)
     red, green, blue = 1000 * found["face_embedding"][0]  # sums over rows 0 … 36, 37 … 73 and 74 … 111
-    assert red == pytest.approx(2 * 24 * 104 - 37 * 112, abs=150)  # red from row 13 on, in 104 columns
+    assert red == pytest.approx(2 * 16 * 96 - 37 * 112, abs=150)  # red from row 21 on, in 96 columns
     assert green == pytest.approx(-37 * 112, abs=1)
-    assert blue == pytest.approx(38 * 112 - 2 * 38 * 104, abs=150)
+    assert blue == pytest.approx(38 * 112 - 2 * 38 * 96, abs=150)
 
 
 def test_embeddings_reach_the_video(hallo: Animator, tmp_path: Path) -> None:
@@ -419,7 +421,10 @@ def test_the_command_says_what_is_wrong(
 def test_a_real_face_has_its_lips_in_the_lip_mask() -> None:
     """In that picture the lips are in columns 235 … 283 and rows 255 … 278 of the square of 512 pixels."""
     path = shared_file("media/portrait_woman.png")
-    found = face_inputs(prepare_portrait(path, 512), CONFIG, NO_EMBEDDING)["audio_mask.0"]
+    original = load_picture(path)
+    given = with_landmarks(NO_EMBEDDING, CONFIG, locate(original).landmarks)
+    portrait = prepare_portrait(original, 512, face_box=Box(402.56, 102.4, 627.84, 366.08))
+    found = face_inputs(portrait, CONFIG, given, original)["audio_mask.0"]
     lips = found[2].reshape(128, 128)
-    assert lips[64:70, 59:71].min() > 0.85
+    assert lips[64:70, 59:71].min() > 0.8
     assert lips[40:48].max() < 0.5

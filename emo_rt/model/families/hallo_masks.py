@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt.media.face import Box
+from emo_rt.media.box import Box
 from emo_rt.model.contract import Array
 
 MAP_SIZE = 64
