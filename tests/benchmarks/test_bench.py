@@ -23,13 +23,11 @@ from emo_rt.benchmarks.subject import Setting, Subject
 from emo_rt.cli import main
 from emo_rt.errors import InputError, OutputError
 from emo_rt.export import read_back as reading
-from emo_rt.export.networks.model import build_model
 from emo_rt.export.read_back import read_back
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.runtime.clips import split_into_clips
+from tests.make_bundles import bundle_model
 
-EXPORT_SEED = 3
-"""The seed of the bundles in conftest."""
 SHORT = {"steps": 2, "rounds": 1, "clips": 2, "threads": 1}
 
 
@@ -181,7 +179,7 @@ class TestScenarios:
 class TestAgainstTorch:
     def test_weights_come_back(self, tiny_bundle: Bundle) -> None:
         """All but what the exporter folded and what no output needs; the model that reading starts from has others."""
-        expected, found = build_model(tiny_bundle.config, EXPORT_SEED).state_dict(), read_back(tiny_bundle)
+        expected, found = bundle_model(tiny_bundle.config).state_dict(), read_back(tiny_bundle)
         wrong = {
             name
             for name, value in found.state_dict().items()
@@ -195,7 +193,7 @@ class TestAgainstTorch:
         self, fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bundle: Bundle = request.getfixturevalue(fixture)
-        monkeypatch.setattr(reading, "as_exported", lambda bundle: build_model(bundle.config, EXPORT_SEED))
+        monkeypatch.setattr(reading, "as_exported", lambda bundle: bundle_model(bundle.config))
         with Subject(Setting(bundle=str(bundle.path), **SHORT)) as subject:  # type: ignore[arg-type]
             found = against_torch(subject, threads=1, rounds=1)
         assert set(found["speedup"]) == {"plain", "original"}

@@ -24,9 +24,7 @@ from emo_rt.export.presets import preset
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import sites
 from tests.conftest import hallo_tiny
-
-EXPORT_SEED = 3
-"""The seed of the bundles in conftest."""
+from tests.make_bundles import bundle_model
 
 CONFIGS: dict[str, Callable[[], ModelConfig]] = {
     "emo": lambda: preset("tiny"),
@@ -117,7 +115,7 @@ def test_every_module_of_every_preset_belongs_to_one_part(config: ModelConfig) -
 
 
 def test_the_originals_order_gives_the_plain_numbers(config: ModelConfig) -> None:
-    model = build_model(config, EXPORT_SEED)
+    model = bundle_model(config)
     values, noise = split._inputs(model)
     inputs, timestep = work.plain_inputs(values), torch.tensor([499.0])
     plain = plain_prediction(model, noise, timestep, inputs)
@@ -129,7 +127,7 @@ def test_the_originals_order_gives_the_plain_numbers(config: ModelConfig) -> Non
 @pytest.mark.parametrize("fixture", ["tiny_bundle", "hallo_bundle"])
 def test_all_ways_agree_and_are_compared(fixture: str, request: pytest.FixtureRequest) -> None:
     bundle: Bundle = request.getfixturevalue(fixture)
-    result = split.compare(bundle, build_model(bundle.config, EXPORT_SEED), steps=3, rounds=2)
+    result = split.compare(bundle, bundle_model(bundle.config), steps=3, rounds=2)
     assert set(result["errors"]) == set(split.WAYS)
     assert all(error <= split.BOUND for error in result["errors"].values())
     assert all(ratio > 0 for ratio in result["ratios"].values())
@@ -140,7 +138,7 @@ def test_all_ways_agree_and_are_compared(fixture: str, request: pytest.FixtureRe
 
 def test_other_weights_are_not_compared(tiny_bundle: Bundle) -> None:
     with pytest.raises(DisagreementError, match="onnxruntime differs from plain"):
-        split.compare(tiny_bundle, build_model(tiny_bundle.config, EXPORT_SEED + 1), steps=1, rounds=1)
+        split.compare(tiny_bundle, build_model(tiny_bundle.config), steps=1, rounds=1)
 
 
 def test_numbers_that_are_not_finite_are_not_compared() -> None:
@@ -183,7 +181,7 @@ def test_split_prints_a_table_and_then_json(
 ) -> None:
     def from_cache(name: str, steps: int, rounds: int, threads: int, quick: bool) -> dict[str, object]:
         assert (name, steps, rounds, threads, quick) == ("hallo-small", 2, 1, 1, True)
-        return split.compare(hallo_bundle, build_model(hallo_bundle.config, EXPORT_SEED), steps, rounds, threads)
+        return split.compare(hallo_bundle, bundle_model(hallo_bundle.config), steps, rounds, threads)
 
     monkeypatch.setattr(split, "measure", from_cache)  # the export takes a minute
     assert split.main(["--config", "hallo-small", "--quick"]) == 0
