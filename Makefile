@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test
+.PHONY: check lint format types test slow
 check: lint format types test
 
 lint format types:
@@ -9,3 +9,7 @@ lint format types:
 
 test:
 	$(PYTHON) -m pytest
+
+# Whole exports and builds, minutes each: after a change of export/ or engines/.
+slow:
+	$(PYTHON) -m pytest -m slow

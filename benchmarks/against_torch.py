@@ -20,23 +20,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo_rt.arena import Array
-from emo_rt.avatar import locator_mask
 from emo_rt.benchmarks.agreement import DisagreementError, psnr, torch_threads
 from emo_rt.benchmarks.harness import interleaved
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.subject import Subject
 from emo_rt.benchmarks.work import count_work, plain_inputs
-from emo_rt.clips import noise_for_clip, split_into_clips
-from emo_rt.engine import to_unit
 from emo_rt.export.graph_modules import clamp_unit, to_rgb
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.plain import PlainInputs, plain_prediction
 from emo_rt.export.read_back import read_back
-from emo_rt.identity import face_inputs
-from emo_rt.portrait import load_picture
-from emo_rt.solvers import solver_table
+from emo_rt.media.portrait import load_picture
+from emo_rt.model.contract import Array
+from emo_rt.model.identity import face_inputs
+from emo_rt.model.solvers import solver_table
+from emo_rt.runtime.avatar import locator_mask
+from emo_rt.runtime.clips import noise_for_clip, split_into_clips
+from emo_rt.runtime.loaded_model import to_unit
 
 AGREEMENT_DB = 40.0
 """Smallest peak signal-to-noise ratio between our frames and torch's, in dB: one step of 255 everywhere is 48 dB."""
@@ -77,8 +77,8 @@ class TorchClip:
         self.subject, self.model, self.config = subject, model, model.config
         self.sound, self.portrait = subject.sound(1), subject.avatar.portrait
         self.schedule = solver_table(self.config.schedule, subject.setting.solver, subject.setting.steps)
-        schedule, self.guidance = subject.engine.schedule(subject.setting.options())
-        self.guided = "step" in schedule.graphs
+        table, self.guidance = subject.model.step_table(subject.setting.options())
+        self.guided = "step" in table.graphs
 
     def plain(self, inputs: PlainInputs) -> Predict:
         """Everything at every step."""
@@ -120,7 +120,7 @@ class TorchClip:
         return hidden
 
     def _solve(self, predict: Predict) -> Tensor:
-        """The solver's table around a function that predicts, as :mod:`emo_rt.solvers` describes it."""
+        """The solver's table around a function that predicts, as :mod:`emo_rt.model.solvers` describes it."""
         shape = (self.config.frames, self.config.vae.latent_channels, *[self.config.latent_size] * 2)
         latents = torch.from_numpy(noise_for_clip(self.subject.setting.options().seed, 0, shape))
         earlier = [torch.zeros_like(latents)] * 2

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from emo_rt.arena import Array
 from emo_rt.errors import EmoRtError
+from emo_rt.model.contract import Array
 
 
 class DisagreementError(EmoRtError):

@@ -22,7 +22,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from emo_rt import terminal
 from emo_rt.benchmarks import chart, report
 from emo_rt.benchmarks.cold_start import cold_start
 from emo_rt.benchmarks.harness import (
@@ -40,9 +39,10 @@ from emo_rt.benchmarks.stages import breakdown
 from emo_rt.benchmarks.streaming import stream
 from emo_rt.benchmarks.subject import Setting, Subject
 from emo_rt.benchmarks.throughput import offline, several
-from emo_rt.demo import UNTRAINED
+from emo_rt.checks import check
+from emo_rt.cli import terminal
+from emo_rt.cli.demo import UNTRAINED
 from emo_rt.errors import ConfigError, MissingDependencyError
-from emo_rt.settings import check
 
 NAME = "bench"
 """``benchmark`` in the result file."""

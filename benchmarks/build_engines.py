@@ -23,10 +23,10 @@ from typing import Any
 
 from emo_rt import Bundle, __version__
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, publish
+from emo_rt.cli.terminal import duration, note, size
 from emo_rt.engines.builder import Built, Hooks, build_engines
 from emo_rt.engines.options import BuilderOptions, BuildRequest
 from emo_rt.engines.report import attention_text
-from emo_rt.terminal import duration, note, size
 
 
 def main() -> None:

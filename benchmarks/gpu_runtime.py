@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 
 from emo_rt import AnimateOptions, Animator, Avatar, FaceInputs, Trace
-from emo_rt.arena import Array
-from emo_rt.backends import Backend, open_backend
-from emo_rt.bundle import Bundle
-from emo_rt.config import AUDIO_SAMPLE_RATE
-from emo_rt.engine import Engine
-from emo_rt.video import VideoOptions
+from emo_rt.device.base import Backend
+from emo_rt.device.registry import open_backend
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.media.video_file import VideoOptions, VideoWriter
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import Array
+from emo_rt.runtime.loaded_model import LoadedModel
 
 
 def measure_runtime(bundle: Bundle, name: str, options: argparse.Namespace, fewer: Sequence[int]) -> dict[str, Any]:
     """All figures of one backend. Raises what the backend raises: it goes into the result."""
     if name == "tensorrt" and options.device == "cuda":
         _build(bundle)
-    with Animator(Engine(bundle, _backend(name, options.device, capture=True))) as animator:
+    with Animator(LoadedModel(bundle, _backend(name, options.device, capture=True))) as animator:
         found = _clips(animator, options.steps, options)
         found["fewer"] = {str(steps): _rate(animator, steps, options) for steps in fewer}
         found["no_guidance"] = _rate(animator, options.steps, options, guidance=1.0)
@@ -33,7 +34,7 @@ def measure_runtime(bundle: Bundle, name: str, options: argparse.Namespace, fewe
             found["deep_cache"] = {str(n): _rate(animator, options.steps, options, deep_cache=n) for n in (2, 3)}
         memory = animator.memory_stats()
         found["peak_bytes"], found["memory"] = memory.get("device_used"), memory
-    with Animator(Engine(bundle, _backend(name, options.device, capture=False))) as animator:
+    with Animator(LoadedModel(bundle, _backend(name, options.device, capture=False))) as animator:
         found["without_capture"] = _clips(animator, options.steps, options)
     return found
 
@@ -41,9 +42,9 @@ def measure_runtime(bundle: Bundle, name: str, options: argparse.Namespace, fewe
 def _backend(name: str, device: str, capture: bool) -> Backend:
     if device == "cpu":
         return open_backend(name, device)
-    from emo_rt.backends.ort_cuda import OrtCudaBackend
-    from emo_rt.backends.trt import TrtBackend
-    from emo_rt.cuda import open_device
+    from emo_rt.device.cuda import open_device
+    from emo_rt.device.onnxruntime_cuda import OrtCudaBackend
+    from emo_rt.device.tensorrt.graph import TrtBackend
 
     cuda = open_device()
     return OrtCudaBackend(cuda, own_graphs=capture) if name == "onnxruntime" else TrtBackend(cuda, capture=capture)
@@ -122,10 +123,17 @@ def _spans(trace: Trace) -> dict[str, list[float]]:
 
 
 def _encode_seconds(animator: Animator, frames: int) -> float:
-    from emo_rt.benchmarks.bench_gpu import encode
-
     size = animator.config.size
     pictures = np.random.default_rng(2).integers(0, 255, (frames, size, size, 3), np.uint8)
     start = time.perf_counter()
     encode(pictures, animator.config.fps)
     return time.perf_counter() - start
+
+
+def encode(frames: Array, fps: int) -> None:
+    """(F, H, W, 3) uint8 → H.264 in memory."""
+    height, width = frames.shape[1:3]
+    with VideoWriter(
+        io.BytesIO(), width=width, height=height, fps=fps, options=VideoOptions(fragmented=True)
+    ) as writer:
+        writer.write(frames)

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 import emo_rt
-from emo_rt import doctor, terminal
+from emo_rt.cli import doctor
 from emo_rt.errors import InputError, OutputError
+from emo_rt.memory import peak_memory
 
 SCHEMA = 1
 """Version of the result files; raised when a key changes its meaning or goes away."""
@@ -139,7 +140,7 @@ class PeakMemory:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.value = terminal.peak_memory()
+        self.value = peak_memory()
 
 
 def device_memory() -> int | None:

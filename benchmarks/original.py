@@ -23,7 +23,7 @@ from emo_rt.export.networks.attention import KeyValue, attend, attend_shared, pr
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.plain import PlainInputs
 from emo_rt.export.networks.transformer import from_tokens
-from emo_rt.graphs import AUDIO_REGIONS, Site, has_temporal
+from emo_rt.model.contract import AUDIO_REGIONS, Site, has_temporal
 
 REFERENCE_KV = "reference K/V"
 THROWN_AWAY = "thrown away"

@@ -24,12 +24,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from emo_rt import AnimateOptions, Animator, terminal
-from emo_rt.argument_groups import add_machine
+from emo_rt import AnimateOptions, Animator
 from emo_rt.benchmarks import chart
 from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, interleaved, publish
 from emo_rt.benchmarks.quality import Person, Pixels, Reader, generate, load_people, measure
+from emo_rt.cli import terminal
+from emo_rt.cli.argument_groups import add_machine
 from emo_rt.errors import ConfigError
 
 SUMMARY = (__doc__ or "").partition("\n")[0]

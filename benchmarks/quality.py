@@ -52,12 +52,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt import AnimateOptions, Animator, Avatar, Box
-from emo_rt.argument_groups import add_machine
-from emo_rt.audio import mono_16k, open_audio
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
 from emo_rt.benchmarks.quality_pictures import contact_sheet, lip_plot
-from emo_rt.config import AUDIO_SAMPLE_RATE
+from emo_rt.cli.argument_groups import add_machine
 from emo_rt.errors import MissingDependencyError
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 SPEEDS = (0.1, 0.5, 1.0, 1.3)
@@ -353,10 +352,10 @@ def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:
     """Takes people's true videos through the model's autoencoder: what a perfect diffusion would give."""
     import torch
 
-    from emo_rt.bundle import Bundle
     from emo_rt.export.graph_modules import clamp_unit, to_rgb
     from emo_rt.export.networks import vae
     from emo_rt.export.read_back import read_back
+    from emo_rt.model.bundle import Bundle
     from training.autoencoder import to_pixels
 
     model = read_back(Bundle.open(bundle))

@@ -1,7 +1,7 @@
 """A backend that writes down what runs, so that the same graphs can run again on the same buffers without the runtime.
 
-:class:`RecordingBackend` stands between an engine and its real backend. While :meth:`RecordingBackend.recording` is on,
-each launch is noted with its time and bound again for :meth:`Recording.replay`. At other times it only passes on.
+:class:`RecordingBackend` stands between a loaded model and its real backend. While :meth:`RecordingBackend.recording`
+is on, each launch is noted with its time and bound again for :meth:`Recording.replay`. At other times it passes on.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from emo_rt.arena import Buffer
-from emo_rt.backends import Backend, Launch, Session
-from emo_rt.bundle import Bundle
-from emo_rt.graphs import TensorSpec
+from emo_rt.device.base import Backend, BoundGraph, Graph
+from emo_rt.device.buffers import Buffer
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import TensorSpec
 
 
 @dataclass
@@ -30,18 +30,18 @@ class Recording:
     """Which graph each launch ran."""
     seconds: list[float] = field(default_factory=list)
     """How long it took inside the runtime."""
-    launches: list[Launch] = field(default_factory=list)
+    launches: list[BoundGraph] = field(default_factory=list)
     """The same graphs on the same buffers, bound once more."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while a launch is noted: stages run in threads of their own."""
 
-    def begin(self, session: Session, buffers: Mapping[str, Buffer]) -> int:
+    def begin(self, graph: Graph, buffers: Mapping[str, Buffer]) -> int:
         """Note a launch that is about to run; its position."""
         with self.lock:
             if self.replayable:
-                self.launches.append(session.bind(buffers))
-            self.graphs.append(session.spec.name)
+                self.launches.append(graph.bind(buffers))
+            self.graphs.append(graph.spec.name)
             self.seconds.append(0.0)
             return len(self.seconds) - 1
 
@@ -90,8 +90,8 @@ class RecordingBackend(Backend):
     def allocate(self, spec: TensorSpec) -> Buffer:
         return self.inner.allocate(spec)
 
-    def open(self, bundle: Bundle, graph: str) -> Session:
-        return _Session(self, self.inner.open(bundle, graph))
+    def open(self, bundle: Bundle, graph: str) -> Graph:
+        return _Graph(self, self.inner.open(bundle, graph))
 
     def close(self) -> None:
         self.inner.close()
@@ -100,12 +100,12 @@ class RecordingBackend(Backend):
         return getattr(self.inner, name)
 
 
-class _Session(Session):
-    def __init__(self, backend: RecordingBackend, inner: Session) -> None:
+class _Graph(Graph):
+    def __init__(self, backend: RecordingBackend, inner: Graph) -> None:
         self.backend, self.inner, self.spec = backend, inner, inner.spec
 
-    def bind(self, buffers: Mapping[str, Buffer]) -> Launch:
-        return _Launch(self, buffers)
+    def bind(self, buffers: Mapping[str, Buffer]) -> BoundGraph:
+        return _BoundGraph(self, buffers)
 
     def close(self) -> None:
         self.inner.close()
@@ -114,9 +114,9 @@ class _Session(Session):
         return getattr(self.inner, name)
 
 
-class _Launch(Launch):
-    def __init__(self, session: _Session, buffers: Mapping[str, Buffer]) -> None:
-        self.session, self.inner = session, session.inner.bind(buffers)
+class _BoundGraph(BoundGraph):
+    def __init__(self, graph: _Graph, buffers: Mapping[str, Buffer]) -> None:
+        self.graph, self.inner = graph, graph.inner.bind(buffers)
         self.buffers = dict(buffers)
 
     def rebind(self, name: str, buffer: Buffer) -> None:
@@ -124,11 +124,11 @@ class _Launch(Launch):
         self.buffers[name] = buffer
 
     def run(self) -> None:
-        recording = self.session.backend.current
+        recording = self.graph.backend.current
         if recording is None:
             self.inner.run()
             return
-        position = recording.begin(self.session.inner, self.buffers)
+        position = recording.begin(self.graph.inner, self.buffers)
         start = perf_counter()
         self.inner.run()
         recording.seconds[position] = perf_counter() - start

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emo_rt import terminal
 from emo_rt.benchmarks.stages import STAGES
+from emo_rt.cli import terminal
 
 Result = dict[str, Any]
 Table = tuple[str, list[tuple[str, ...]]]

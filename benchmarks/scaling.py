@@ -43,8 +43,9 @@ from emo_rt.benchmarks import chart
 from emo_rt.benchmarks.harness import SCHEMA, PeakMemory, add_outputs, environment, measure, publish
 from emo_rt.benchmarks.subject import Setting, Subject
 from emo_rt.benchmarks.throughput import several
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.errors import BackendError, MissingDependencyError
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import ModelConfig
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 LENGTHS = (1.0, 10.0, 60.0, 600.0, 3600.0)

@@ -10,7 +10,7 @@ Four ways to the same numbers, same weights, same inputs, fp32, guidance on, DDI
                  audio tokens too; attention written out. Torch, eager.
     original     :mod:`emo_rt.benchmarks.original`: the Hallo pipeline's order, fused attention. Torch, eager.
     split        graphs ``reference``, ``clip``, ``timestep`` × N, ``step`` × N. Torch, eager.
-    onnxruntime  the same graphs exported, through the runtime's own backend, arena, scheduler and denoiser.
+    onnxruntime  the same graphs exported, through the runtime's own backend, buffers, step table and denoiser.
 
 Theory
     ``split`` does fewer multiply-adds than ``original`` (``python -m emo_rt.benchmarks.work`` counts them: 1.16 times
@@ -49,23 +49,24 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from emo_rt.arena import Arena, Array
-from emo_rt.backends import Backend, open_backend
 from emo_rt.benchmarks.agreement import DisagreementError, torch_threads
 from emo_rt.benchmarks.harness import add_outputs, interleaved, publish
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.work import count_work, plain_inputs
-from emo_rt.bundle import Bundle
-from emo_rt.config import ModelConfig, ReferenceConfig, UNetConfig, VaeConfig
-from emo_rt.denoiser import Denoiser
+from emo_rt.device.base import Backend
+from emo_rt.device.buffers import Buffers
+from emo_rt.device.registry import open_backend
 from emo_rt.export.graph_modules import example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import plain_prediction
 from emo_rt.export.onnx_export import trace
 from emo_rt.export.presets import preset
-from emo_rt.graphs import STEP_STATE
-from emo_rt.schedules import Scheduler
-from emo_rt.solvers import solver_table
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.config import ModelConfig, ReferenceConfig, UNetConfig, VaeConfig
+from emo_rt.model.contract import STEP_STATE, Array
+from emo_rt.model.solvers import solver_table
+from emo_rt.runtime.denoiser import Denoiser
+from emo_rt.runtime.step_tables import StepTables
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 
@@ -216,21 +217,21 @@ def _split(model: EmoModel, values: Mapping[str, Tensor], noise: Tensor, steps: 
 
 
 def _onnxruntime(backend: Backend, bundle: Bundle, values: Mapping[str, Tensor], noise: Tensor, steps: int) -> Way:
-    sessions = {name: backend.open(bundle, name) for name in GRAPHS}
-    reference, clip, step = (sessions[name] for name in ("reference", "clip", "step"))
+    graphs = {name: backend.open(bundle, name) for name in GRAPHS}
+    reference, clip, step = (graphs[name] for name in ("reference", "clip", "step"))
     denoiser = Denoiser(backend, [step.spec])
     per_step = {*STEP_STATE, "coefficients", "time_embedding", "guidance_scale"}
     specs = [*reference.spec.inputs, *reference.spec.outputs, *clip.spec.inputs, *clip.spec.outputs]
-    arena = Arena(backend, [*specs, *(tensor for tensor in step.spec.inputs if tensor.name not in per_step)])
-    for name in values.keys() & arena.keys():
-        arena[name].write(values[name].numpy())
+    buffers = Buffers(backend, [*specs, *(tensor for tensor in step.spec.inputs if tensor.name not in per_step)])
+    for name in values.keys() & buffers.keys():
+        buffers[name].write(values[name].numpy())
 
     def run() -> Array:
-        reference.bind(arena).run()
-        clip.bind(arena).run()
-        schedule = Scheduler(backend, sessions["timestep"], bundle.config).schedule("ddim", ("step",) * steps)
-        denoiser.bind({"step": step}, arena, schedule)
-        denoiser.run(schedule, noise.numpy(), bundle.config.guidance, denoiser.finals[0], lambda _: None)
+        reference.bind(buffers).run()
+        clip.bind(buffers).run()
+        table = StepTables(backend, graphs["timestep"], bundle.config).step_table("ddim", ("step",) * steps)
+        denoiser.bind({"step": step}, buffers, table)
+        denoiser.run(table, noise.numpy(), bundle.config.guidance, denoiser.finals[0], lambda _: None)
         return denoiser.finals[0].read().copy()
 
     return run

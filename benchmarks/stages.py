@@ -8,10 +8,10 @@ from statistics import median
 from typing import Any
 
 from emo_rt import VideoOptions
-from emo_rt.arena import Array
 from emo_rt.benchmarks.harness import measure, timed
 from emo_rt.benchmarks.subject import Subject
-from emo_rt.video import VideoWriter
+from emo_rt.media.video_file import VideoWriter
+from emo_rt.model.contract import Array
 
 STAGES = {
     "reference": "per portrait: crop, VAE encoder, ReferenceNet",

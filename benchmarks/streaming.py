@@ -13,7 +13,7 @@ from typing import Any
 
 from emo_rt.benchmarks.harness import Samples
 from emo_rt.benchmarks.subject import Subject
-from emo_rt.config import ModelConfig
+from emo_rt.model.config import ModelConfig
 
 
 def stream(subject: Subject) -> dict[str, Any]:

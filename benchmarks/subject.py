@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 
 from emo_rt import AnimateOptions, Animator, Avatar, Bundle, FaceInputs, Video
-from emo_rt.arena import Array
-from emo_rt.audio import mono_16k, open_audio
-from emo_rt.backends import open_backend
 from emo_rt.benchmarks.recording import RecordingBackend
-from emo_rt.config import AUDIO_SAMPLE_RATE
-from emo_rt.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE, is_untrained
-from emo_rt.engine import Engine
-from emo_rt.graphs import STEP_GRAPHS
-from emo_rt.settings import check
+from emo_rt.checks import check
+from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE, is_untrained
+from emo_rt.device.registry import open_backend
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
+from emo_rt.model.contract import STEP_GRAPHS, Array
+from emo_rt.runtime.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,8 @@ class Subject:
         self.bundle = Bundle.open(setting.bundle)
         backend = open_backend(setting.backend, setting.device, setting.threads, self.bundle)
         self.recorder = RecordingBackend(backend) if backend.device == "cpu" else None
-        self.engine = Engine(self.bundle, self.recorder or backend)
-        self.animator = Animator(self.engine)
+        self.model = LoadedModel(self.bundle, self.recorder or backend)
+        self.animator = Animator(self.model)
         self.config = self.bundle.config
         self.face = FaceInputs.anonymous(self.config)
         self.clip_samples = self.config.frames * AUDIO_SAMPLE_RATE // self.config.fps

@@ -51,13 +51,13 @@ from torch.utils.flop_counter import flop_registry
 
 from emo_rt.benchmarks.harness import add_outputs, publish
 from emo_rt.benchmarks.original import REFERENCE_KV, THROWN_AWAY, OriginalClip
-from emo_rt.config import ModelConfig
 from emo_rt.export.graph_modules import GraphModule, graph_modules
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import PlainInputs
 from emo_rt.export.presets import preset
-from emo_rt.graphs import AUDIO_REGIONS, GraphSpec
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import AUDIO_REGIONS, GraphSpec
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 

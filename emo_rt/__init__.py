@@ -6,11 +6,8 @@
 ...     animator.animate(avatar, "speech.wav", seed=7).save("out.mp4")
 """
 
-from emo_rt.animation import Video
+from emo_rt import telemetry
 from emo_rt.animator import Animator
-from emo_rt.avatar import Avatar
-from emo_rt.bundle import Bundle
-from emo_rt.config import ModelConfig
 from emo_rt.errors import (
     AudioError,
     BackendError,
@@ -36,14 +33,19 @@ from emo_rt.errors import (
     OutputError,
     PortraitError,
 )
-from emo_rt.estimate import Estimate
-from emo_rt.faces import Box, FaceDetector
-from emo_rt.identity import FaceInputs
-from emo_rt.options import AnimateOptions
-from emo_rt.run import Chunk, Progress, RunStats
-from emo_rt.trace import Trace
+from emo_rt.media.box import Box
+from emo_rt.media.face import Face, FaceDetector, HeadPose
+from emo_rt.media.video_file import VideoOptions
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.identity import FaceInputs
+from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.avatar import Avatar
+from emo_rt.runtime.estimate import Estimate
+from emo_rt.runtime.result import Video
+from emo_rt.runtime.run import Chunk, Progress, RunStats
+from emo_rt.runtime.trace import Trace
 from emo_rt.version import __version__
-from emo_rt.video import VideoOptions
 
 __all__ = [
     "AnimateOptions",
@@ -71,9 +73,11 @@ __all__ = [
     "EngineStaleError",
     "Estimate",
     "ExportError",
+    "Face",
     "FaceDetector",
     "FaceInputs",
     "FaceNotFoundError",
+    "HeadPose",
     "InputError",
     "MissingDependencyError",
     "ModelConfig",
@@ -86,3 +90,5 @@ __all__ = [
     "VideoOptions",
     "__version__",
 ]
+
+telemetry.leave_out_onnxruntime()  # here, as nothing of ours can import ONNX Runtime before it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -12,25 +13,31 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from emo_rt.animation import Video, audio_frames
-from emo_rt.arena import Array
-from emo_rt.audio import Resampler, open_audio
-from emo_rt.avatar import Avatar, make_avatar
-from emo_rt.backends import open_backend
-from emo_rt.bundle import Bundle
-from emo_rt.clips import clip_count
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
-from emo_rt.engine import Engine
+from emo_rt.device.registry import open_backend
 from emo_rt.errors import AudioError, ClosedError, InputError
-from emo_rt.estimate import Estimate, estimate
-from emo_rt.faces import FaceBox, FaceDetector
-from emo_rt.identity import FaceInputs, face_inputs
-from emo_rt.options import AnimateOptions
-from emo_rt.pipeline import Channel
-from emo_rt.portrait import PictureSource, load_picture, prepare_portrait
-from emo_rt.run import Chunk, Control, Noise, Progress, Run
-from emo_rt.trace import Trace
+from emo_rt.faces.locate import locate
+from emo_rt.faces.style import mismatch
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, check_duration, open_audio
+from emo_rt.media.box import Box, FaceBox
+from emo_rt.media.face import FaceDetector
+from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import Array
+from emo_rt.model.identity import FaceInputs, face_inputs, with_landmarks
+from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.avatar import Avatar, make_avatar
+from emo_rt.runtime.clips import clip_count
+from emo_rt.runtime.estimate import Estimate, estimate
+from emo_rt.runtime.loaded_model import LoadedModel
+from emo_rt.runtime.pipeline import Channel
+from emo_rt.runtime.result import Video, audio_frames
+from emo_rt.runtime.run import Chunk, Control, Noise, Progress, Run
+from emo_rt.runtime.trace import Trace
+
+logger = logging.getLogger(__name__)
 
 FEED_DEPTH = 8
 """PCM chunks of a stream that wait for the audio encoder."""
@@ -41,9 +48,9 @@ FEED_PATIENCE_S = 0.02
 class Animator:
     """A loaded model. A context manager; methods may be called from several threads, runs share nothing but weights."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         """Use :meth:`load`."""
-        self._engine = engine
+        self._model = model
         self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
         self._alive = threading.Lock()
@@ -67,33 +74,34 @@ class Animator:
         every file with its hash. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         checked = Bundle.open(bundle, verify=verify)
-        return cls(Engine(checked, open_backend(backend, device, threads, checked)))
+        return cls(LoadedModel(checked, open_backend(backend, device, threads, checked)))
 
     @property
     def config(self) -> ModelConfig:
         """The model's configuration: picture size, frames per second, clip length …"""
-        return self._engine.config
+        return self._model.config
 
     @property
     def bundle(self) -> Bundle:
         """The model on disk."""
-        return self._engine.bundle
+        return self._model.bundle
 
     @property
     def device(self) -> str:
         """``cpu`` or ``cuda``."""
-        return self._engine.backend.device
+        return self._model.backend.device
 
     @property
     def backend(self) -> str:
         """As :meth:`load` names it."""
-        return self._engine.backend.name
+        return self._model.backend.name
 
     def prepare(
         self,
         picture: PictureSource,
         *,
         face_box: FaceBox | None = None,
+        face_index: int | None = None,
         detector: FaceDetector | None = None,
         max_side: int = 1920,
         face: FaceInputs | None = None,
@@ -103,21 +111,36 @@ class Animator:
 
         ``picture``: a file, a Pillow image or an array (H, W, 3) uint8. ``face_box``: a :class:`Box` in pixels of the
         upright picture, ``"full"`` for the largest centred square, or ``None`` to look for the face with ``detector``
-        (default: the one of the extra ``face``), or to take it from the landmarks of ``face``. ``max_side``: longest
-        side of the video, in pixels. ``face``: what Hallo models need to know of the face besides; others take none.
-        ``head_room``: how far beyond its box the face may move, as a share of the box on each side (the paper's face
-        locator, a weak control); 0 holds it stiller, ``math.inf`` leaves it free, ``None`` = the model's own. Raises
-        :class:`ConfigError`, :class:`PortraitError`, :class:`FaceNotFoundError`, :class:`InputError`,
-        :class:`MissingDependencyError`.
+        (default: the built-in networks), or to take it from the landmarks of ``face``. ``face_index``: which of the
+        faces that are found, the largest is 0; ``None`` = the only one, or one that is much larger than all others.
+        ``max_side``: longest side of the video, in pixels. ``face``: what Hallo models need to know of the face
+        besides; others take none. ``head_room``: how far beyond its box the face may move, as a share of the box on
+        each side (the paper's face locator, a weak control); 0 holds it stiller, ``math.inf`` leaves it free, ``None``
+        = the model's own. Warnings, like closed eyes, go to the log. Raises :class:`ConfigError`,
+        :class:`PortraitError` (also for a face that is cut off, turned away or too small, and for several faces),
+        :class:`FaceNotFoundError`, :class:`InputError`, :class:`MissingDependencyError`.
         """
         original = load_picture(picture)
         if face_box is None and face is not None:
             face_box = face.silhouette()
-        portrait = prepare_portrait(original, self.config.size, face_box=face_box, detector=detector, max_side=max_side)
-        avatar = make_avatar(self._engine, portrait, face_inputs(portrait, self.config, face, original), head_room)
+        if face_box is not None and face_index is not None:
+            raise InputError(f"face_index is {face_index}, and the face's place is given, too; expected one of them")
+        if face_box is None:
+            face_box, landmarks = locate(original, face_index, detector)
+            face = with_landmarks(face, self.config, landmarks)
+        portrait = prepare_portrait(original, self.config.size, face_box=face_box, max_side=max_side)
+        if isinstance(face_box, Box):
+            self._warn_of_style(original, face_box)
+        avatar = make_avatar(self._model, portrait, face_inputs(portrait, self.config, face, original), head_room)
         with self._alive:
             self._avatars.add(avatar)
         return avatar
+
+    def _warn_of_style(self, picture: NDArray[np.uint8], face: Box) -> None:
+        """Log where the model was trained on drawings and gets a photograph, or the other way round."""
+        problem = mismatch(self.bundle.trained_on, picture, face, self.config.name)
+        if problem is not None:
+            logger.warning("%s", problem)
 
     def animate(
         self,
@@ -134,16 +157,17 @@ class Animator:
     ) -> Video:
         """A video of ``avatar`` speaking ``audio``. Checks everything now; the work is done as the video is used.
 
-        ``audio``: a sound or video file, or an array (n,) or (n, channels) with its ``sample_rate`` in Hz. Options
-        come as an :class:`AnimateOptions`, as single keywords (``seed=7, speed=0.8``), or both. ``progress`` is called
-        after each solver step, from a thread of the run (on a GPU whose loop is one launch: after each clip); setting
-        ``cancel`` stops the run with :class:`Cancelled`. ``noise`` replaces the seed's noise: clip index →
-        (F, 4, S, S). ``trace`` takes the times of all stages. Raises :class:`AudioError`,
-        :class:`ConfigError`, :class:`InputError`.
+        ``audio``: a sound or video file of an accepted format (``docs/inputs.md``), decoded once now to measure it, or
+        an array (n,) or (n, channels) with its ``sample_rate`` in Hz. Options come as an :class:`AnimateOptions`, as
+        single keywords (``seed=7, speed=0.8``), or both. ``progress`` is called after each solver step, from a thread
+        of the run (on a GPU whose loop is one launch: after each clip); setting ``cancel`` stops this call or the run
+        with :class:`Cancelled`. ``noise`` replaces the seed's noise: clip index → (F, 4, S, S). ``trace`` takes the
+        times of all stages. Raises :class:`AudioError`, :class:`Cancelled`, :class:`ConfigError`, :class:`InputError`.
         """
         chosen = (options or AnimateOptions()).replace(**changes)
         self._check(avatar, chosen)
-        source = open_audio(audio, sample_rate)
+        longest = MAX_DURATION_S if chosen.max_audio_s is None else chosen.max_audio_s
+        source = open_audio(audio, sample_rate, max_duration_s=longest, cancel=cancel)
         clips = clip_count(audio_frames(source, self.config.fps), self.config)
         control = Control(progress, cancel, noise, trace)
         return Video(
@@ -176,7 +200,8 @@ class Animator:
         chosen = (options or AnimateOptions()).replace(**changes)
         self._check(avatar, chosen)
         control = Control(progress, cancel, noise, trace)
-        return _streamed(lambda: self._run(avatar, chosen, control, None), chunks, Resampler(sample_rate))
+        blocks = _resampled(chunks, Resampler(sample_rate), chosen.max_audio_s)
+        return _streamed(lambda: self._run(avatar, chosen, control, None), blocks)
 
     def warmup(self, options: AnimateOptions | None = None) -> None:
         """Run every graph once, so that the first real clip is as fast as the others.
@@ -185,10 +210,10 @@ class Animator:
         the loop over them is captured and kept for the runs to come.
         """
         options = (options or AnimateOptions()).replace(paste_back=False)
-        schedule, _ = self._engine.schedule(options)
+        table, _ = self._model.step_table(options)
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
         # Where the loop is captured, it must be the real one; elsewhere one step of each graph shows all that there is.
-        is_all_needed = self._engine.backend.kept_workspaces or len(set(schedule.graphs)) > 1
+        is_all_needed = self._model.backend.kept_clip_buffers or len(set(table.graphs)) > 1
         steps = options.steps if is_all_needed else 1
         with self._grey_avatar() as avatar:
             self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=steps).numpy()
@@ -217,21 +242,21 @@ class Animator:
         ``captured_loops``: not bytes, but how many solver loops are kept as one launch; 0 after runs means that the
         loop is launched step by step, and ``RunStats.loop`` says why.
         """
-        used = self._engine.backend.memory_used()
+        used = self._model.backend.memory_used()
         with self._alive:
             stats = {
                 "weights": self.bundle.size_bytes,
                 "avatars": sum(avatar.nbytes for avatar in self._avatars),
                 "runs": sum(run.nbytes for run in self._runs),
-                "kept": self._engine.workspaces.nbytes,
+                "kept": self._model.pool.nbytes,
             }
         if used is None:
             return stats
-        return {**stats, "device_used": used, "captured_loops": self._engine.workspaces.captured_loops}
+        return {**stats, "device_used": used, "captured_loops": self._model.pool.captured_loops}
 
     def close(self) -> None:
         """Free the model and its avatars. Safe twice. Avatars and videos raise :class:`ClosedError` from now on."""
-        self._engine.close()
+        self._model.close()
         with self._alive:
             avatars = list(self._avatars)
         for avatar in avatars:
@@ -252,14 +277,14 @@ class Animator:
     def _check(self, avatar: Avatar, options: AnimateOptions) -> None:
         if not isinstance(avatar, Avatar):
             raise InputError(f"a {type(avatar).__name__} is no avatar; make one with prepare(picture)")
-        if avatar.engine is not self._engine:
+        if avatar.model is not self._model:
             raise InputError("this avatar was prepared by another animator; prepare the picture with this one")
         if avatar.features.is_closed:
             raise ClosedError("this avatar was closed; prepare the picture again")
-        self._engine.schedule(options)
+        self._model.step_table(options)
 
     def _run(self, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None) -> Run:
-        run = Run(self._engine, avatar, options, control, clips)
+        run = Run(self._model, avatar, options, control, clips)
         with self._alive:
             self._runs.add(run)
         return run
@@ -271,11 +296,11 @@ class Animator:
         return width, height
 
 
-def _streamed(start: Callable[[], Run], chunks: Iterable[Array], resampler: Resampler) -> Generator[Chunk]:
+def _streamed(start: Callable[[], Run], blocks: Iterable[Array]) -> Generator[Chunk]:
     """Feed the run from the caller's thread and hand out what is finished in between."""
     feed: Channel[Array] = Channel(FEED_DEPTH)
     with start() as run, run.chunks(feed) as results, closing(feed):
-        for block in _resampled(chunks, resampler):
+        for block in blocks:
             run.check_cancelled()
             while not feed.put(block, FEED_PATIENCE_S):
                 yield from results.finished()
@@ -284,12 +309,15 @@ def _streamed(start: Callable[[], Run], chunks: Iterable[Array], resampler: Resa
         yield from results
 
 
-def _resampled(chunks: Iterable[Array], resampler: Resampler) -> Iterator[Array]:
+def _resampled(chunks: Iterable[Array], resampler: Resampler, max_audio_s: float | None) -> Iterator[Array]:
     received = 0
     for chunk in chunks:
         samples = np.asarray(chunk)
-        yield resampler.push(samples)
+        block = resampler.push(samples)
         received += len(samples)
+        if max_audio_s is not None:
+            check_duration("the stream", received / resampler.sample_rate, max_audio_s)
+        yield block
     if received == 0:
         raise AudioError("the stream ended without a single sample; send at least one")
     yield resampler.flush()

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emo_rt.bundle import Bundle
+from emo_rt.checks import check
+from emo_rt.device.tensorrt.package import TensorRT, load_package
+from emo_rt.device.tensorrt.plan import Plan, PlanKey, PlanRecord, build_folder, stale_reason
 from emo_rt.engines.compile import Compiled, Job
 from emo_rt.engines.interface import check_interface
 from emo_rt.engines.lock import BuildLock
@@ -21,9 +23,7 @@ from emo_rt.engines.report import make_report
 from emo_rt.engines.store import make_folder, plan_file, plan_for, put_plan, scratch_file
 from emo_rt.engines.target import Target, resolve_target
 from emo_rt.errors import Cancelled, EngineIntegrityError
-from emo_rt.plans import Plan, PlanKey, PlanRecord, build_folder, stale_reason
-from emo_rt.settings import check
-from emo_rt.tensorrt_package import TensorRT, load_package
+from emo_rt.model.bundle import Bundle
 from emo_rt.version import __version__
 
 logger = logging.getLogger(__name__)

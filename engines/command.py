@@ -7,12 +7,12 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from emo_rt import terminal
-from emo_rt.bundle import Bundle
+from emo_rt.cli import terminal
 from emo_rt.engines.builder import Built, Hooks, build_engines
 from emo_rt.engines.monitor import Progress
 from emo_rt.engines.options import BuildRequest
 from emo_rt.engines.report import attention_text
+from emo_rt.model.bundle import Bundle
 
 REPORT_SCHEMA = 1
 """Version of the JSON; raised when a key changes its meaning or goes away."""

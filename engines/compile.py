@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emo_rt.device.tensorrt.gpus import current_gpu
+from emo_rt.device.tensorrt.package import LogLine, TensorRT, load_package, problem
+from emo_rt.device.tensorrt.plan import Profile
 from emo_rt.engines.facts import EngineFacts, EngineTensor, from_engine, from_log, from_network, wanted
 from emo_rt.engines.memory import peak_bytes, reset_peak
 from emo_rt.engines.monitor import BuildProgress, Progress, make_monitor
@@ -15,9 +18,6 @@ from emo_rt.engines.network import add_profile, parse
 from emo_rt.engines.options import BuilderOptions
 from emo_rt.engines.target import Target
 from emo_rt.errors import BackendUnavailableError, EngineBuildError
-from emo_rt.gpus import current_gpu
-from emo_rt.plans import Profile
-from emo_rt.tensorrt_package import LogLine, TensorRT, load_package, problem
 
 MIB = 1 << 20
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emo_rt.tensorrt_package import DTYPE_NAMES, LogLine
+from emo_rt.device.tensorrt.package import DTYPE_NAMES, LogLine
 
 LAYERS = "Layers:"
 """How the log line begins that has the engine's layers and tensors."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from emo_rt.engines.facts import DYNAMIC, EngineTensor
 from emo_rt.errors import EngineBuildError
-from emo_rt.graphs import GraphSpec
+from emo_rt.model.contract import GraphSpec
 
 
 def check_interface(spec: GraphSpec, tensors: Sequence[EngineTensor]) -> None:

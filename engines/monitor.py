@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emo_rt.tensorrt_package import TensorRT
+from emo_rt.device.tensorrt.package import TensorRT
 
 Progress = Callable[[int, int], None]
 """Steps done (from 1) and steps in all."""

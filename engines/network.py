@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emo_rt.device.tensorrt.package import TensorRT
+from emo_rt.device.tensorrt.plan import Profile
 from emo_rt.errors import EngineBuildError
-from emo_rt.plans import Profile
-from emo_rt.tensorrt_package import TensorRT
 
 
 @dataclass(frozen=True)

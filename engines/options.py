@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from emo_rt.settings import check, within
+from emo_rt.checks import check, within
 
 LEVELS = (0, 5)
 """Optimisation levels of both packages."""
@@ -48,6 +48,6 @@ class BuildRequest:
     options: BuilderOptions = BuilderOptions()
     """Options of the builder."""
     cache: Path | None = None
-    """Folder for engines outside the bundle; ``None``: see :func:`emo_rt.plans.build_folder`."""
+    """Folder for engines outside the bundle; ``None``: see :func:`emo_rt.device.tensorrt.plan.build_folder`."""
     force: bool = False
     """Build again what is up to date."""

@@ -10,9 +10,9 @@ import contextlib
 import os
 from pathlib import Path
 
+from emo_rt.device.tensorrt.owned_files import PART, OwnedFolder, write_owned
+from emo_rt.device.tensorrt.plan import Plan, PlanKey, PlanRecord, plans_in
 from emo_rt.errors import OutputError
-from emo_rt.owned_files import PART, OwnedFolder, write_owned
-from emo_rt.plans import Plan, PlanKey, PlanRecord, plans_in
 
 SIDECAR, PLAN = ".json", ".plan"
 """Ends of file names."""

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from emo_rt.checks import check
+from emo_rt.device.tensorrt.gpus import Gpu, current_gpu
+from emo_rt.device.tensorrt.package import TensorRT
 from emo_rt.errors import BackendUnavailableError
-from emo_rt.gpus import Gpu, current_gpu
-from emo_rt.settings import check
-from emo_rt.tensorrt_package import TensorRT
 
 CURRENT = "current"
 

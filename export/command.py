@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from emo_rt import terminal
-from emo_rt.bundle import Bundle
+from emo_rt.cli import terminal
 from emo_rt.errors import ConfigError, OutputError
 from emo_rt.export.checkpoints.hallo import HalloFiles, HalloSettings, import_hallo, original_name
 from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
@@ -18,6 +17,8 @@ from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
 from emo_rt.export.presets import preset
+from emo_rt.memory import peak_memory
+from emo_rt.model.bundle import Bundle
 
 FULL_SIZE = ("emo", "hallo")
 """Presets of billions of parameters, which are not compared with torch unless that is asked for."""
@@ -121,6 +122,7 @@ def run(request: Request) -> None:
         check=check,
         source=weights.source,
         licence=weights.licence,
+        trained_on="photographs" if request.hallo else None,
     )
     bundle = export_bundle(weights.model, request.out, options, report)
     if not request.quiet:
@@ -172,7 +174,7 @@ def _check_target(path: Path) -> None:
 
 
 def _receipt(bundle: Bundle, counts: dict[str, int], full_size: bool, seconds: float) -> str:
-    peak = terminal.peak_memory()
+    peak = peak_memory()
     memory = f", peak memory {terminal.size(peak)}" if peak else ""
     facts = f"{terminal.size(bundle.size_bytes)} in {len(bundle.files)} files"
     return "\n".join(

@@ -19,11 +19,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from emo_rt.arena import Arena, Array
-from emo_rt.backends import open_backend
-from emo_rt.bundle import Bundle
-from emo_rt.denoiser import Denoiser
-from emo_rt.engine import Engine
+from emo_rt.device.buffers import Buffers
+from emo_rt.device.registry import open_backend
 from emo_rt.errors import EmoRtError
 from emo_rt.export.checkpoints.golden_folder import Golden, read_golden
 from emo_rt.export.checkpoints.hallo import original_name
@@ -33,9 +30,12 @@ from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.attention import project
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import PIXEL_BOUND, compare
-from emo_rt.graphs import sites
-from emo_rt.options import AnimateOptions
-from emo_rt.solvers import solver_table
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import Array, sites
+from emo_rt.model.options import AnimateOptions
+from emo_rt.model.solvers import solver_table
+from emo_rt.runtime.denoiser import Denoiser
+from emo_rt.runtime.loaded_model import LoadedModel
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes."""
@@ -181,43 +181,43 @@ class TorchRunner:
 
 
 class EngineRunner:
-    """The exported bundle in the runtime's own engine and solver loop."""
+    """The exported bundle in the runtime's own graphs and solver loop."""
 
     bytes_out = True
 
-    def __init__(self, golden: Golden, engine: Engine) -> None:
-        self.golden, self.engine = golden, engine
+    def __init__(self, golden: Golden, loaded: LoadedModel) -> None:
+        self.golden, self.loaded = golden, loaded
         options = AnimateOptions(steps=golden.steps, guidance=golden.guidance if golden.guided else 1.0)
-        self.schedule, self.guidance = engine.schedule(options)
-        self.step = engine.session(self.schedule.graphs[0])
-        self.clip = engine.session("clip")
-        self.denoiser = _WatchedDenoiser(engine.backend, [self.step.spec])
+        self.table, self.guidance = loaded.step_table(options)
+        self.step = loaded.graph(self.table.graphs[0])
+        self.clip = loaded.graph("clip")
+        self.denoiser = _WatchedDenoiser(loaded.backend, [self.step.spec])
         scale = [tensor for tensor in self.step.spec.inputs if tensor.name == "motion_scale"]
-        self.arena = Arena(engine.backend, [*self.clip.spec.inputs, *self.clip.spec.outputs, *scale])
-        self.arena["motion_scale"].write(np.array(golden.motion_scale, np.float32))
+        self.buffers = Buffers(loaded.backend, [*self.clip.spec.inputs, *self.clip.spec.outputs, *scale])
+        self.buffers["motion_scale"].write(np.array(golden.motion_scale, np.float32))
 
     def hear(self, waveform: Array) -> Array:
-        return self.engine.encode_audio(waveform)
+        return self.loaded.encode_audio(waveform)
 
     def encode(self, pixels: Array) -> Array:
-        session = self.engine.session("vae_encoder")
-        buffers = Arena(self.engine.backend, [*session.spec.inputs, *session.spec.outputs])
+        encoder = self.loaded.graph("vae_encoder")
+        buffers = Buffers(self.loaded.backend, [*encoder.spec.inputs, *encoder.spec.outputs])
         buffers["pixels"].write(pixels)
-        session.bind(buffers).run()
+        encoder.bind(buffers).run()
         return buffers["portrait_latent"].read()
 
     def see(self, pixels: Array, inputs: dict[str, Array]) -> Callable[[str], Array]:
-        portrait = self.engine.portrait_features(pixels, inputs)
-        features = {**self.arena, **portrait}
-        self.clip_launch = self.clip.bind(features)
-        self.denoiser.bind({self.step.spec.name: self.step}, features, self.schedule)
+        portrait = self.loaded.portrait_features(pixels, inputs)
+        features = {**self.buffers, **portrait}
+        self.bound_clip = self.clip.bind(features)
+        self.denoiser.bind({self.step.spec.name: self.step}, features, self.table)
         return lambda name: portrait[name].read()
 
     def begin(self, motion_latents: Array, windows: Array) -> Callable[[str], Array]:
-        self.arena["motion_latents"].write(motion_latents)
-        self.arena["audio_windows"].write(windows)
-        self.clip_launch.run()
-        return lambda name: self.arena[name].read()
+        self.buffers["motion_latents"].write(motion_latents)
+        self.buffers["audio_windows"].write(windows)
+        self.bound_clip.run()
+        return lambda name: self.buffers[name].read()
 
     def denoise(self, noise: Array, after_step: AfterStep) -> None:
         def watch(step: int) -> None:
@@ -226,15 +226,15 @@ class EngineRunner:
             )
 
         final = self.denoiser.finals[0]
-        self.denoiser.run(self.schedule, noise, self.guidance, final, watch)
+        self.denoiser.run(self.table, noise, self.guidance, final, watch)
 
     def finish(self) -> tuple[Array, Array]:
         config, final = self.golden.config, self.denoiser.finals[0]
         fresh = config.frames - config.motion_frames
-        encoder = self.engine.session("motion_encoder")
-        buffers = Arena(self.engine.backend, encoder.spec.outputs)
+        encoder = self.loaded.graph("motion_encoder")
+        buffers = Buffers(self.loaded.backend, encoder.spec.outputs)
         encoder.bind({"last_latents": final.rows(fresh, config.frames), **buffers}).run()
-        frames = [self.engine.decode(final, fresh)[:fresh], buffers["motion_pixels_rgb"].read()]
+        frames = [self.loaded.decode(final, fresh)[:fresh], buffers["motion_pixels_rgb"].read()]
         pixels = np.concatenate(frames).transpose(0, 3, 1, 2)
         return pixels.astype(np.float32) / 255, buffers["motion_latents"].read()
 
@@ -371,8 +371,8 @@ def _runner(golden: Golden, backend: str, dtype: str) -> Iterator[Runner]:
             licence="that of the golden folder",
         )
         bundle: Bundle = export_bundle(golden.model, Path(scratch) / "bundle", options)
-        with Engine(bundle, open_backend(backend, "cpu")) as engine:
-            yield EngineRunner(golden, engine)
+        with LoadedModel(bundle, open_backend(backend, "cpu")) as loaded:
+            yield EngineRunner(golden, loaded)
 
 
 def format_rows(rows: Sequence[Row]) -> str:

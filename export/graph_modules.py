@@ -1,6 +1,7 @@
-"""One traceable module per graph of :mod:`emo_rt.graphs`: tensors in and out by position, in the GraphSpec's order.
+"""One traceable module per graph of :mod:`emo_rt.model.contract`.
 
-The casts between fp32 state and the network's float type are here, inside the graphs.
+Tensors go in and out by position, in the GraphSpec's order. The casts between fp32 state and the network's
+float type are here, inside the graphs.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.graphs import STEP_GRAPHS, GraphSpec, deep_features, graph_specs
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import STEP_GRAPHS, GraphSpec, deep_features, graph_specs
 
 
 class GraphModule(nn.Module):
@@ -159,7 +161,7 @@ GRAPH_MODULES: dict[str, type[GraphModule]] = {
 
 
 def graph_modules(model: EmoModel, guidance: tuple[bool, ...] = (True,)) -> list[GraphModule]:
-    """Every graph of the model, in the order of :func:`emo_rt.graphs.graph_specs`."""
+    """Every graph of the model, in the order of :func:`emo_rt.model.contract.graph_specs`."""
     dtype = str(model.dtype).removeprefix("torch.")
     return [GRAPH_MODULES[spec.name](model, spec) for spec in graph_specs(model.config, dtype, guidance)]
 

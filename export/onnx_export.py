@@ -20,13 +20,13 @@ from typing import Any, Literal
 import onnx_ir as ir
 import torch
 
-from emo_rt.bundle import GRAPHS_FOLDER, Bundle, write_manifest
+from emo_rt.checks import check
 from emo_rt.errors import ExportError, OutputError
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.parity import ParityRow, check_graph
 from emo_rt.export.weights import WeightStore
-from emo_rt.settings import check
+from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle, write_manifest
 
 OPSET = 23
 """ONNX operator set: the first with ``Attention``, which runtimes fuse."""
@@ -55,6 +55,8 @@ class ExportOptions:
     """Where the weights come from."""
     licence: str = "Apache-2.0"
     """Licence of the weights."""
+    trained_on: Literal["drawings", "photographs"] | None = None
+    """Kind of pictures that the model knows; a picture of the other kind is warned of. ``None`` = not said."""
 
     def __post_init__(self) -> None:
         check(self.dtype in ("float32", "float16"), "dtype", self.dtype, "'float32' or 'float16'")
@@ -156,6 +158,7 @@ def _provenance(options: ExportOptions) -> dict[str, Any]:
         "source": options.source,
         "licence": options.licence,
         "command": _command(sys.argv),
+        **({"trained_on": options.trained_on} if options.trained_on else {}),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
     }
 

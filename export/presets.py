@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from emo_rt.config import (
+from emo_rt.errors import ConfigError
+from emo_rt.model.config import (
     AudioConfig,
     LocatorConfig,
     ModelConfig,
@@ -14,15 +15,15 @@ from emo_rt.config import (
     VaeConfig,
     Wav2VecConfig,
 )
-from emo_rt.errors import ConfigError
 
 
 def preset(name: str) -> ModelConfig:
-    """``emo`` (paper, full size), ``hallo`` (public checkpoint's layout), ``demo`` (ours, small) or ``tiny`` (tests).
+    """``emo`` (paper, full size), ``hallo`` (public checkpoint's layout), ``demo`` (ours, small, 128×128, as it ships),
+    ``demo256`` (ours at 256×256; no trained weights yet) or ``tiny`` (tests).
 
     Raises :class:`ConfigError` for another name.
     """
-    makers = {"emo": _emo, "hallo": _hallo, "demo": _demo, "tiny": _tiny}
+    makers = {"emo": _emo, "hallo": _hallo, "demo": _demo, "demo256": _demo256, "tiny": _tiny}
     if name not in makers:
         raise ConfigError(f"unknown preset {name!r}; there are {', '.join(makers)}")
     return makers[name]()
@@ -56,9 +57,45 @@ def _hallo() -> ModelConfig:
 
 
 def _demo() -> ModelConfig:
-    """Small enough to answer at once on two CPU cores; its trained weights ship with the package."""
+    """Small enough to train and to run on two CPU cores; its trained weights ship with the package."""
     return ModelConfig(
         name="demo",
+        size=128,
+        fps=25,
+        decode_frames=12,
+        first_motion="portrait",
+        guidance=2.5,
+        unet=UNetConfig(
+            block_out_channels=(48, 96, 112), layers_per_block=1, attention_heads=4, norm_groups=16, position_map=True
+        ),
+        audio=AudioConfig(
+            encoder=_small_wav2vec(96, 4, 64),
+            tokens=4,
+            token_dim=96,
+            projector_dim=160,
+            window_frames=12,
+            left_context_frames=25,
+            right_context_frames=8,
+        ),
+        temporal=TemporalConfig(heads=4),
+        speed=SpeedConfig(hidden_dim=64, token_dim=64, in_unconditional=False),
+        locator=LocatorConfig(channels=(8, 16, 24, 32), margin=0.2),
+        vae=VaeConfig(
+            block_out_channels=(24, 40, 64, 64),
+            layers_per_block=1,
+            latent_channels=8,
+            norm_num_groups=8,
+            scaling_factor=1.0,
+            mid_block_attention=False,
+        ),
+        schedule=ScheduleConfig(prediction_type="v_prediction", zero_terminal_snr=True, timestep_spacing="trailing"),
+    )
+
+
+def _demo256() -> ModelConfig:
+    """The next demo model, for heads that travel, with an autoencoder for CPUs: ``training.borrowed`` trains it."""
+    return ModelConfig(
+        name="demo256",
         size=256,
         fps=25,
         decode_frames=4,

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from emo_rt.bundle import Bundle
 from emo_rt.errors import BundleError
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel, build_model
+from emo_rt.model.bundle import Bundle
 
 LAYERS: tuple[tuple[tuple[str, ...], tuple[type[nn.Module], ...]], ...] = (
     (("MatMul", "Gemm"), (nn.Linear,)),

@@ -1,4 +1,4 @@
-"""Shared fixtures: small models, exported once per test run (and kept in pytest's cache until the exporter changes)."""
+"""Shared fixtures: small models, unpacked once from ``tests/bundles/``, and what a test asks of its folder."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from emo_rt import Animator, Bundle
-from emo_rt.config import AudioConfig, ModelConfig, ReferenceConfig
+from emo_rt.model.config import ModelConfig
+from tests import small_bundles
+from tests.small_bundles import hallo_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -30,56 +31,38 @@ def shared_file(name: str) -> Path:
     return path
 
 
-def hallo_tiny() -> ModelConfig:
-    """The tiny preset in the manner of the public Hallo checkpoint."""
-    from emo_rt.export.presets import preset
-
-    tiny, hallo = preset("tiny"), preset("hallo")
-    small = tiny.audio
-    audio = AudioConfig(
-        encoder=small.encoder,
-        tokens=small.tokens,
-        token_dim=small.token_dim,
-        projector_dim=small.projector_dim,
-        attention="hierarchical",
-        normalize=True,
-        window_frames=0,
-    )
-    return replace(
-        hallo,
-        name="hallo-tiny",
-        size=tiny.size,
-        frames=6,
-        unet=tiny.unet,
-        reference=ReferenceConfig(mode="concat", face_tokens=2, face_embedding_dim=8, face_token_dim=16),
-        audio=audio,
-        temporal=replace(hallo.temporal, heads=2, max_positions=8),
-        locator=replace(hallo.locator, channels=tiny.locator.channels),
-        vae=tiny.vae,
-    )
+@pytest.fixture(scope="session")
+def bundle_cache(request: pytest.FixtureRequest) -> Path:
+    """The folder in pytest's cache that holds the small bundles, for all processes and runs."""
+    assert request.config.cache is not None
+    return request.config.cache.mkdir("emo_rt_bundles")
 
 
 @pytest.fixture(scope="session")
-def export_tiny(request: pytest.FixtureRequest) -> ExportTiny:
-    """``export_tiny(config, dtype=…, guidance=…)``: a bundle with random weights, from the cache if it is there."""
-    from emo_rt.export.networks.model import build_model
-    from emo_rt.export.onnx_export import ExportOptions, export_bundle
-
-    sources = [path for folder in ("export", "emo_rt") for path in sorted((ROOT / folder).rglob("*.py"))]
-    relevant = [path for path in sources if path.parent.name != "emo_rt" or path.name in ("graphs.py", "config.py")]
-    code = b"".join(path.read_bytes() for path in relevant)
-    cache: Path = request.config.cache.mkdir("emo_rt_bundles")  # type: ignore[union-attr]
+def export_tiny(bundle_cache: Path) -> ExportTiny:
+    """``export_tiny(config, dtype=…, guidance=…)``: a bundle with random weights; not exported if it is a small one
+    of ``tests/bundles/``."""
 
     def export(config: ModelConfig, **options: object) -> Bundle:
-        chosen = ExportOptions(**options)  # type: ignore[arg-type]
-        key = hashlib.sha256(code + repr((config, chosen)).encode()).hexdigest()[:24]
-        target = cache / key
-        with FileLock(cache / f"{key}.lock"):  # tests run in several processes
-            if not target.exists():
-                export_bundle(build_model(config, seed=3), target, chosen, logging.getLogger(__name__).info)
-        return Bundle.open(target)
+        name = small_bundles.name_of(config, options)
+        return Bundle.open(small_bundles.unpack(name, bundle_cache)) if name else _export(config, options, bundle_cache)
 
     return export
+
+
+def _export(config: ModelConfig, options: dict[str, object], cache: Path) -> Bundle:
+    """Export for real, once per version of the exporter."""
+    from emo_rt.export.onnx_export import ExportOptions, export_bundle
+    from tests.make_bundles import bundle_model
+
+    sources = [*sorted((ROOT / "export").rglob("*.py")), *sorted((ROOT / "emo_rt" / "model").rglob("*.py"))]
+    code = b"".join(path.read_bytes() for path in (*sources, *sorted((ROOT / "tests").glob("*_bundles.py"))))
+    chosen = ExportOptions(**options)  # type: ignore[arg-type]
+    target = cache / hashlib.sha256(code + repr((config, chosen)).encode()).hexdigest()[:24]
+    with FileLock(target.with_suffix(".lock")):  # tests run in several processes
+        if not target.exists():
+            export_bundle(bundle_model(config), target, chosen, logging.getLogger(__name__).info)
+    return Bundle.open(target)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A GPU in memory: the interface of :mod:`emo_rt.cuda`, run lazily and in ever other orders, with its rules checked.
+"""A GPU in memory: the interface of :mod:`emo_rt.device.cuda`, run lazily, in ever other orders, its rules checked.
 
 Streams are queues. Nothing in them runs before the host waits for something, and then whatever may run is chosen at
 random, other streams first. Two accesses to the same bytes of which one writes must be ordered by the stream, by
@@ -21,16 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.arena import Array, Buffer, HostBuffer
-from emo_rt.backends.base import BoundTensors, Launch, Session
-from emo_rt.backends.cuda_backend import CudaBackend
-from emo_rt.backends.cuda_lane import CudaLane, on_device
-from emo_rt.backends.device_buffer import DeviceBuffer
-from emo_rt.backends.ort import OrtBackend
-from emo_rt.bundle import Bundle
-from emo_rt.cuda.memory import Memory, PinnedMemory, View
-from emo_rt.cuda.status import Health
+from emo_rt.device.base import BoundGraph, BoundTensors, Graph
+from emo_rt.device.buffers import Buffer, HostBuffer
+from emo_rt.device.cuda.memory import Memory, PinnedMemory, View
+from emo_rt.device.cuda.status import Health
+from emo_rt.device.cuda_backend import CudaBackend
+from emo_rt.device.cuda_buffer import DeviceBuffer
+from emo_rt.device.cuda_stream import CudaStream, on_device
+from emo_rt.device.onnxruntime_cpu import OrtBackend
 from emo_rt.errors import BackendError, CaptureError, ClosedError
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import Array
 
 Clock = dict[int, int]
 """Stream number → how many of its operations came before."""
@@ -77,7 +78,7 @@ class StandInEvent:
         pass
 
 
-class StandInGraph:
+class StandInCapturedGraph:
     def __init__(self, ops: list[Op]) -> None:
         self.ops: list[Op] | None = ops
 
@@ -86,7 +87,7 @@ class StandInGraph:
 
 
 class StandInStream:
-    """A queue. Same interface as :class:`emo_rt.cuda.Stream`."""
+    """A queue. Same interface as :class:`emo_rt.device.cuda.Stream`."""
 
     def __init__(self, device: StandInDevice, number: int) -> None:
         self.device, self.number, self.handle = device, number, 1000 + number
@@ -136,7 +137,7 @@ class StandInStream:
         there = data(target)
         self.enqueue("clear", lambda: there.fill(0), [], [target])
 
-    def launch(self, graph: StandInGraph) -> None:
+    def launch(self, graph: StandInCapturedGraph) -> None:
         with self.lock:
             self._require_open()
             self._refuse_in_capture("a graph was launched")
@@ -146,12 +147,12 @@ class StandInStream:
             for op in graph.ops:
                 self._append(Op(op.name, op.run, op.reads, op.writes))
 
-    def capture(self, enqueue: Callable[[], None]) -> StandInGraph:
+    def capture(self, enqueue: Callable[[], None]) -> StandInCapturedGraph:
         with self.lock, self.device.capture_by_this_thread():
             self.captured = []
             try:
                 enqueue()
-                return StandInGraph(self.captured)
+                return StandInCapturedGraph(self.captured)
             except BackendError as exc:
                 raise CaptureError(f"the work cannot be captured: {exc}") from exc
             finally:
@@ -204,7 +205,7 @@ class StandInPinned(PinnedMemory):
 
 
 class StandInDevice:
-    """Same interface as :class:`emo_rt.cuda.Device`."""
+    """Same interface as :class:`emo_rt.device.cuda.Device`."""
 
     index, name, compute_capability = 0, "Stand-in", (8, 9)
 
@@ -385,47 +386,47 @@ class StandInBackend(CudaBackend):
         """Called with each graph as it runs; may raise."""
         super().__init__(cuda)  # type: ignore[arg-type]
 
-    def _open(self, bundle: Bundle, graph: str, lane: CudaLane) -> Session:
-        return StandInSession(self, self._cpu.open(bundle, graph), lane, self._obstacle)
+    def _open(self, bundle: Bundle, graph: str, stream: CudaStream) -> Graph:
+        return StandInGraph(self, self._cpu.open(bundle, graph), stream, self._obstacle)
 
     def close(self) -> None:
         super().close()
         self._cpu.close()
 
 
-class StandInSession(Session):
-    def __init__(self, backend: StandInBackend, inner: Session, lane: CudaLane, obstacle: str | None) -> None:
-        self.backend, self.inner, self.lane, self.spec = backend, inner, lane, inner.spec
+class StandInGraph(Graph):
+    def __init__(self, backend: StandInBackend, inner: Graph, stream: CudaStream, obstacle: str | None) -> None:
+        self.backend, self.inner, self.stream, self.spec = backend, inner, stream, inner.spec
         self.capture_obstacle = obstacle
 
-    def bind(self, buffers: Mapping[str, Buffer]) -> Launch:
-        return StandInLaunch(self, buffers)
+    def bind(self, buffers: Mapping[str, Buffer]) -> BoundGraph:
+        return StandInBoundGraph(self, buffers)
 
     def close(self) -> None:
         self.inner.close()
 
 
-class StandInLaunch(Launch):
-    def __init__(self, session: StandInSession, buffers: Mapping[str, Buffer]) -> None:
-        self._session = session
-        self._bound = BoundTensors(session.spec, buffers)
+class StandInBoundGraph(BoundGraph):
+    def __init__(self, graph: StandInGraph, buffers: Mapping[str, Buffer]) -> None:
+        self._graph = graph
+        self._bound = BoundTensors(graph.spec, buffers)
 
     def rebind(self, name: str, buffer: Buffer) -> None:
         self._bound.replace(name, buffer)
 
     def run(self) -> None:
-        session, bound = self._session, {name: on_device(buffer) for name, buffer in self._bound.buffers.items()}
-        stream: Any = session.lane.stream
-        session.backend.trouble(session.spec.name, stream.is_capturing)
+        graph, bound = self._graph, {name: on_device(buffer) for name, buffer in self._bound.buffers.items()}
+        stream: Any = graph.stream.inner
+        graph.backend.trouble(graph.spec.name, stream.is_capturing)
         memory = {name: host_side(buffer) for name, buffer in bound.items()}  # addresses are taken when it is enqueued
 
         def work() -> None:
-            session.backend.accident(session.spec.name)
-            session.inner.bind(memory).run()
+            graph.backend.accident(graph.spec.name)
+            graph.inner.bind(memory).run()
 
         reads = [bound[name].view for name in self._bound.inputs]
         writes = [bound[name].view for name in self._bound.outputs]
-        stream.enqueue(session.spec.name, work, reads, writes)
+        stream.enqueue(graph.spec.name, work, reads, writes)
 
 
 def data(view: View) -> Array:
@@ -442,9 +443,9 @@ def host_side(buffer: DeviceBuffer) -> HostBuffer:
 class ByAddress:
     """Runs graphs of a bundle on the CPU for a stand-in of a library that binds addresses."""
 
-    def __init__(self, device: StandInDevice, session: Session) -> None:
-        self.device, self._session = device, session
-        self.spec = session.spec
+    def __init__(self, device: StandInDevice, graph: Graph) -> None:
+        self.device, self._graph = device, graph
+        self.spec = graph.spec
 
     def enqueue(
         self, handle: int, addresses: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], *scratch: View
@@ -462,7 +463,7 @@ class ByAddress:
         reads = [views[tensor.name] for tensor in self.spec.inputs]
         writes = [*(views[tensor.name] for tensor in self.spec.outputs), *scratch]
         stream = self.device.stream_of(handle)
-        stream.take(self.spec.name, lambda: self._session.bind(memory).run(), reads, writes)
+        stream.take(self.spec.name, lambda: self._graph.bind(memory).run(), reads, writes)
 
 
 def _latest(clocks: Iterable[Clock]) -> Clock:

@@ -38,15 +38,16 @@ from emo_rt import (
     PortraitError,
     Progress,
 )
-from emo_rt.arena import Array
-from emo_rt.avatar import make_avatar
-from emo_rt.backends import open_backend
-from emo_rt.bundle import MANIFEST
-from emo_rt.clips import frame_count, noise_for_clip
-from emo_rt.engine import Engine
-from emo_rt.options import SOLVERS
-from emo_rt.portrait import prepare_portrait
-from emo_rt.solvers import solver_table
+from emo_rt.cli.demo import DEMO_VOICE
+from emo_rt.device.registry import open_backend
+from emo_rt.media.portrait import prepare_portrait
+from emo_rt.model.bundle import MANIFEST
+from emo_rt.model.contract import Array
+from emo_rt.model.options import SOLVERS
+from emo_rt.model.solvers import solver_table
+from emo_rt.runtime.avatar import make_avatar
+from emo_rt.runtime.clips import frame_count, noise_for_clip
+from emo_rt.runtime.loaded_model import LoadedModel
 
 RATE = 16_000
 FRAME = 640
@@ -292,8 +293,8 @@ def test_guidance_1_uses_the_unguided_graph_and_gives_the_same(
     with Animator.load(bundle_copy, device="cpu", threads=1) as guided:
         there = guided.prepare(picture(), face_box=Box(8, 8, 30, 32))
         with_step = frames_of(guided, there, guidance=1.0)
-    schedule, guidance = tiny_animator._engine.schedule(AnimateOptions(guidance=1.0, steps=3))
-    assert (schedule.graphs, guidance) == (("step_unguided",) * 3, 1.0)
+    table, guidance = tiny_animator._model.step_table(AnimateOptions(guidance=1.0, steps=3))
+    assert (table.graphs, guidance) == (("step_unguided",) * 3, 1.0)
     assert_close(frames_of(tiny_animator, avatar, guidance=1.0), with_step)
 
 
@@ -548,6 +549,35 @@ def test_a_slow_consumer_holds_the_source_back(tiny_animator: Animator, avatar: 
     chunks.close()
 
 
+def test_a_stream_and_a_file_refuse_the_same_levels(tiny_animator: Animator, avatar: Avatar) -> None:
+    loud = np.full(2_000, 1e6, np.float32)
+    with pytest.raises(AudioError, match=r"peaks at 1e\+06"):
+        tiny_animator.animate(avatar, loud, sample_rate=RATE)
+    with pytest.raises(AudioError, match=r"peaks at 1e\+06"):
+        list(tiny_animator.stream(avatar, [voice(100), loud], steps=1))
+
+
+def test_the_length_of_a_sound_is_limited(tiny_animator: Animator, avatar: Avatar) -> None:
+    sound, limit = voice(CLIP), CLIP / RATE
+    video = tiny_animator.animate(avatar, sound, sample_rate=RATE, max_audio_s=limit)
+    assert video.audio.samples == CLIP
+    with pytest.raises(AudioError, match="the audio array is longer than"):
+        tiny_animator.animate(avatar, sound, sample_rate=RATE, max_audio_s=limit - 0.01)
+    assert list(tiny_animator.stream(avatar, [sound], steps=1, max_audio_s=limit))
+    with pytest.raises(AudioError, match="the stream is longer than"):
+        list(tiny_animator.stream(avatar, np.split(sound, 4), steps=1, max_audio_s=limit - 0.01))
+    four_hours = np.broadcast_to(np.float32(0), (4 * 3600 * RATE + 1,))
+    with pytest.raises(AudioError, match="longer than 14400 s"):
+        tiny_animator.animate(avatar, four_hours, sample_rate=RATE)
+
+
+def test_measuring_a_sound_hears_a_cancel(tiny_animator: Animator, avatar: Avatar) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        tiny_animator.animate(avatar, DEMO_VOICE, cancel=cancel)
+
+
 @pytest.mark.parametrize("chunks", [[], [np.zeros(0, np.float32)]], ids=["nothing", "empty"])
 def test_a_stream_without_a_sample_is_refused(tiny_animator: Animator, avatar: Avatar, chunks: list[Array]) -> None:
     with pytest.raises(AudioError, match="ended without a single sample"):
@@ -783,7 +813,7 @@ def test_options_are_checked_at_the_call(
         tiny_animator.stream(avatar, [], **options)
 
 
-def test_a_combination_without_a_schedule_is_refused_at_the_call(tiny_animator: Animator, avatar: Avatar) -> None:
+def test_a_combination_without_a_step_table_is_refused_at_the_call(tiny_animator: Animator, avatar: Avatar) -> None:
     with pytest.raises(ConfigError, match="steps"):
         tiny_animator.animate(avatar, voice(10), sample_rate=RATE, solver="unipc", steps=1000)
 
@@ -901,7 +931,7 @@ def test_an_animator_says_what_it_is(tiny_animator: Animator, tiny_bundle: Bundl
 
 @pytest.fixture(scope="module")
 def hallo(hallo_bundle: Bundle) -> Iterator[Animator]:
-    with Animator(Engine(hallo_bundle, open_backend("onnxruntime", "cpu", threads=1))) as animator:
+    with Animator(LoadedModel(hallo_bundle, open_backend("onnxruntime", "cpu", threads=1))) as animator:
         yield animator
 
 
@@ -916,7 +946,7 @@ def hallo_inputs(hallo_bundle: Bundle) -> dict[str, Array]:
 @pytest.fixture(scope="module")
 def hallo_avatar(hallo: Animator, hallo_inputs: dict[str, Array]) -> Avatar:
     portrait = prepare_portrait(picture(), hallo.config.size, face_box="full")
-    return make_avatar(hallo._engine, portrait, inputs=hallo_inputs)
+    return make_avatar(hallo._model, portrait, inputs=hallo_inputs)
 
 
 def test_a_hallo_animation_is_what_the_graphs_one_by_one_compute(
@@ -964,4 +994,4 @@ def test_portrait_inputs_that_do_not_fit_are_named(
 ) -> None:
     inputs = {name: array for name, array in {**hallo_inputs, **change}.items() if array is not None}
     with pytest.raises(InputError, match=message):
-        make_avatar(hallo._engine, prepare_portrait(picture(), hallo.config.size, face_box="full"), inputs=inputs)
+        make_avatar(hallo._model, prepare_portrait(picture(), hallo.config.size, face_box="full"), inputs=inputs)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from emo_rt import plans
-from emo_rt.tensorrt_package import EXTRAS, OLDEST
+from emo_rt.device.tensorrt import plan as plans
+from emo_rt.device.tensorrt.package import EXTRAS, OLDEST
 from tests import test_readme
 from tests.test_readme import ROOT, Block, blocks, known_extras, parsed
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,19 +17,38 @@ import emo_rt
 from emo_rt import errors
 
 ROOT = Path(__file__).resolve().parent.parent
-BELOW = {"config", "settings", "graphs", "bundle", "errors", "version"}
-"""Modules of the runtime that `export/` and `engines/` build on."""
-ENGINES_ALSO = {"plans", "tensorrt_package", "gpus", "owned_files"}
-"""What `engines/` shares with the runtime besides: who writes plans and who loads them must agree."""
-COMMAND_ALSO = {"terminal"}
-"""What their `command.py`, the part of a sub-command behind `cli.py`, may use besides."""
-DRIVES_THE_RUNTIME = ROOT / "export" / "golden.py"
-"""The parity command: it holds the runtime itself against vectors of the original, so it may use all of it."""
+ROOMS = {
+    "cli": "cli",
+    "the face": "__init__ animator",
+    "runtime": "runtime",
+    "faces": "faces",
+    "device": "device",
+    "device/cuda": "device.cuda",
+    "model": "model",
+    "media": "media",
+    "the ground floor": "checks errors memory telemetry version",
+}
+"""The rooms of `emo_rt/`, from the top down, with their modules or folders. A room imports only from rooms under it."""
+MOST_FLOORS = 9
+"""Most rooms that may stand upon each other."""
+ABOVE = {
+    "export": ("model", "media", "the ground floor"),
+    "engines": ("device.tensorrt", "model", "media", "the ground floor"),
+}
+"""What `export/` and `engines/` build on: rooms, or a folder of one. Who writes plans and who loads them must agree."""
+ALSO = {
+    "export/command.py": ("cli.terminal",),
+    "engines/command.py": ("cli.terminal",),
+    "export/golden.py": ("runtime", "device"),
+}
+"""What single files use besides: the parts of sub-commands behind `cli/`, and the parity command, which holds the
+runtime itself against vectors of the original."""
 UPPER = ("export", "engines", "benchmarks")
-"""Folders that install as `emo_rt.<folder>`."""
-HEAVY = {"torch", "tensorrt", "tensorrt_rtx", "onnxruntime"}
+"""Folders that install as `emo_rt.<folder>`. Only `cli/` may import them, inside functions."""
+HEAVY = {"torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "openvino"}
 TRAINING_ONLY = {"torch", "diffusers", "transformers", "safetensors", "onnxscript"}
 """Packages of `export/` and `training/`; benchmarks may compare with them."""
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 Import = tuple[str, bool]
 """Full name of what is imported, and whether that happens when the module is imported."""
@@ -40,9 +60,11 @@ def sources(folder: str) -> list[Path]:
     return found
 
 
-def imports(path: Path) -> Iterator[Import]:
-    """Every import of a file, down to the module (or name) that is asked for."""
+def imports(path: Path, *, as_program: bool = True) -> Iterator[Import]:
+    """Every import of a file, down to the module (or name) that is asked for; those inside functions, too."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not as_program:
+        tree.body = [node for node in tree.body if not ast.unparse(node).startswith("if __name__ == '__main__'")]
     inside = {id(node) for scope in ast.walk(tree) if isinstance(scope, FUNCTIONS) for node in ast.walk(scope)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -52,43 +74,91 @@ def imports(path: Path) -> Iterator[Import]:
             yield from ((f"{node.module}.{alias.name}", id(node) not in inside) for alias in node.names)
 
 
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+def module_name(path: Path) -> str:
+    """`emo_rt/model/bundle.py` → `emo_rt.model.bundle`, `export/golden.py` → `emo_rt.export.golden`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "emo_rt" else ("emo_rt", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def part(name: str) -> str:
-    """`emo_rt.bundle.Bundle` → `bundle`."""
-    return name.split(".")[1]
+MODULES = {module_name(path): path for folder in ("emo_rt", *UPPER) for path in sources(folder)}
 
 
-def runtime_imports_upper(path: Path) -> list[str]:
-    """Imports by which a file of the runtime breaks the rule."""
-    upper = [(name, early) for name, early in imports(path) if name.startswith("emo_rt.") and part(name) in UPPER]
-    lazy_allowed = path == ROOT / "emo_rt" / "cli.py"
-    return [name for name, early in upper if early or not lazy_allowed]
+def modules_of(path: Path) -> set[str]:
+    """Our modules that a file imports, as a module and not as the program that `python -m` makes of it."""
+    found = set()
+    for name, _ in imports(path, as_program=False):
+        module = name if name in MODULES else name.rpartition(".")[0]
+        found |= {module} & MODULES.keys()
+    return found
+
+
+ARROWS = {module: modules_of(path) - {module} for module, path in MODULES.items()}
+
+
+def room(module: str) -> str:
+    """The room of a module; folders beside `emo_rt/` are named as they are."""
+    inside = module.removeprefix("emo_rt.") if module != "emo_rt" else "__init__"
+    homes = {folder: name for name, folders in ROOMS.items() for folder in folders.split()}
+    homes |= {folder: folder for folder in UPPER}
+    fitting = [folder for folder in homes if f"{inside}.".startswith(f"{folder}.")]
+    assert fitting, f"{module} is in no room of the table; give it one, or add a room"
+    return homes[max(fitting, key=len)]
+
+
+def is_in(module: str, places: Iterable[str]) -> bool:
+    """Whether a module is in one of these rooms or folders."""
+    return any(room(module) == place or f"{module}.".startswith(f"emo_rt.{place}.") for place in places)
+
+
+@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.is_relative_to(ROOT / "emo_rt")])
+def test_a_room_imports_only_from_rooms_under_it(module: str) -> None:
+    names, here = list(ROOMS), room(module)
+    allowed = {here, *names[names.index(here) + 1 :], *(UPPER if here == "cli" else ())}
+    assert {target: room(target) for target in ARROWS[module] if room(target) not in allowed} == {}
 
 
 @pytest.mark.parametrize("path", sources("emo_rt"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_runtime_imports_nothing_above_it(path: Path) -> None:
-    assert runtime_imports_upper(path) == []
-    foreign = {name.split(".")[0] for name, _ in imports(path)}
-    assert not foreign & (TRAINING_ONLY | {"training", "tests", *UPPER})
+def test_runtime_imports_nothing_of_training(path: Path) -> None:
+    assert not {name.split(".")[0] for name, _ in imports(path)} & (TRAINING_ONLY | {"training", "tests", *UPPER})
+    early = [name for name, is_early in imports(path) if is_early and name.split(".")[1:2] and is_upper(name)]
+    assert early == [], "export, engines and benchmarks are imported inside functions"
 
 
-@pytest.mark.parametrize("folder", ["export", "engines"])
-def test_export_and_engines_build_on_the_contract(folder: str) -> None:
-    wrong = []
-    for path in sources(folder):
-        if path == DRIVES_THE_RUNTIME:
-            continue
-        allowed = BELOW | {folder} | (COMMAND_ALSO if path == ROOT / folder / "command.py" else set())
-        allowed |= ENGINES_ALSO if folder == "engines" else set()
-        ours = [name for name, _ in imports(path) if name.split(".")[0] in ("emo_rt", "training", "tests", *UPPER)]
-        wrong += [f"{path.relative_to(ROOT)}: {name}" for name in ours if not permitted(name, allowed)]
-    assert wrong == []
+def is_upper(name: str) -> bool:
+    return name.startswith("emo_rt.") and name.split(".")[1] in UPPER
 
 
-def permitted(name: str, allowed: set[str]) -> bool:
-    return name.startswith("emo_rt.") and part(name) in allowed
+def test_no_module_imports_itself_in_a_circle() -> None:
+    graphlib.TopologicalSorter(ARROWS).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_house_is_not_too_high() -> None:
+    assert floors() <= MOST_FLOORS
+
+
+def floors() -> int:
+    """Rooms in the longest chain of arrows between rooms."""
+    below: dict[str, set[str]] = {name: set() for name in ROOMS}
+    for module, targets in ARROWS.items():
+        if room(module) in ROOMS:
+            below[room(module)] |= {room(target) for target in targets} & ROOMS.keys() - {room(module)}
+    height: dict[str, int] = {}
+    for name in graphlib.TopologicalSorter(below).static_order():
+        height[name] = 1 + max((height[under] for under in below[name]), default=0)
+    return max(height.values())
+
+
+def test_every_room_is_there() -> None:
+    assert {room(module) for module in MODULES} == {*ROOMS, *UPPER}
+
+
+@pytest.mark.parametrize("path", [*sources("export"), *sources("engines")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_export_and_engines_build_on_the_contract(path: Path) -> None:
+    name, folder = path.relative_to(ROOT).as_posix(), path.relative_to(ROOT).parts[0]
+    allowed = (folder, *ABOVE[folder], *ALSO.get(name, ()))
+    assert [target for target in sorted(modules_of(path)) if not is_in(target, allowed)] == []
+    assert not {name.split(".")[0] for name, _ in imports(path)} & {"training", "tests", *UPPER}
 
 
 def test_benchmarks_use_no_private_names() -> None:

@@ -17,7 +17,7 @@ import pytest
 from emo_rt import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = {"cpu", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "face", "export", "training", "dev"}
+EXTRAS = {"cpu", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "export", "training", "dev"}
 INFO = f"emo_rt-{__version__}.dist-info/"
 MAPPED = {"export": "emo_rt/export", "engines": "emo_rt/engines", "benchmarks": "emo_rt/benchmarks"}
 ALLOWED = re.compile(
@@ -25,6 +25,7 @@ ALLOWED = re.compile(
     r"|emo_rt/py\.typed"
     r"|emo_rt/assets/(README\.md|portrait\.png|voice\.flac)"
     r"|emo_rt/assets/demo/(emo_rt\.json|MODEL_CARD\.md|graphs/[a-z_]+\.(onnx|bin))"
+    r"|emo_rt/assets/faces/(NOTICE|standard_face\.json|(detector|landmarks|blendshapes)\.onnx)"
     rf"|{re.escape(INFO)}(METADATA|RECORD|WHEEL|entry_points\.txt|top_level\.txt|licenses/LICENSE)"
 )
 """Every name that a wheel may hold."""
@@ -140,7 +141,7 @@ def test_dev_pins_one_torch() -> None:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
     assert [need for need in extras["dev"] if need.startswith("torch")] == ["torch==2.13.0"]
     own = extras["dev"][0].removeprefix("emo_rt[").rstrip("]").split(",")
-    assert set(own) == {"cpu", "openvino", "face", "export", "training"}
+    assert set(own) == {"cpu", "openvino", "export", "training"}
 
 
 def test_installed_wheel_runs(installed: dict[str, str], tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo_rt import Bundle, demo
-from emo_rt.arguments import make_parser
+from emo_rt import Bundle
+from emo_rt.cli import demo
+from emo_rt.cli.arguments import make_parser
 from emo_rt.export.checkpoints.hallo import HalloFiles
-from emo_rt.video import probe
+from emo_rt.media.video_file import probe
 from tests.conftest import shared_file
-from tests.test_identity import recogniser
+from tests.model.test_identity import recogniser
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,10 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-from emo_rt.bundle import Bundle
 from emo_rt.export.networks.model import parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.read_back import read_back
+from emo_rt.model.bundle import Bundle
 from training.stages import DIFFUSION, load_model, save_parts
 
 SOURCE = "trained by emo_rt on drawn portraits (training/)"
@@ -25,7 +25,9 @@ def write_bundle(folder: Path, target: Path | None = None, net: str | None = Non
     model = load_model(folder, "vae", "hearing", net)
     counts = parameter_counts(model)
     shutil.rmtree(target, ignore_errors=True)
-    options = ExportOptions(half_storage=True, guidance=(True, False), deep_cache=DEEP_CACHE, source=SOURCE)
+    options = ExportOptions(
+        half_storage=True, guidance=(True, False), deep_cache=DEEP_CACHE, source=SOURCE, trained_on="drawings"
+    )
     export_bundle(model, target, options, print)
     facts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     (folder / "facts.txt").write_text(json.dumps({"net": net, "parameters": counts, **facts}, indent=1) + "\n")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from emo_rt.export.networks.model import EmoModel, Features
 from emo_rt.export.networks.temporal import TemporalModule
-from emo_rt.graphs import has_temporal
-from emo_rt.solvers import alphas_cumprod
+from emo_rt.model.contract import has_temporal
+from emo_rt.model.solvers import alphas_cumprod
 from training.encoded import MOUTH_WEIGHT, Example, Footage
 from training.loop import Loss, Stage
 

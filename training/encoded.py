@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import encode
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import ModelConfig
 from training.autoencoder import to_pixels
 from training.corpus import Recording, available, clip_path, save_arrays
 from training.disturb import disturb
@@ -76,7 +77,7 @@ def hear_twice(model: EmoModel, clip: Recording, seed: int, device: str) -> Halv
 
 
 def hear(model: EmoModel, sound: NDArray[np.float32], frames: int, device: str) -> Tensor:
-    """(samples,) → (frames, layers, hidden), window by window as :mod:`emo_rt.clips` does it."""
+    """(samples,) → (frames, layers, hidden), window by window as :mod:`emo_rt.runtime.clips` does it."""
     audio, per_frame = model.config.audio, AUDIO_SAMPLE_RATE // model.config.fps
     count = -(-frames // audio.window_frames)
     before = audio.left_context_frames * per_frame

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emo_rt.config import AUDIO_SAMPLE_RATE, AudioConfig
 from emo_rt.export.networks.audio import AudioEncoder
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import AudioConfig
 from training.corpus import Recording, available, clip_path, record
 from training.disturb import disturb
 from training.loop import Loss, Stage

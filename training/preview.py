@@ -17,7 +17,7 @@ from torch import Tensor
 from emo_rt.export.graph_modules import clamp_unit, to_rgb
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import decode, encode
-from emo_rt.solvers import solver_table
+from emo_rt.model.solvers import solver_table
 from training.autoencoder import to_pixels
 from training.corpus import Recording, record
 from training.encoded import hear

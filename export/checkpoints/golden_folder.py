@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.errors import CheckpointError
 from emo_rt.export.checkpoints.hallo import HalloFiles, import_hallo
 from emo_rt.export.checkpoints.hallo_config import check_widths, number, read_config, settings_of, whole
 from emo_rt.export.checkpoints.tensors import listed, read_tensors
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.graphs import AUDIO_REGIONS, sites
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import AUDIO_REGIONS, sites
 
 Array = NDArray[Any]
 
@@ -135,7 +136,7 @@ def layout(golden: Golden, samples: int) -> dict[str, tuple[int, ...]]:
 def reference_layout(golden: Golden) -> dict[str, tuple[int, ...]]:
     """Optional tensors: the ReferenceNet's features by clip and attention site, for its whole batch (halves, pictures).
 
-    ``clipK.reference.<site>``: (halves · (1 + motion frames), h·w, C), sites named as in :mod:`emo_rt.graphs`.
+    ``clipK.reference.<site>``: (halves · (1 + motion frames), h·w, C), sites named as in :mod:`emo_rt.model.contract`.
     """
     config, rows = golden.config, (1 + golden.guided) * (1 + golden.config.motion_frames)
     return {

@@ -16,7 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emo_rt.config import (
+from emo_rt.errors import CheckpointError
+from emo_rt.export.checkpoints.tensors import Tensors, find_file, load_strictly, read_tensors, rename, shape
+from emo_rt.export.networks.model import EmoModel
+from emo_rt.export.presets import preset
+from emo_rt.model.config import (
     AudioConfig,
     LocatorConfig,
     ModelConfig,
@@ -27,10 +31,6 @@ from emo_rt.config import (
     VaeConfig,
     Wav2VecConfig,
 )
-from emo_rt.errors import CheckpointError
-from emo_rt.export.checkpoints.tensors import Tensors, find_file, load_strictly, read_tensors, rename, shape
-from emo_rt.export.networks.model import EmoModel
-from emo_rt.export.presets import preset
 
 NETWORKS = (
     ("denoising_unet.", "backbone."),

@@ -14,9 +14,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from emo_rt.config import ModelConfig, ScheduleConfig
 from emo_rt.errors import CheckpointError, ConfigError
 from emo_rt.export.checkpoints.hallo import HalloSettings
+from emo_rt.model.config import ModelConfig, ScheduleConfig
 
 SECTIONS = ("vae", "wav2vec", "scheduler")
 WHOLE_NUMBERS = ("size", "frames", "motion_frames", "attention_heads")

@@ -1,1 +1,1 @@
-"""The EMO-family networks in torch, one per file, shaped by :class:`emo_rt.config.ModelConfig`."""
+"""The EMO-family networks in torch, one per file, shaped by :class:`emo_rt.model.config.ModelConfig`."""

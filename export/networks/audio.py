@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from emo_rt.config import AUDIO_SAMPLE_RATE, AudioConfig, Wav2VecConfig
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import AudioConfig, Wav2VecConfig
 
 
 class AudioEncoder(nn.Module):

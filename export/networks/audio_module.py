@@ -10,7 +10,6 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.networks.attention import (
     KeyValue,
     add_to_halves,
@@ -21,7 +20,8 @@ from emo_rt.export.networks.attention import (
     project,
 )
 from emo_rt.export.networks.transformer import SpatialTransformer
-from emo_rt.graphs import AUDIO_REGIONS, Site
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import AUDIO_REGIONS, Site
 
 
 class AudioModule(SpatialTransformer):

@@ -1,8 +1,8 @@
 """Backbone: the denoising UNet with reference-attention, audio-attention, temporal modules and speed layers.
 
 Everything that does not depend on the solver step comes in projected, in ``features`` under the names of
-:mod:`emo_rt.graphs`. With guidance the batch is [unconditional F, conditional F]: the first half sees neither portrait
-nor voice, and nothing is computed for it only to be thrown away.
+:mod:`emo_rt.model.contract`. With guidance the batch is [unconditional F, conditional F]: the first half sees
+neither portrait nor voice, and nothing is computed for it only to be thrown away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.networks.attention import (
     KeyValue,
     add_to_halves,
@@ -30,7 +29,8 @@ from emo_rt.export.networks.audio_module import AudioModule
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.networks.transformer import SpatialTransformer
 from emo_rt.export.networks.unet import UNet, Visit
-from emo_rt.graphs import Site, has_temporal
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import Site, has_temporal
 
 Features = Mapping[str, Tensor]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emo_rt.config import LocatorConfig
+from emo_rt.model.config import LocatorConfig
 
 
 class FaceLocator(nn.Module):

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emo_rt.config import VaeConfig
+from emo_rt.model.config import VaeConfig
 
 BRANCH_SCALE = 0.25
 """First size of what a block adds, as a share of the usual: without norms, a deep stack starts calmer."""

@@ -1,7 +1,7 @@
 """All networks of one checkpoint, and what each computes once so that the solver step need not.
 
-The methods give tensors under the names of :mod:`emo_rt.graphs`; :mod:`emo_rt.export.graph_modules` wraps them for
-tracing, training calls them one after another.
+The methods give tensors under the names of :mod:`emo_rt.model.contract`; :mod:`emo_rt.export.graph_modules` wraps them
+for tracing, training calls them one after another.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.networks.attention import KeyValue, project
 from emo_rt.export.networks.audio import AudioEncoder, AudioProjector
 from emo_rt.export.networks.backbone import Backbone, BackboneBlock
@@ -19,7 +18,8 @@ from emo_rt.export.networks.speed import SpeedEncoder
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.networks.transformer import to_tokens
 from emo_rt.export.networks.vae import make_vae
-from emo_rt.graphs import Site, audio_heads, has_temporal, sites
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import Site, audio_heads, has_temporal, sites
 
 Features = dict[str, Tensor]
 

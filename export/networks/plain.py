@@ -16,12 +16,12 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.graphs import AUDIO_REGIONS, Site, has_temporal
+from emo_rt.model.contract import AUDIO_REGIONS, Site, has_temporal
 
 
 @dataclass
 class PlainInputs:
-    """Everything a clip is made from; shapes as in :mod:`emo_rt.graphs`."""
+    """Everything a clip is made from; shapes as in :mod:`emo_rt.model.contract`."""
 
     portrait_latent: Tensor
     face_mask: Tensor

@@ -8,11 +8,11 @@ import torch
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.networks.attention import attend, make_attention, project
 from emo_rt.export.networks.transformer import SpatialTransformer, from_tokens
 from emo_rt.export.networks.unet import UNet
-from emo_rt.graphs import Site
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import Site
 
 
 class ReferenceNet(UNet):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from emo_rt.config import SpeedConfig
+from emo_rt.model.config import SpeedConfig
 
 
 class SpeedEncoder(nn.Module):

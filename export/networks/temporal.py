@@ -12,7 +12,6 @@ import torch
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.networks.attention import (
     KeyValue,
     add_to_halves,
@@ -22,6 +21,7 @@ from emo_rt.export.networks.attention import (
     null_output,
     project,
 )
+from emo_rt.model.config import ModelConfig
 
 
 class TemporalModule(nn.Module):

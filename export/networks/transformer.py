@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from emo_rt.config import UNetConfig
+from emo_rt.model.config import UNetConfig
 
 
 class SpatialTransformer(nn.Module):

@@ -14,8 +14,8 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from torch import Tensor, nn
 
-from emo_rt.config import UNetConfig
-from emo_rt.graphs import Site, sites, time_channels
+from emo_rt.model.config import UNetConfig
+from emo_rt.model.contract import Site, sites, time_channels
 
 MakeParts = Callable[[Site], Mapping[str, nn.Module]]
 Visit = Callable[[Site, Tensor, Mapping[str, nn.Module]], Tensor]

@@ -6,8 +6,8 @@ from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
-from emo_rt.config import VaeConfig
 from emo_rt.export.networks.light_vae import LightVae
+from emo_rt.model.config import VaeConfig
 
 Vae = AutoencoderKL | LightVae
 """Both have ``encoder``, ``quant_conv``, ``post_quant_conv``, ``decoder`` and ``config.scaling_factor``."""

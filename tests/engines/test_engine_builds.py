@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from emo_rt import Bundle
+from emo_rt.device.tensorrt.gpus import Gpu, current_gpu
+from emo_rt.device.tensorrt.package import load_package
+from emo_rt.device.tensorrt.plan import find_plan
 from emo_rt.engines.builder import Built, Hooks, build_engines
 from emo_rt.engines.options import BuilderOptions, BuildRequest
 from emo_rt.errors import BackendUnavailableError, EngineBuildError
 from emo_rt.export.presets import preset
-from emo_rt.gpus import Gpu, current_gpu
-from emo_rt.plans import find_plan
-from emo_rt.tensorrt_package import load_package
 from tests.conftest import ExportTiny
 
 pytest.importorskip("tensorrt_rtx")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from emo_rt import Bundle, doctor, tensorrt_package
-from emo_rt.cli import main
+from emo_rt import Bundle
+from emo_rt.cli import doctor, main
+from emo_rt.device.tensorrt import package as tensorrt_package
 from emo_rt.engines import compile
 from emo_rt.engines.target import Target
 from emo_rt.errors import MissingDependencyError

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from emo_rt.device.tensorrt.gpus import Gpu
+from emo_rt.device.tensorrt.package import LogLine, TensorRT
 from emo_rt.engines.facts import EngineFacts, EngineTensor, Layer, from_engine, from_log, wanted
 from emo_rt.engines.interface import check_interface
 from emo_rt.engines.monitor import STEPS, BuildProgress
@@ -16,9 +18,7 @@ from emo_rt.engines.options import BuilderOptions
 from emo_rt.engines.report import attention_text, make_report
 from emo_rt.engines.target import Target, resolve_target
 from emo_rt.errors import BackendUnavailableError, ConfigError, EngineBuildError
-from emo_rt.gpus import Gpu
-from emo_rt.graphs import GraphSpec, TensorSpec
-from emo_rt.tensorrt_package import LogLine, TensorRT
+from emo_rt.model.contract import GraphSpec, TensorSpec
 
 DUMP = """Layers:
 Name: __myl_Conv_myl0_0, LayerType: correlation, Inputs: [ { Name: x, Dimensions: [1,4], Datatype: Half }], \

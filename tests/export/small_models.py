@@ -8,11 +8,11 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import PlainInputs, plain_prediction
 from emo_rt.export.presets import preset
+from emo_rt.model.config import ModelConfig
 from tests.conftest import hallo_tiny
 
 torch.set_num_threads(1)  # networks this small gain nothing from a second thread, and lose much where cores are busy

@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +22,6 @@ from onnx import TensorProto
 from small_models import relative_error
 
 from emo_rt import Bundle
-from emo_rt.config import AUDIO_SAMPLE_RATE, TemporalConfig
 from emo_rt.errors import ConfigError, ExportError, OutputError
 from emo_rt.export import onnx_export
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
@@ -31,32 +29,23 @@ from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.presets import preset
 from emo_rt.export.weights import INLINE_BYTES, PAGE, WeightStore
-from emo_rt.graphs import GraphSpec, TensorSpec
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.contract import GraphSpec, TensorSpec
 from tests.conftest import ROOT, ExportTiny, hallo_tiny
-
-BUNDLE_SEED = 3
-"""Seed of the models behind the fixtures of ``tests/conftest.py``."""
-
-LEAN = replace(
-    preset("tiny"),
-    name="lean",
-    audio=replace(preset("tiny").audio, encoder=replace(preset("tiny").audio.encoder, num_hidden_layers=1)),
-    temporal=TemporalConfig(heads=2, attention_layers=1, max_positions=8),
-    speed=None,
-)
-"""Fewer nodes: tracing takes a time that grows with them."""
+from tests.make_bundles import bundle_model
+from tests.small_bundles import lean
 
 
 @pytest.fixture(scope="module")
 def half_bundle(export_tiny: ExportTiny) -> Bundle:
     """fp32 arithmetic, weights stored as fp16."""
-    return export_tiny(LEAN, half_storage=True)
+    return export_tiny(lean(), half_storage=True)
 
 
 @pytest.fixture(scope="module")
 def fp16_bundle(export_tiny: ExportTiny) -> Bundle:
     """fp16 arithmetic, without guidance."""
-    return export_tiny(LEAN, dtype="float16", guidance=(False,))
+    return export_tiny(lean(), dtype="float16", guidance=(False,))
 
 
 @pytest.fixture(params=["tiny_bundle", "hallo_bundle", "half_bundle", "fp16_bundle"])
@@ -172,7 +161,7 @@ class TestStorage:
         assert not (tiny_bundle.path / "graphs" / "step_unguided.bin").exists()
 
     def test_weight_files_are_hardly_larger_than_the_parameters(self, tiny_bundle: Bundle) -> None:
-        model = build_model(tiny_bundle.config, BUNDLE_SEED)
+        model = bundle_model(tiny_bundle.config)
         parameters = 4 * sum(parameter.numel() for parameter in model.parameters())
         places = [place for graph in stored_tensors(tiny_bundle).values() for place in graph]
         assert stored_bytes(places) < 1.05 * parameters
@@ -185,7 +174,7 @@ class TestStorage:
 
     def test_half_storage_computes_what_the_rounded_weights_compute(self, half_bundle: Bundle) -> None:
         """In fp32: no tensor that was computed from weights (a null feature, a folded norm) is rounded again."""
-        model = build_model(half_bundle.config, BUNDLE_SEED).half().float()
+        model = bundle_model(half_bundle.config).half().float()
         for module in graph_modules(model):
             examples = example_inputs(module.spec, model.config, seed=4)
             with torch.no_grad():
@@ -366,7 +355,7 @@ class TestDynamicAudio:
     @pytest.mark.parametrize("fixture", ["tiny_bundle", "hallo_bundle"])
     def test_equals_torch(self, fixture: str, samples: int, request: pytest.FixtureRequest) -> None:
         bundle: Bundle = request.getfixturevalue(fixture)
-        encoder = build_model(bundle.config, BUNDLE_SEED).audio_encoder
+        encoder = bundle_model(bundle.config).audio_encoder
         waveform = 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(samples))
         (ours,) = run(bundle, "audio_encoder", {"waveform": waveform})
         assert len(ours) == -(-samples * bundle.config.fps // AUDIO_SAMPLE_RATE)

@@ -9,10 +9,10 @@ import torch
 from small_models import CONFIGS, Tensors, caller_inputs, modules_by_name, relative_error, run_graphs, small_model
 from torch import Tensor
 
-from emo_rt.config import SpeedConfig
 from emo_rt.export.networks.speed import SpeedEncoder
 from emo_rt.export.presets import preset
-from emo_rt.graphs import graph_specs, sites
+from emo_rt.model.config import SpeedConfig
+from emo_rt.model.contract import graph_specs, sites
 
 CLEAR = 1e-3
 """Relative change of a prediction that no rounding explains (fp32 rounding: about 1e-6)."""

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from emo_rt.config import ModelConfig
 from emo_rt.errors import ConfigError
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import build_model
 from emo_rt.export.presets import preset
-from emo_rt.graphs import deep_features, graph_specs, step_graph
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import deep_features, graph_specs, step_graph
 from tests.conftest import hallo_tiny
 
 

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from emo_rt.config import AudioConfig, ModelConfig, Wav2VecConfig
 from emo_rt.export import golden as golden_module
 from emo_rt.export.checkpoints.hallo import original_name
 from emo_rt.export.golden import FAILED, PASSED, UNUSABLE, check_golden, format_rows, main
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.plain import PlainInputs, plain_prediction
-from emo_rt.graphs import AUDIO_REGIONS
-from emo_rt.solvers import solver_table
+from emo_rt.model.config import AudioConfig, ModelConfig, Wav2VecConfig
+from emo_rt.model.contract import AUDIO_REGIONS
+from emo_rt.model.solvers import solver_table
 from tests.conftest import hallo_tiny, shared_file
 
 torch.set_num_threads(1)

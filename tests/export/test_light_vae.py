@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emo_rt.config import VaeConfig
 from emo_rt.errors import ConfigError
 from emo_rt.export.graph_modules import clamp_unit, graph_modules, to_rgb
 from emo_rt.export.networks.light_vae import LightVae
@@ -17,7 +16,8 @@ from emo_rt.export.networks.model import build_model
 from emo_rt.export.networks.vae import decode, encode
 from emo_rt.export.onnx_export import trace
 from emo_rt.export.presets import preset
-from emo_rt.graphs import GraphSpec
+from emo_rt.model.config import VaeConfig
+from emo_rt.model.contract import GraphSpec
 
 LIGHT = VaeConfig(
     kind="light", block_out_channels=(8, 16), layers_per_block=1, decoder_channels=(16, 8), decoder_blocks=(2, 1),

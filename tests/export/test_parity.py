@@ -12,13 +12,14 @@ from emo_rt.export import parity
 from emo_rt.export.graph_modules import GraphModule, graph_modules
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.parity import BOUNDS, PIXEL_BOUND, ParityRow, check_graph, compare, format_table
+from tests.make_bundles import bundle_model
 
 NAN, INF = float("nan"), float("inf")
 
 
-def module(bundle: Bundle, graph: str, seed: int = 3) -> GraphModule:
-    """A graph of the tiny bundle as torch has it; seed 3 is the fixture's."""
-    return module_of(build_model(bundle.config, seed), graph)
+def module(bundle: Bundle, graph: str) -> GraphModule:
+    """A graph of the tiny bundle as torch has it."""
+    return module_of(bundle_model(bundle.config), graph)
 
 
 def module_of(model: EmoModel, graph: str) -> GraphModule:
@@ -53,7 +54,7 @@ def test_graph_of_the_same_weights_passes(tiny_bundle: Bundle) -> None:
 
 def test_graph_of_other_weights_fails_with_the_table(tiny_bundle: Bundle) -> None:
     with pytest.raises(ExportError) as caught:
-        check_graph(module(tiny_bundle, "timestep", seed=4), tiny_bundle.graph_path("timestep"))
+        check_graph(module_of(build_model(tiny_bundle.config), "timestep"), tiny_bundle.graph_path("timestep"))
     heading, columns, row = str(caught.value).splitlines()
     assert heading == "graph timestep differs from torch:"
     assert columns.split() == ["graph", "output", "relative", "maximum", "bound"]

@@ -17,14 +17,14 @@ from small_models import CONFIGS, caller_inputs, modules_by_name, relative_error
 from torch import Tensor
 from transformers import Wav2Vec2FeatureExtractor
 
-from emo_rt.clips import split_into_clips
-from emo_rt.config import AudioConfig, ModelConfig, ReferenceConfig, UNetConfig
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.audio import AudioEncoder
 from emo_rt.export.networks.model import build_model
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.presets import preset
-from emo_rt.graphs import sites
+from emo_rt.model.config import AudioConfig, ModelConfig, ReferenceConfig, UNetConfig
+from emo_rt.model.contract import sites
+from emo_rt.runtime.clips import split_into_clips
 
 BOUND = 1e-5
 """Largest relative error in fp32."""

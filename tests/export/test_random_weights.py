@@ -11,10 +11,10 @@ import pytest
 import torch
 from small_models import CONFIGS, caller_inputs, modules_by_name, run_graphs
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.graph_modules import example_inputs
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.presets import preset
+from emo_rt.model.config import ModelConfig
 
 SMALLER_DEMO = replace(preset("demo"), size=64, frames=5, decode_frames=1)
 """The demo preset at its full width and depth, with fewer pixels and frames: fp16 is slow on a CPU."""

@@ -25,11 +25,11 @@ from small_models import (
 )
 from torch import Tensor
 
-from emo_rt.config import LocatorConfig, ModelConfig, ReferenceConfig, SpeedConfig, TemporalConfig, UNetConfig
 from emo_rt.export.networks import backbone as backbone_module
 from emo_rt.export.networks.attention import attend, attend_shared, make_attention, null_output, project
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.unet import residual
+from emo_rt.model.config import LocatorConfig, ModelConfig, ReferenceConfig, SpeedConfig, TemporalConfig, UNetConfig
 
 BOUND = 1e-5
 """Largest relative error in fp32 (issue 2, section 2)."""

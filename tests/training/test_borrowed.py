@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.presets import preset
+from emo_rt.model.config import ModelConfig
 from training.borrowed.footage import Batch
 from training.borrowed.told import denoise, features, predict, quick_norms
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from emo_rt.config import ModelConfig
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.presets import preset
+from emo_rt.model.config import ModelConfig
 from training import diffusion
 from training.borrowed import parcel, student, teacher
 from training.borrowed.clock import Trainer

@@ -14,12 +14,12 @@ torch = pytest.importorskip("torch")
 
 import onnxruntime  # noqa: E402
 
-from emo_rt.bundle import Bundle  # noqa: E402
-from emo_rt.clips import split_into_clips  # noqa: E402
 from emo_rt.export.graph_modules import example_inputs, graph_modules  # noqa: E402
 from emo_rt.export.networks.model import EmoModel, build_model  # noqa: E402
 from emo_rt.export.networks.vae import decode, encode  # noqa: E402
 from emo_rt.export.presets import preset  # noqa: E402
+from emo_rt.model.bundle import Bundle  # noqa: E402
+from emo_rt.runtime.clips import split_into_clips  # noqa: E402
 from training import diffusion, hearing, stages  # noqa: E402
 from training.autoencoder import Pictures, crop, standardise, to_pixels, turn_hues, unlikeness  # noqa: E402
 from training.bundle import unpack_bundle  # noqa: E402
@@ -167,7 +167,7 @@ def test_a_wrong_colour_costs_more_than_as_much_noise() -> None:
 
 
 def test_training_hears_what_the_runtime_hears(model: EmoModel) -> None:
-    """Hidden states window by window, as `emo_rt.clips` gives them to the `clip` graph."""
+    """Hidden states window by window, as `emo_rt.runtime.clips` gives them to the `clip` graph."""
     sound = recording().waveform
     config = model.config
     with torch.no_grad():

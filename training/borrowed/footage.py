@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emo_rt.config import AUDIO_SAMPLE_RATE, ModelConfig
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import encode
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import ModelConfig
 from training.borrowed.hearing import disturb
 from training.borrowed.pictures import to_unit
 from training.corpus import Recording, available, clip_path

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emo_rt.config import AUDIO_SAMPLE_RATE, AudioConfig
 from emo_rt.export.networks.model import build_model
 from emo_rt.export.presets import preset
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.config import AudioConfig
 from training.borrowed.clock import Clock, Log, Trainer, wait_for
 from training.corpus import Recording, available, clip_path
 from training.hearing import LIP_WEIGHT, Hearing

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import decode
-from emo_rt.solvers import alphas_cumprod
+from emo_rt.model.solvers import alphas_cumprod
 from training import diffusion
 from training.borrowed.clock import Clock, Log, Trainer
 from training.borrowed.footage import Batch, Footage, Place, kept, with_motion

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.solvers import alphas_cumprod
+from emo_rt.model.solvers import alphas_cumprod
 from training import diffusion
 from training.borrowed.clock import Clock, Log, Trainer
 from training.borrowed.footage import Batch, Footage, Place, with_motion

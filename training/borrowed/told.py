@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from emo_rt.export.networks.attention import project
 from emo_rt.export.networks.model import EmoModel, Features
 from emo_rt.export.networks.transformer import to_tokens
-from emo_rt.graphs import has_temporal
-from emo_rt.solvers import solver_table
+from emo_rt.model.contract import has_temporal
+from emo_rt.model.solvers import solver_table
 from training.borrowed.footage import Batch, Footage, Place, with_motion
 
 

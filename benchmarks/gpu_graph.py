@@ -1,0 +1,183 @@
+"""Where does the time of one graph go in ONNX Runtime on a GPU?
+
+Question
+    How long does one run of a graph take on a card with the runtime's own provider options, and with others; which
+    kinds of kernels take that time?
+
+Theory
+    A full-size guided step is 14.65 TMAC (``python -m emo_rt.benchmarks.work --preset emo``): 38 ms at the 770 TFLOP/s
+    that an H100 reaches on square matrices in fp16. The rest is memory traffic of small operators, and attention with
+    heads of 40.
+
+Expected
+    ``use_tf32=0`` costs a third more in fp16: cuDNN's tensor-core plans are dropped. ``prefer_nhwc=1`` pays only where
+    norms are channels last, too.
+
+Command
+    python -m emo_rt.benchmarks.gpu_graph BUNDLE [--graph step] [--onnx FILE]… [--set use_tf32=0]… [--rounds 8]
+                                          [--json FILE] [--markdown FILE]
+    python -m emo_rt.benchmarks.gpu_graph BUNDLE --device cpu       (rehearsal without a card)
+
+``--onnx`` measures another file on the same inputs beside the bundle's own, as a rewritten graph; its outputs are
+compared with the first's. Kinds of kernels need torch with CUDA; without it that part is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emo_rt.benchmarks.harness import SCHEMA, Samples, add_outputs, environment, publish
+from emo_rt.device.onnxruntime_cuda import PROVIDER, provider_options
+from emo_rt.model.bundle import Bundle
+from emo_rt.model.contract import Array, TensorSpec
+
+SUMMARY = (__doc__ or "").partition("\n")[0]
+KINDS = {
+    "convolution": r"conv|fprop|winograd|nchwToNhwc|nhwcToNchw",
+    "attention": r"flash|fmha|TransposeQKV|TransposeCtx|ttention",
+    "matrix product": r"gemm|nvjet|cutlass|splitK",
+    "norm": r"[nN]orm",
+    "transpose": r"ranspose",
+    "copy": r"emcpy|emset|Concat|Split",
+    "other": r"",
+}
+"""Kind → what the names of its kernels contain; the first that fits counts."""
+
+
+def measure_graph(
+    path: Path,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[TensorSpec],
+    options: Mapping[str, str],
+    given: argparse.Namespace,
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Times of one ONNX file, and what it gives. ``options``: of the CUDA provider."""
+    import onnxruntime  # type: ignore[import-untyped]
+
+    on_card = given.device == "cuda"
+    settings = onnxruntime.SessionOptions()
+    settings.enable_mem_pattern = False
+    settings.log_severity_level = 3
+    start = time.perf_counter()
+    providers = [(PROVIDER, dict(options))] if on_card else ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
+    opened = time.perf_counter()
+    binding, values = session.io_binding(), {}
+    for name, array in inputs.items():
+        values[name] = onnxruntime.OrtValue.ortvalue_from_numpy(array, given.device, 0)
+        binding.bind_ortvalue_input(name, values[name])
+    for tensor in outputs:
+        shape = [int(size) for size in tensor.shape]
+        values[tensor.name] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+            shape, np.dtype(tensor.dtype), given.device, 0
+        )
+        binding.bind_ortvalue_output(tensor.name, values[tensor.name])
+
+    def run() -> float:
+        begin = time.perf_counter()
+        session.run_with_iobinding(binding)
+        return time.perf_counter() - begin
+
+    first = run()
+    run()
+    times = Samples(tuple(run() for _ in range(given.rounds)))
+    found = {"open_s": opened - start, "first_s": first, **times.to_dict(), "kinds_ms": kinds(run) if on_card else None}
+    return found, {tensor.name: values[tensor.name].numpy() for tensor in outputs}
+
+
+def kinds(run: Any) -> dict[str, float] | None:
+    """Milliseconds of one run by kind of kernel; ``None`` without a torch that can profile."""
+    try:
+        from torch.profiler import ProfilerActivity, profile
+    except ImportError:
+        return None
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        run()
+    found = dict.fromkeys(KINDS, 0.0)
+    for event in profiler.key_averages():
+        found[next(kind for kind, names in KINDS.items() if re.search(names, event.key))] += (
+            event.device_time_total / 1e3
+        )
+    return found
+
+
+def random_inputs(bundle: Bundle, graph: str) -> dict[str, Array]:
+    """Values of every input. Raises ``SystemExit`` for a graph with a dynamic axis."""
+    rng, values = np.random.default_rng(0), {}
+    for tensor in bundle.graphs[graph].inputs:
+        if not all(isinstance(size, int) for size in tensor.shape):
+            raise SystemExit(f"error: graph {graph} has a dynamic axis; choose another")
+        values[tensor.name] = rng.standard_normal(tensor.shape, np.float32).astype(tensor.dtype)  # type: ignore[arg-type]
+    return values
+
+
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Measure the bundle's own file, and the others beside it."""
+    bundle = Bundle.open(given.bundle, verify=False)
+    options = {**provider_options(bundle.dtype), **dict(one.split("=", 1) for one in given.set)}
+    inputs, outputs = random_inputs(bundle, given.graph), bundle.graphs[given.graph].outputs
+    files = [bundle.graph_path(given.graph), *map(Path, given.onnx)]
+    ways: dict[str, Any] = {}
+    expected: dict[str, Array] | None = None
+    for path in files:
+        found, values = measure_graph(path, inputs, outputs, options, given)
+        expected = expected or values
+        found["relative_error"] = max(_distance(values[name], expected[name]) for name in values)
+        ways[path.stem] = found
+    return {
+        "benchmark": "gpu_graph",
+        "schema": SCHEMA,
+        "bundle": bundle.config.name,
+        "graph": given.graph,
+        "device": given.device,
+        "options": options,
+        "environment": environment(None),
+        "files": ways,
+    }
+
+
+def _distance(found: Array, expected: Array) -> float:
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-9))
+
+
+def table(result: dict[str, Any]) -> str:
+    """A row per file."""
+    rows = ["| file | ms | " + " | ".join(KINDS) + " | error |", "|---|---:|" + "---:|" * (len(KINDS) + 1)]
+    for name, way in result["files"].items():
+        parts = way["kinds_ms"] or dict.fromkeys(KINDS)
+        cells = ["–" if value is None else f"{value:.1f}" for value in parts.values()]
+        rows.append(f"| `{name}` | {way['median_s'] * 1e3:.1f} | {' | '.join(cells)} | {way['relative_error']:.1e} |")
+    return "\n".join(rows) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table and the JSON line."""
+    parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.gpu_graph", description=SUMMARY)
+    add_outputs(parser)
+    parser.add_argument("bundle", metavar="BUNDLE")
+    parser.add_argument("--graph", default="step")
+    parser.add_argument("--onnx", metavar="FILE", action="append", default=[], help="another file of the same graph")
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", default=[], help="an option of the CUDA provider"
+    )
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    given = parser.parse_args(arguments)
+    if given.rounds < 1 or not all("=" in one for one in given.set):
+        parser.error("--rounds is 1 or more, --set is NAME=VALUE")
+    result = run(given)
+    publish(result, table(result), given)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

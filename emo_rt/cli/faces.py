@@ -1,0 +1,88 @@
+"""`emo-rt faces`: what the built-in networks see in a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from emo_rt.cli import terminal
+from emo_rt.errors import OutputError
+from emo_rt.faces import as_json, default_finder, draw_faces
+from emo_rt.faces.choice import remarks
+from emo_rt.media.face import Face
+from emo_rt.media.portrait import load_picture
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for."""
+
+    picture: Path
+    """The picture."""
+    as_json: bool = False
+    """Print JSON instead of text."""
+    out: Path | None = None
+    """Where the drawn picture goes, or nothing."""
+    overwrite: bool = False
+    """Replace an existing picture."""
+
+
+def show(request: Request) -> None:
+    """Find the faces and print them. Raises :class:`PortraitError`, :class:`OutputError`, …"""
+    if request.out is not None:
+        _check_target(request.out, request)
+    picture = load_picture(request.picture)
+    faces = default_finder().find(picture)
+    if request.out is not None:
+        _write(request.out, draw_faces(picture, faces))
+    height, width = picture.shape[:2]
+    if request.as_json:
+        terminal.say(json.dumps(as_json(width, height, faces)))
+    else:
+        terminal.say(as_text(f"{request.picture.name}: {width}x{height} pixels", faces))
+        if request.out is not None:
+            terminal.say(f"drawn in {request.out}")
+
+
+def as_text(title: str, faces: Sequence[Face]) -> str:
+    """The same for people: a line per face, the number in front is its ``face_index``."""
+    if not faces:
+        return f"{title}, no face found"
+    rows = [(f"face {index}", _words(face)) for index, face in enumerate(faces)]
+    return f"{title}, {len(faces)} {'face' if len(faces) == 1 else 'faces'}\n{terminal.pairs(rows)}"
+
+
+def _words(face: Face) -> str:
+    box, pose = face.box, face.pose
+    place = f"{box.left:.0f},{box.top:.0f},{box.right:.0f},{box.bottom:.0f} ({box.width:.0f}x{box.height:.0f} pixels)"
+    turned = f"yaw {pose.yaw:.0f}°, pitch {pose.pitch:.0f}°, roll {pose.roll:.0f}°"
+    strongest = sorted(face.blendshapes.items(), key=lambda item: -item[1])[:3]
+    expression = ", ".join(f"{name} {score:.2f}" for name, score in strongest)
+    return "; ".join([f"{place}, score {face.score:.3f}", turned, expression, *remarks(face)])
+
+
+def _check_target(path: Path, request: Request) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"there is no folder {path.parent} for {path.name}; make it first")
+    if path.exists() and request.picture.exists() and path.samefile(request.picture):
+        raise OutputError(f"{path} is the picture itself; choose another name")
+    if path.exists() and not request.overwrite:
+        raise OutputError(f"{path} exists; choose another name, or --overwrite to replace it")
+
+
+def _write(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        Image.fromarray(picture).save(part)
+        os.replace(part, path)
+    except OSError as exc:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {exc.strerror or exc}") from exc

@@ -1,0 +1,178 @@
+"""What a person at a terminal sees: lines, a progress bar, figures in words, and what Ctrl-C does."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+REDRAW_S = 0.1
+"""Shortest time between two pictures of a progress bar."""
+BAR_CELLS = 24
+"""Width of the bar itself, in characters."""
+
+
+def say(text: str) -> None:
+    """A line of the result, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A line beside the result, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+class ProgressBar:
+    """One line on stderr that is redrawn in place; nothing where stderr is no terminal. A context manager."""
+
+    def __init__(self, label: str, *, quiet: bool = False) -> None:
+        """``label``: what is being done. ``quiet``: show nothing."""
+        self._label = label
+        self._shown = not quiet and sys.stderr.isatty()
+        self._start = time.monotonic()
+        self._drawn_at = self._start - REDRAW_S
+        self._width = 0
+
+    def update(self, done: int, total: int) -> None:
+        """``done`` of ``total`` steps are made, 1 ≤ done ≤ total. From any one thread."""
+        now = time.monotonic()
+        if not self._shown or (now - self._drawn_at < REDRAW_S and done < total):
+            return
+        self._drawn_at = now
+        left = (now - self._start) / done * (total - done)
+        bar = ("#" * (BAR_CELLS * done // total)).ljust(BAR_CELLS, "-")
+        self._draw(f"{self._label} [{bar}] {100 * done // total:3d} %  {done}/{total}  {duration(left)} left")
+
+    def close(self) -> None:
+        """Wipe the line. Safe twice."""
+        if self._width:
+            self._draw("")
+            sys.stderr.write("\r")
+            sys.stderr.flush()
+            self._width = 0
+
+    def _draw(self, line: str) -> None:
+        line = line[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write("\r" + line.ljust(self._width))
+        sys.stderr.flush()
+        self._width = len(line)
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def size(count: int) -> str:
+    """Bytes in words: ``2.2 MB``."""
+    value, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: ``4.8 s``, ``12 min 05 s``, ``2 h 03 min``."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values in two aligned columns."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns: the first and the last to the left, those between to the right. The first row is the header."""
+    last = len(rows[0]) - 1
+    widths = [max(len(row[column]) for row in rows) for column in range(last + 1)]
+    lines = []
+    for row in rows:
+        cells = [f"{row[c]:<{widths[c]}}" if c in (0, last) else f"{row[c]:>{widths[c]}}" for c in range(last + 1)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def stop_event() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that a run can end in order. A second one interrupts in the usual way.
+
+    Signals reach the main thread only: in another one, or where Ctrl-C is ignored (``nohup``), nothing sets it.
+    """
+    stop = threading.Event()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        heard = []
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        signal.signal(number, previous[signal.Signals(number)])
+        stop.set()
+        if sys.stderr.isatty():
+            os.write(2, b"\nstopping after this step ...\n")
+
+    for number in heard:
+        signal.signal(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number in heard:
+            signal.signal(number, previous[number])
+
+
+@contextlib.contextmanager
+def session(*, debug: bool) -> Iterator[None]:
+    """For the time of one command: SIGTERM ends it like Ctrl-C, and warnings of the library go to stderr as lines.
+
+    Notes, like which of two faces was taken, come too where somebody is watching; ``debug``: everything.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s" if debug else "note: %(message)s"))
+    logger = logging.getLogger("emo_rt")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO if sys.stderr.isatty() else logging.WARNING)
+    try:
+        with _sigterm_as_interrupt():
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def tolerate_narrow_encodings() -> None:
+    """Where the terminal's encoding lacks a character (``…``, ``×``), print ``?`` instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    wanted = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if wanted:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if wanted:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,1 @@
+"""What computes: buffers, streams and graphs of each backend, behind one interface."""

@@ -1,0 +1,146 @@
+"""The streams of a GPU, with pinned memory for what goes up and down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from emo_rt.device import cuda
+from emo_rt.device.buffers import Buffer
+from emo_rt.device.cuda_buffer import DeviceBuffer, fitting
+from emo_rt.device.nvtx import marked
+from emo_rt.device.stream import CapturedGraph, Download, Event, Stream, Timer, Upload
+from emo_rt.model.contract import Array
+
+
+class CudaEvent(Event):
+    """A CUDA event."""
+
+    def __init__(self, inner: cuda.Event) -> None:
+        self.inner = inner
+
+    def synchronize(self) -> None:
+        self.inner.synchronize()
+
+
+class CudaTimer(Timer):
+    """Two timed CUDA events, and the clock of the host at one moment that the device knows."""
+
+    def __init__(self, stream: CudaStream) -> None:
+        self._stream = stream
+        self._start, self._end = stream.device.event(timed=True), stream.device.event(timed=True)
+
+    def __enter__(self) -> CudaTimer:
+        self._stream.inner.record(self._start)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.inner.record(self._end)
+
+    def read(self) -> tuple[float, float]:
+        self._end.synchronize()
+        offset = self._start.milliseconds_since(self._stream.origin) / 1e3
+        return self._stream.origin_s + offset, self._end.milliseconds_since(self._start) / 1e3
+
+
+class CudaUpload(Upload):
+    """Pinned memory of one buffer's size."""
+
+    def __init__(self, stream: CudaStream, buffer: DeviceBuffer) -> None:
+        self._stream, self._buffer = stream, buffer
+        self._pinned = stream.device.pinned(buffer.view.nbytes)
+        self._copied = stream.device.event()
+
+    def write(self, values: Array) -> None:
+        values = fitting(self._buffer, values)
+        self._copied.synchronize()  # the copy before may not have left the pinned memory yet
+        self._pinned.write(values)
+        self._stream.inner.copy(self._buffer.view, self._pinned.view())
+        self._stream.inner.record(self._copied)
+
+
+class CudaDownload(Download):
+    """Pinned memory of one buffer's size."""
+
+    def __init__(self, stream: CudaStream, buffer: DeviceBuffer) -> None:
+        self._stream, self._buffer = stream, buffer
+        self._pinned = stream.device.pinned(buffer.view.nbytes)
+        self._copied = stream.device.event()
+
+    def start(self) -> None:
+        self._stream.inner.copy(self._pinned.view(), self._buffer.view)
+        self._stream.inner.record(self._copied)
+
+    def result(self) -> Array:
+        self._copied.synchronize()
+        return self._pinned.read(self._buffer.shape, self._buffer.dtype)
+
+
+class CudaCapturedGraph(CapturedGraph):
+    """A CUDA graph."""
+
+    def __init__(self, stream: CudaStream, inner: cuda.CapturedGraph) -> None:
+        self._stream, self._inner = stream, inner
+
+    def run(self) -> None:
+        with marked("replay"):
+            self._stream.inner.launch(self._inner)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class CudaStream(Stream):
+    """A CUDA stream with a name, and with the clock of the host."""
+
+    is_deferred = True
+
+    def __init__(self, name: str, device: cuda.Device, inner: cuda.Stream) -> None:
+        self.name = name
+        self.device = device
+        """Where it runs."""
+        self.inner = inner
+        """What enqueues."""
+        self.origin, self.origin_s = device.event(timed=True), 0.0
+        """A moment that both clocks know."""
+        inner.record(self.origin)
+        self.origin.synchronize()
+        self.origin_s = time.perf_counter()
+
+    def upload(self, buffer: Buffer) -> Upload:
+        return CudaUpload(self, on_device(buffer))
+
+    def download(self, buffer: Buffer) -> Download:
+        return CudaDownload(self, on_device(buffer))
+
+    def copy(self, source: Buffer, target: Buffer) -> None:
+        self.inner.copy(on_device(target).view, on_device(source).view)
+
+    def clear(self, buffer: Buffer) -> None:
+        self.inner.clear(on_device(buffer).view)
+
+    def event(self) -> Event:
+        return CudaEvent(self.device.event())
+
+    def timer(self) -> Timer:
+        return CudaTimer(self)
+
+    def record(self, event: Event) -> None:
+        assert isinstance(event, CudaEvent)
+        self.inner.record(event.inner)
+
+    def wait(self, event: Event) -> None:
+        assert isinstance(event, CudaEvent)
+        self.inner.wait(event.inner)
+
+    def synchronize(self) -> None:
+        self.inner.synchronize()
+
+    def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
+        return CudaCapturedGraph(self, self.inner.capture(enqueue))
+
+
+def on_device(buffer: Buffer) -> DeviceBuffer:
+    """A buffer that this backend made."""
+    assert isinstance(buffer, DeviceBuffer), "a stream of a GPU takes buffers of that GPU"
+    return buffer

@@ -1,0 +1,56 @@
+"""The face of a picture that will be animated: found, chosen, checked."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_rt.faces.choice import choose, refuse_unusable, remarks
+from emo_rt.faces.finder import default_finder
+from emo_rt.media.box import Box
+from emo_rt.media.face import MIN_FACE, FaceDetector
+
+logger = logging.getLogger(__name__)
+
+
+class Located(NamedTuple):
+    """Where the face is."""
+
+    box: Box
+    """In pixels of the picture."""
+    landmarks: NDArray[np.float64] | None
+    """(478, 2), pixels of the picture; ``None`` from a detector that gives boxes only."""
+
+
+def locate(picture: NDArray[np.uint8], index: int | None = None, detector: FaceDetector | None = None) -> Located:
+    """Find the face to animate with the built-in networks, or with a ``detector`` of one's own.
+
+    ``picture``: (H, W, 3) uint8 RGB, upright. ``index``: which face, the largest is 0; ``None`` = the only one, or the
+    one that is much larger than all others. What is odd about the face is logged as a warning.
+
+    Raises :class:`FaceNotFoundError`, :class:`PortraitError` for a face that cannot be used or a choice that is the
+    user's, :class:`ConfigError` for an index below 0, :class:`MissingDependencyError` where nothing runs the networks.
+    """
+    height, width = picture.shape[:2]
+    size = f"{width}x{height}"
+    if detector is not None:
+        return Located(choose(_inside(detector.detect(picture), width, height), size, index), None)
+    face = choose(default_finder().find(picture), size, index)
+    refuse_unusable(face, width, height)
+    for remark in remarks(face):
+        logger.warning("%s", remark)
+    return Located(face.box, face.landmarks[:, :2])
+
+
+def _inside(boxes: list[Box], width: int, height: int) -> list[Box]:
+    """Those that reach into the picture, the largest first."""
+    shown = []
+    for box in boxes:
+        across = min(box.right, width) - max(box.left, 0)
+        down = min(box.bottom, height) - max(box.top, 0)
+        if min(across, down) >= MIN_FACE:
+            shown.append(box.clipped(width, height))
+    return sorted(shown, key=lambda box: box.width * box.height, reverse=True)

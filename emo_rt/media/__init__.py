@@ -1,0 +1,1 @@
+"""Files in and out: sound, pictures and video. Knows no network."""

@@ -1,0 +1,386 @@
+"""The voice: decode any sound to float blocks, and resample it to the 16 kHz mono that the audio encoder takes.
+
+Everything is an iterator of blocks, so an hour of sound needs no more memory than a second of it.
+
+How long a sound is comes from decoding it once, because headers lie. Codecs put priming samples before the sound and
+fill their last frame with silence; what the container declares of that is taken away again. Exact to the sample: PCM,
+FLAC, ALAC, MP3 with a LAME header, Opus, and MP4 whose edit list is fine enough (all that
+:mod:`emo_rt.media.video_file` writes). Within 1 ms: MP4 and M4A whose edit list counts milliseconds (ffmpeg's default).
+Exact at the start, up to one codec frame longer at the end: AAC in Matroska, Ogg Vorbis. Raw ADTS (``.aac``, MPEG-TS)
+and MP3 without a LAME header declare nothing and keep their one or two codec frames of silence.
+
+Which containers and codecs are accepted is in :mod:`emo_rt.media.untrusted`, and in ``docs/inputs.md``.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.error import InvalidDataError
+from numpy.typing import NDArray
+
+from emo_rt.errors import AudioError, Cancelled, ClosedError
+from emo_rt.media.untrusted import PCM, SOUND, OpenMedia, open_media
+
+__all__ = ["AudioSource", "Resampler", "mono_16k", "open_audio"]
+
+Samples = NDArray[np.float32]
+
+AUDIO_SAMPLE_RATE = 16_000
+"""Rate of the waveform that the audio encoder takes, in Hz (wav2vec 2.0)."""
+
+SAMPLE_RATES = range(1_000, 768_001)
+"""Rates that make sense for a voice, in Hz; anything else is a damaged header or a wrong argument."""
+MAX_CHANNELS = 64
+"""More channels than this is an array with its axes swapped."""
+MAX_PEAK = 16.0
+"""Float samples are in -1 … 1. Loud codecs overshoot a little; beyond 24 dB the numbers are integers in disguise."""
+MAX_DURATION_S = 4 * 3600.0
+"""Longest sound that is accepted unless the caller says otherwise, in seconds."""
+UNDECLARED = {"aac"}
+"""Containers whose length FFmpeg guesses from a few frames; it may be half of the truth or twice."""
+ARRAY_BLOCK = 65_536
+"""Samples per block that an array is handed out in."""
+RESAMPLER_BLOCK = 1_024
+"""Samples that swresample gets at a time, always; the result then cannot depend on how the caller chunks the sound."""
+RESAMPLER_OPTIONS = {"filter_size": "64"}
+"""Twice swresample's default length: flat to 7 kHz at 16 kHz output, where the default loses 0.4 dB (measured)."""
+
+
+class AudioSource(ABC):
+    """A sound that can be read from its start as often as needed, block by block."""
+
+    sample_rate: int
+    """The sound's own rate, in Hz."""
+    channels: int
+    """Number of channels."""
+    samples: int
+    """Exact number of samples per channel."""
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.samples / self.sample_rate
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Samples]:
+        """Start a new pass. Yields (samples, channels) float32, about -1 … 1, :attr:`samples` rows in all.
+
+        Raises :class:`AudioError` if the sound can no longer be read to its end.
+        """
+
+
+def open_audio(
+    source: str | os.PathLike[str] | NDArray[Any],
+    sample_rate: int | None = None,
+    *,
+    max_duration_s: float = MAX_DURATION_S,
+    cancel: threading.Event | None = None,
+) -> AudioSource:
+    """Open a sound file, the sound track of a video file, or an array.
+
+    ``source`` is a path to a file of an accepted format (``docs/inputs.md``), or an array (n,) or (n, channels): float
+    in -1 … 1, int16 or int32. The array is not copied: leave it unchanged while the source is in use. ``sample_rate``,
+    in Hz, goes with an array and only with an array. ``max_duration_s``: longest sound, in seconds; a file that says
+    of itself that it is longer is refused before it is decoded. ``cancel``: setting it ends this call, and every pass
+    over a file, with :class:`Cancelled`.
+
+    Raises :class:`AudioError` if there is no such file, no sound in it, no sample, too many of them, or samples that
+    are not finite or far out of range.
+    """
+    if isinstance(source, np.ndarray):
+        return _ArraySource(source, sample_rate, max_duration_s, cancel)
+    if sample_rate is not None:
+        raise AudioError(f"sample_rate is {sample_rate!r}, but a file brings its own; leave it out")
+    return _FileSource(Path(source), max_duration_s, cancel)
+
+
+def mono_16k(source: AudioSource) -> Iterator[Samples]:
+    """The sound as the audio encoder takes it: (n,) float32 blocks of mono at 16 kHz, none of them empty."""
+    resampler = Resampler(source.sample_rate)
+    for block in source.blocks():
+        resampled = resampler.push(block)
+        if len(resampled):
+            yield resampled
+    rest = resampler.flush()
+    if len(rest):
+        yield rest
+
+
+class Resampler:
+    """Streaming conversion to mono at another rate.
+
+    n samples in give exactly ``round_half_up(n · target_rate / sample_rate)`` samples out, without time shift. The
+    output is bit-identical however the input is chunked. Silence is assumed after the end.
+    """
+
+    def __init__(self, sample_rate: int, target_rate: int = AUDIO_SAMPLE_RATE) -> None:
+        """Both rates in Hz. Raises :class:`AudioError` for a rate outside :data:`SAMPLE_RATES`."""
+        self.sample_rate = _checked_rate(sample_rate)
+        self.target_rate = _checked_rate(target_rate)
+        self._swr = AudioResampler(format="flt", layout="mono", rate=self.target_rate, options=RESAMPLER_OPTIONS)
+        self._rest = np.zeros(0, np.float32)
+        self._received = 0
+        self._returned = 0
+        self._flushed = False
+
+    def push(self, block: NDArray[Any]) -> Samples:
+        """Take (n,) or (n, channels) samples; channels are averaged. Returns (m,) float32, m ≥ 0.
+
+        Raises :class:`AudioError` for samples that cannot be used, :class:`ClosedError` after :meth:`flush`.
+        """
+        if self._flushed:
+            raise ClosedError("the resampler was flushed; make a new one for the next sound")
+        columns = _as_float(_as_columns(block))
+        _check_level(columns, "the audio")
+        mono = _mix_to_mono(columns)
+        self._received += len(mono)
+        if self.sample_rate == self.target_rate:
+            return mono
+        joined = np.concatenate([self._rest, mono])
+        whole = len(joined) - len(joined) % RESAMPLER_BLOCK
+        self._rest = joined[whole:].copy()
+        return self._returning(self._resample(joined[:whole]))
+
+    def flush(self) -> Samples:
+        """The last (m,) float32 samples, m ≥ 0. A second flush returns none."""
+        if self._flushed or self.sample_rate == self.target_rate:
+            self._flushed = True
+            return np.zeros(0, np.float32)
+        self._flushed = True
+        wanted = self._expected() - self._returned
+        padding = np.zeros(RESAMPLER_BLOCK - len(self._rest), np.float32)
+        tail = self._resample(np.concatenate([self._rest, padding]))
+        while len(tail) < wanted:
+            # Zeros push the last samples through the filter. swresample's own flush mirrors the end instead, and gives
+            # nothing at all for a sound that is shorter than the filter.
+            tail = np.concatenate([tail, self._resample(np.zeros(RESAMPLER_BLOCK, np.float32))])
+        return self._returning(tail[:wanted])
+
+    def _expected(self) -> int:
+        return (2 * self._received * self.target_rate + self.sample_rate) // (2 * self.sample_rate)
+
+    def _returning(self, samples: Samples) -> Samples:
+        self._returned += len(samples)
+        return samples
+
+    def _resample(self, mono: Samples) -> Samples:
+        pieces = [np.zeros(0, np.float32)]
+        for start in range(0, len(mono), RESAMPLER_BLOCK):
+            frame = AudioFrame.from_ndarray(mono[None, start : start + RESAMPLER_BLOCK], "flt", "mono")
+            frame.sample_rate = self.sample_rate
+            pieces += [output.to_ndarray()[0].astype(np.float32, copy=False) for output in self._swr.resample(frame)]
+        return np.concatenate(pieces)
+
+
+class _ArraySource(AudioSource):
+    """Samples that the caller holds in memory."""
+
+    def __init__(
+        self, array: NDArray[Any], sample_rate: int | None, max_duration_s: float, cancel: threading.Event | None
+    ) -> None:
+        if sample_rate is None:
+            raise AudioError("an array says nothing about its rate; pass sample_rate, in Hz")
+        self.sample_rate = _checked_rate(sample_rate)
+        self._array = _as_columns(array)
+        self.samples, self.channels = self._array.shape
+        if self.samples == 0:
+            raise AudioError(f"the audio array is empty, shape {array.shape}; expected at least one sample")
+        check_duration("the audio array", self.duration_s, max_duration_s)
+        for block in self.blocks():
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("checking the audio array was cancelled")
+            _check_level(block, "the audio array")
+
+    def blocks(self) -> Iterator[Samples]:
+        for start in range(0, self.samples, ARRAY_BLOCK):
+            yield _as_float(self._array[start : start + ARRAY_BLOCK])
+
+
+class _FileSource(AudioSource):
+    """The best sound track of a file."""
+
+    def __init__(self, path: Path, max_duration_s: float, cancel: threading.Event | None) -> None:
+        self._path, self._max_duration_s, self._cancel = path, max_duration_s, cancel
+        with _open_track(path, cancel) as (media, stream):
+            check_duration(str(path), _declared_s(media, stream), max_duration_s)
+            self._count(media, stream)
+
+    def _count(self, media: OpenMedia, stream: AudioStream) -> None:
+        """One pass over the decoded sound: rate, channels, exact length, level."""
+        decoded = last = shown = 0
+        for frame, duration_s in _decode(self._path, media, stream):
+            if decoded == 0:
+                self.sample_rate, self.channels = _checked_rate(frame.sample_rate), frame.layout.nb_channels
+            block = self._block(frame)
+            _check_level(block, str(self._path))
+            decoded, last = decoded + len(block), len(block)
+            check_duration(str(self._path), decoded / self.sample_rate, self._max_duration_s)
+            shown = round(duration_s * self.sample_rate)
+        if decoded == 0:
+            raise AudioError(f"{self._path} has a sound track without a single sample; record or export it again")
+        self.samples = decoded - _padding(media, stream, self.sample_rate, decoded, last, shown)
+
+    def blocks(self) -> Iterator[Samples]:
+        left = self.samples
+        with _open_track(self._path, self._cancel) as (media, stream):
+            for frame, _ in _decode(self._path, media, stream):
+                block = self._block(frame)[:left]
+                left -= len(block)
+                yield block
+                if left == 0:
+                    return
+        raise AudioError(f"{self._path} ends {left} samples early; was the file changed while it was in use?")
+
+    def _block(self, frame: AudioFrame) -> Samples:
+        actual, expected = (frame.sample_rate, frame.layout.nb_channels), (self.sample_rate, self.channels)
+        if actual != expected:
+            raise AudioError(
+                f"{self._path} changes from {expected} to {actual} (Hz, channels) part-way; convert it to WAV first"
+            )
+        return frame.to_ndarray().reshape(-1, self.channels).astype(np.float32, copy=False)
+
+
+@contextmanager
+def _open_track(path: Path, cancel: threading.Event | None) -> Iterator[tuple[OpenMedia, AudioStream]]:
+    """Open the file and pick its best sound track; libav's errors become :class:`AudioError`."""
+    with open_media(path, SOUND, cancel) as media:
+        stream = media.best("audio")
+        if not isinstance(stream, AudioStream):
+            raise AudioError(f"{path} has no sound track that can be decoded; expected speech or song")
+        _drop_channel_map(stream)
+        yield media, stream
+
+
+def _declared_s(media: OpenMedia, stream: AudioStream) -> float:
+    """For how many seconds the file says that it sounds; 0 where it does not say."""
+    container = media.container
+    if container.format.name in UNDECLARED:
+        return 0.0
+    declared_s = (container.duration or 0) / 1e6
+    if stream.codec_context.codec.canonical_name in PCM and stream.codec_context.bit_rate:
+        # A WAV that was written into a pipe says 2³¹ or 2³² bytes, whatever there is.
+        return min(declared_s, 8 * media.size / stream.codec_context.bit_rate)
+    return declared_s
+
+
+def check_duration(name: str, duration_s: float, max_duration_s: float) -> None:
+    """Raise :class:`AudioError` for a sound that is longer than it may be."""
+    if duration_s > max_duration_s:
+        raise AudioError(
+            f"{name} is longer than {max_duration_s:g} s (it has {duration_s:.1f} s or more); cut it, or raise the "
+            "limit: max_audio_s of AnimateOptions, --max-audio of emo-rt"
+        )
+
+
+def _drop_channel_map(stream: AudioStream) -> None:
+    """Keep only the number of channels of a layout that is a list of speakers.
+
+    PyAV before 19.0.2 frees such a list once per object that refers to it (PyAV issue 2444), so decoding one frame of
+    an oddly labelled file would end the process. Read once and replaced, it is freed once.
+    """
+    layout = stream.codec_context.layout
+    if "(" in layout.name:
+        stream.codec_context.layout = f"{layout.nb_channels} channels"
+
+
+def _decode(path: Path, media: OpenMedia, stream: AudioStream) -> Iterator[tuple[AudioFrame, Fraction]]:
+    """Frames of packed float32, and for how many seconds each is shown. libav drops the declared priming samples."""
+    to_float = AudioResampler(format="flt")
+    packets = damaged = 0
+    for packet in media.packets(stream):
+        packets += 1
+        try:
+            frames = packet.decode()
+        except InvalidDataError:
+            # Tags and cut-off ends look like bad packets in files that every player plays.
+            damaged += 1
+            continue
+        for frame in frames:
+            if not 1 <= frame.layout.nb_channels <= MAX_CHANNELS:
+                raise AudioError(f"{path} has {frame.layout.nb_channels} channels; expected at most {MAX_CHANNELS}")
+            try:
+                converted = to_float.resample(frame)
+            except ValueError as exc:
+                raise AudioError(f"{path} changes its rate or channels part-way; convert it to WAV first") from exc
+            duration_s = (frame.duration or 0) * (frame.time_base or Fraction(0))
+            yield from ((output, duration_s) for output in converted)
+    if damaged > 2 + packets // 100:
+        raise AudioError(f"{path} is damaged: {damaged} of {packets} packets cannot be decoded; export it again")
+
+
+def _padding(media: OpenMedia, stream: AudioStream, sample_rate: int, decoded: int, last: int, shown: int) -> int:
+    """Samples of silence with which the codec filled its last frame, where the container tells; libav leaves them in.
+
+    ``decoded``: samples in all; ``last``: of them in the last frame; ``shown``: how many of those the last packet's
+    duration covers. MP4 tells in that duration, or else in its edit list; Ogg in the position of its last page.
+    """
+    formats = media.container.format.name.split(",")
+    if "mov" in formats and 0 < shown < last:
+        return last - shown
+    if not {"mov", "ogg"} & set(formats) or not stream.duration or stream.time_base is None:
+        return 0
+    excess = decoded - round(Fraction(stream.duration) * stream.time_base * sample_rate)
+    # An end outside the last frame is not about padding: a fragmented file declares only its beginning, for example.
+    return excess if 0 < excess < last else 0
+
+
+def _checked_rate(sample_rate: object) -> int:
+    try:
+        rate = operator.index(sample_rate)  # type: ignore[arg-type]
+    except TypeError:
+        raise AudioError(f"sample_rate is {sample_rate!r}; expected a whole number of Hz") from None
+    if rate not in SAMPLE_RATES:
+        raise AudioError(f"sample_rate is {rate} Hz; expected {SAMPLE_RATES[0]} … {SAMPLE_RATES[-1]} Hz")
+    return rate
+
+
+def _as_columns(array: NDArray[Any]) -> NDArray[Any]:
+    """(n,) or (n, channels) → (n, channels), a view."""
+    columns = array[:, None] if array.ndim == 1 else array
+    if columns.ndim != 2 or not 1 <= columns.shape[1] <= MAX_CHANNELS:
+        raise AudioError(
+            f"the audio array has shape {array.shape}; expected (samples,) or (samples, channels) with at most "
+            f"{MAX_CHANNELS} channels. Transpose it if the channels come first"
+        )
+    return columns
+
+
+def _as_float(array: NDArray[Any]) -> Samples:
+    """float, int16 or int32 → float32 in about -1 … 1, same shape."""
+    if array.dtype.kind == "i" and array.dtype.itemsize in (2, 4):
+        scale = np.float64(2 ** (8 * array.dtype.itemsize - 1))
+        return (array / scale).astype(np.float32)
+    if array.dtype.kind != "f":
+        raise AudioError(f"the audio array is {array.dtype}; expected float in -1 … 1, int16 or int32")
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
+        return array.astype(np.float32, copy=False)
+
+
+def _mix_to_mono(block: Samples) -> Samples:
+    """(n, channels) → (n,), the mean. Channel by channel: the last bit of numpy's own sum depends on memory layout."""
+    mono: Samples = block[:, 0].astype(np.float32)
+    for channel in range(1, block.shape[1]):
+        mono += block[:, channel]
+    mono /= np.float32(block.shape[1])
+    return mono
+
+
+def _check_level(block: Samples, name: str) -> None:
+    peak = float(np.abs(block).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise AudioError(f"{name} has samples that are not finite; replace NaN and infinity with 0")
+    if peak > MAX_PEAK:
+        raise AudioError(f"{name} peaks at {peak:g}; expected floats in -1 … 1: divide, or pass int16 or int32")

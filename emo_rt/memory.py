@@ -1,0 +1,29 @@
+"""How much memory this process takes, as far as the system says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+
+def peak_memory() -> int | None:
+    """Largest memory of this process so far, in bytes; ``None`` where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        # getrusage() would count what the parent had before exec, so Linux is asked for this program alone.
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def resident_memory() -> int | None:
+    """Memory of this process now, in bytes; where the system does not say, its largest so far, or ``None``."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return peak_memory()

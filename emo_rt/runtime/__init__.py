@@ -1,0 +1,1 @@
+"""What makes clips: an opened model, and everything between a sound and finished frames."""

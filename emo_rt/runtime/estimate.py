@@ -1,0 +1,133 @@
+"""How long will an animation take, and how much memory? Found out by making a few clips of it.
+
+A long video costs its first clip and then the same for every further one (:mod:`emo_rt.runtime.pipeline` overlaps
+stages, so neither is the sum of its stages). Both grow in a straight line with the solver's steps. So a few clips, with
+two smaller numbers of steps where there are many, tell the cost of any length; memory does not grow with the length.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from emo_rt.checks import check, within
+from emo_rt.media.video_file import VideoWriter
+from emo_rt.memory import resident_memory
+from emo_rt.model.config import ModelConfig
+from emo_rt.runtime.clips import clip_count
+from emo_rt.runtime.result import Video
+
+CALIBRATION_CLIPS = 5
+"""Clips of a calibration run: more than the pipeline holds, so that its later clips come at the steady pace."""
+FEW_STEPS = 12
+"""Up to so many steps the calibration takes as many; above, it takes this number and half of it."""
+INDEX_BYTES = 80
+"""Memory of the index of an MP4 file, per frame."""
+
+Make = Callable[[int, int], Video]
+"""(clips, steps) → a video of that many clips with so many steps."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an animation will take; from :meth:`emo_rt.Animator.estimate`."""
+
+    frames: int
+    """Frames of the video."""
+    clips: int
+    """Clips in which they are made."""
+    wall_s: float
+    """Seconds from the start to the finished MP4 file, on this machine with its present load."""
+    first_frames_s: float
+    """Seconds until the first clip's frames are there."""
+    clip_s: float
+    """Seconds for every further clip."""
+    memory_bytes: int | None
+    """Largest resident memory of this process on the way; ``None`` where the system does not say."""
+    calibration_s: float
+    """Seconds that the calibration took."""
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames per second of work, over the whole video."""
+        return self.frames / self.wall_s
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a short video was made."""
+
+    first_s: float
+    """Seconds until the first clip."""
+    clip_s: float
+    """Seconds for every further clip, median."""
+    end_s: float
+    """Seconds from the last clip to the finished file."""
+    memory_bytes: int | None
+    """Largest resident memory between clips."""
+
+    def onwards(self, further: Pace, share: float) -> Pace:
+        """On the straight line from this pace through a further one: 0 is this, 1 the other, 2 as far again."""
+
+        def along(here: float, there: float) -> float:
+            return max(here + share * (there - here), 0.0)
+
+        return Pace(
+            first_s=along(self.first_s, further.first_s),
+            clip_s=along(self.clip_s, further.clip_s),
+            end_s=further.end_s,
+            memory_bytes=further.memory_bytes,
+        )
+
+
+def estimate(seconds: float, config: ModelConfig, steps: int, make: Make) -> Estimate:
+    """What a video of ``seconds`` with ``steps`` solver steps will take. ``make`` makes the videos of the calibration.
+
+    Raises :class:`ConfigError` unless ``seconds`` is more than 0 and finite, and what making a video raises.
+    """
+    check(within(seconds, 1e-9, 1e9), "seconds", seconds, "more than 0, up to 1e9")
+    start = perf_counter()
+    pace = calibrate(steps, make)
+    frames = max(1, round(seconds * config.fps))
+    clips = clip_count(frames, config)
+    memory = pace.memory_bytes
+    return Estimate(
+        frames=frames,
+        clips=clips,
+        wall_s=pace.first_s + (clips - 1) * pace.clip_s + pace.end_s,
+        first_frames_s=pace.first_s,
+        clip_s=pace.clip_s,
+        memory_bytes=None if memory is None else memory + INDEX_BYTES * frames,
+        calibration_s=perf_counter() - start,
+    )
+
+
+def calibrate(steps: int, make: Make) -> Pace:
+    """The pace with ``steps`` solver steps, measured or continued from two runs with fewer."""
+    pace_of(make(1, 1))  # the warm-up
+    if steps <= FEW_STEPS:
+        return pace_of(make(CALIBRATION_CLIPS, steps))
+    few = FEW_STEPS // 2
+    fewer, further = (pace_of(make(CALIBRATION_CLIPS, count)) for count in (few, FEW_STEPS))
+    return fewer.onwards(further, (steps - few) / (FEW_STEPS - few))
+
+
+def pace_of(video: Video) -> Pace:
+    """Make a video into a temporary file and look at the clock after every clip."""
+    times, memory = [perf_counter()], [resident_memory()]
+    with tempfile.TemporaryDirectory(prefix="emo_rt-") as folder:
+        target = Path(folder) / "estimate.mp4"
+        with VideoWriter(target, width=video.width, height=video.height, fps=video.fps) as writer:
+            for chunk in video.chunks():
+                writer.write(chunk.frames)
+                times.append(perf_counter())
+                memory.append(resident_memory())
+        end = perf_counter() - times[-1]
+    gaps = [after - before for before, after in pairwise(times)]
+    known = [count for count in memory if count is not None]
+    return Pace(gaps[0], median(gaps[1:] or gaps), end, max(known) if known else None)

@@ -1,0 +1,348 @@
+"""`emo-rt bench` and what it measures with: structure, sane relations and words; never how long something takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emo_rt import Bundle, ConfigError
+from emo_rt.benchmarks import bench, chart, cold_start, harness, overhead, report, scaling, streaming, throughput
+from emo_rt.benchmarks.against_torch import against_torch, check_agreement
+from emo_rt.benchmarks.agreement import DisagreementError, psnr
+from emo_rt.benchmarks.subject import Setting, Subject
+from emo_rt.cli import main
+from emo_rt.errors import InputError, OutputError
+from emo_rt.export import read_back as reading
+from emo_rt.export.read_back import read_back
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.runtime.clips import split_into_clips
+from tests.make_bundles import bundle_model
+
+SHORT = {"steps": 2, "rounds": 1, "clips": 2, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def subject(tiny_bundle: Bundle) -> Iterator[Subject]:
+    with Subject(Setting(bundle=str(tiny_bundle.path), **SHORT)) as found:  # type: ignore[arg-type]
+        yield found
+
+
+@pytest.fixture(scope="module")
+def result(subject: Subject) -> dict[str, Any]:
+    """Every scenario but the processes of the cold start."""
+    return bench.measure(subject.setting, tuple(name for name in bench.SCENARIOS if name != "cold_start"))
+
+
+class TestHarness:
+    def test_samples(self) -> None:
+        samples = harness.Samples((3.0, 1.0, 2.0))
+        assert (samples.median, samples.percentile(0), samples.percentile(100)) == (2.0, 1.0, 3.0)
+        assert samples.to_dict()["repetitions"] == 3
+
+    def test_measure_warms_up(self) -> None:
+        calls: list[int] = []
+        samples = harness.measure(lambda: calls.append(1), rounds=3, warmup=2)
+        assert (len(calls), len(samples.seconds)) == (5, 3)
+
+    def test_interleaved_alternates(self) -> None:
+        order: list[str] = []
+        rounds = harness.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+        assert order == ["a", "b", "b", "a"]
+        assert [set(times) for times in rounds] == [{"a", "b"}] * 2
+
+    def test_environment_names_no_folder(self) -> None:
+        stamp = harness.environment(3)
+        assert stamp["threads"] == 3
+        assert stamp["gemm_gflops"] > 0
+        assert stamp["cpu"]
+        assert str(Path.home()) not in json.dumps(stamp)
+
+    def test_commit_is_that_of_the_checkout(self) -> None:
+        found = harness.commit()
+        assert found is None or re.fullmatch(r"[0-9a-f]{12}(-dirty)?", found)
+
+    def test_peak_memory_is_that_of_the_block(self) -> None:
+        with harness.PeakMemory() as memory:
+            np.ones(50_000_000, np.uint8).sum()
+        with harness.PeakMemory() as later:
+            pass
+        assert memory.value is None or later.value is None or memory.value > later.value + 30_000_000
+
+    def test_files_that_are_no_results(self, tmp_path: Path) -> None:
+        file = tmp_path / "r.json"
+        with pytest.raises(InputError, match="cannot read"):
+            harness.read_result(file, "bench")
+        for content, word in (
+            ("[]", "no result"),
+            ('{"benchmark": "work"}', "no result"),
+            ('{"benchmark": "bench", "schema": 99}', "schema 99"),
+        ):
+            file.write_text(content)
+            with pytest.raises(InputError, match=word):
+                harness.read_result(file, "bench")
+        with pytest.raises(OutputError, match="cannot write"):
+            harness.write_result(tmp_path / "no" / "r.json", {})
+
+
+class TestScenarios:
+    def test_result_is_json_with_a_schema(self, result: dict[str, Any], tiny_bundle: Bundle) -> None:
+        assert json.loads(json.dumps(result)) == result
+        assert (result["benchmark"], result["schema"]) == ("bench", harness.SCHEMA)
+        assert result["speedup_vs_torch"] is None
+        assert result["runtime_overhead"] == result["scenarios"]["overhead"]["overhead"]
+        assert str(tiny_bundle.path) not in json.dumps(result)
+        assert all("peak_rss_bytes" in scenario for scenario in result["scenarios"].values())
+
+    def test_latency(self, result: dict[str, Any]) -> None:
+        found = result["scenarios"]["latency"]
+        assert 0 < found["min_s"] <= found["median_s"] <= found["p90_s"] <= found["max_s"]
+        assert found["real_time_factor"] == pytest.approx(found["median_s"] / 0.16)
+
+    def test_stream(self, result: dict[str, Any]) -> None:
+        found = result["scenarios"]["stream"]
+        assert found["clips"] == 2
+        assert found["frames"] == 8
+        assert found["clip_p50_s"] <= found["clip_p90_s"] <= found["clip_p99_s"]
+        assert 0 <= found["late_frames"] <= 4
+
+    def test_late_frames_are_counted_from_the_first(self) -> None:
+        assert streaming.late_frames([5.0, 5.1, 5.2], [4, 4, 4], fps=25) == 0
+        assert streaming.late_frames([5.0, 5.2, 5.3], [4, 4, 4], fps=25) == 1
+        assert streaming.late_frames([5.0, 9.0], [4, 4], fps=25) == 4
+
+    def test_audio_needed_is_what_the_first_clip_waits_for(self, subject: Subject) -> None:
+        """The first clip is made once so much sound has come, and not one frame sooner."""
+        config, received = subject.config, 0
+        frame = AUDIO_SAMPLE_RATE // config.fps
+
+        def sound() -> Iterator[np.ndarray]:
+            nonlocal received
+            for _ in range(100):
+                received += 1
+                yield np.zeros(frame, np.float32)
+
+        next(iter(split_into_clips(config, subject.model.encode_audio, sound())))
+        assert streaming.audio_needed(config) == pytest.approx(received / config.fps)
+
+    def test_stages_and_graphs(self, result: dict[str, Any]) -> None:
+        found = result["scenarios"]["stages"]
+        assert list(found["seconds"]) == ["reference", "audio", "clip", "step", "decode", "paste", "encode"]
+        assert min(found["seconds"].values()) > 0
+        assert found["graphs"]["step"]["runs"] == 2
+        assert found["graphs"]["vae_decoder"]["runs"] == 2
+        assert {"vae_encoder", "reference", "audio_encoder", "clip"} <= set(found["graphs"])
+
+    def test_overhead_replays_the_launches_of_a_clip(self, result: dict[str, Any]) -> None:
+        found = result["scenarios"]["overhead"]
+        assert found["launches"] == 1 + 1 + 2 + 2  # audio, clip, steps, decoder batches
+        assert found["smallest"] <= found["overhead"] <= found["largest"] < 1
+        assert 0 < found["outside_graphs"] < 1
+        assert set(found["slower_in_the_runtime"]) == {"audio_encoder", "clip", "step", "vae_decoder"}
+
+    def test_a_replay_gives_the_same_pictures(self, subject: Subject) -> None:
+        assert subject.recorder is not None
+        with subject.recorder.recording() as recording:
+            before = subject.animate().numpy().copy()
+        recording.replay()
+        assert len(recording.launches) == len(recording.graphs) == len(recording.seconds)
+        assert np.array_equal(subject.animate().numpy(), before)
+
+    def test_throughput_and_avatars(self, result: dict[str, Any]) -> None:
+        offline = result["scenarios"]["throughput"]
+        assert offline["frames"] == 8
+        assert offline["frames_per_second"] == pytest.approx(8 / offline["wall_s"])
+        rows = result["scenarios"]["avatars"]["rows"]
+        assert [row["avatars"] for row in rows] == list(throughput.AVATARS)
+        assert all(row["slowest_s"] <= row["wall_s"] for row in rows)
+
+    def test_cold_start_in_a_fresh_process(self, subject: Subject) -> None:
+        found = cold_start.cold_start(subject.setting, repetitions=1)
+        assert set(cold_start.PHASES) < set(found)
+        assert sum(found[name] for name in cold_start.PHASES) < found["process_s"]
+
+    def test_no_recorder_no_overhead(self, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(subject, "recorder", None)
+        with pytest.raises(ConfigError, match="CPU only"):
+            overhead.runtime_overhead(subject)
+
+
+class TestAgainstTorch:
+    def test_weights_come_back(self, tiny_bundle: Bundle) -> None:
+        """All but what the exporter folded and what no output needs; the model that reading starts from has others."""
+        expected, found = bundle_model(tiny_bundle.config).state_dict(), read_back(tiny_bundle)
+        wrong = {
+            name
+            for name, value in found.state_dict().items()
+            if not np.allclose(value.numpy(), expected[name].numpy(), atol=1e-6)
+        }
+        allowed = r"null_audio|.*null_reference|reference_net\..*time_emb|reference_net\.up_blocks\.1\.attentions\.1\."
+        assert not [name for name in wrong if not re.match(allowed, name)]
+
+    @pytest.mark.parametrize("fixture", ["tiny_bundle", "hallo_bundle"])
+    def test_same_clip_same_pictures(
+        self, fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bundle: Bundle = request.getfixturevalue(fixture)
+        monkeypatch.setattr(reading, "as_exported", lambda bundle: bundle_model(bundle.config))
+        with Subject(Setting(bundle=str(bundle.path), **SHORT)) as subject:  # type: ignore[arg-type]
+            found = against_torch(subject, threads=1, rounds=1)
+        assert set(found["speedup"]) == {"plain", "original"}
+        assert min(found["agreement_db"].values()) >= 40
+        assert found["speedup"]["plain"] == pytest.approx(found["seconds"]["plain"] / found["seconds"]["ours"])
+        assert found["gmac"]["step"] > 0
+
+    def test_other_pictures_are_not_compared(self) -> None:
+        picture = np.zeros((1, 2, 2, 3), np.uint8)
+        assert psnr(picture, picture) == 100
+        assert psnr(picture, picture + 1) == pytest.approx(48.13, abs=0.01)
+        with pytest.raises(DisagreementError, match="different pictures"):
+            check_agreement({"plain": 12.0})
+        with pytest.raises(DisagreementError):
+            check_agreement({"plain": float("nan")})
+
+
+class TestReport:
+    def test_tables(self, result: dict[str, Any]) -> None:
+        text = report.as_text(result)
+        for words in ("one clip, median", "Where the time of one clip goes", "Several avatars at once", "the ceiling"):
+            assert words in text
+        assert re.search(r"A video is made [\d.]+ times (faster|slower) than it plays \(25 fps\)\.", text)
+        markdown = report.as_markdown(result)
+        assert "| one clip, median | " in markdown
+        rows = [line for line in markdown.splitlines() if line.startswith("|")]
+        assert all(row.endswith("|") for row in rows)
+
+    def test_compared_with_an_earlier_result(self, result: dict[str, Any]) -> None:
+        earlier = json.loads(json.dumps(result))
+        earlier["scenarios"]["latency"]["median_s"] *= 2
+        earlier["scenarios"]["throughput"]["frames_per_second"] *= 2
+        earlier["setting"]["steps"] = 40
+        del earlier["scenarios"]["stream"]
+        text = report.as_text(result, earlier)
+        assert re.search(r"one clip, median .* 0\.50  better", text)
+        assert re.search(r"video file: speed .* 0\.50  worse", text)
+        assert re.search(r"time to the first frame .* -      -\n", text)
+        assert "Not the same in both results: steps is 2, it was 40." in text
+
+    @pytest.mark.parametrize(("value", "words"), [(2.0, "2.00 s"), (0.0456, "45.6 ms"), (0.00045, "0.450 ms")])
+    def test_seconds(self, value: float, words: str) -> None:
+        assert report.seconds(value) == words
+
+    @pytest.mark.parametrize("ending", chart.FORMATS)
+    def test_charts(self, result: dict[str, Any], tmp_path: Path, ending: str) -> None:
+        file = tmp_path / f"stages{ending}"
+        chart.write(file, report.stage_bars(result))
+        if ending == ".png":
+            with Image.open(file) as picture:
+                assert picture.width == chart.WIDTH
+                assert len(picture.getcolors(100_000) or []) > 2
+        else:
+            text = file.read_text(encoding="utf-8")
+            assert text.count(f'fill="{chart.BAR}"') == len(report.stage_bars(result))
+            assert (ending == ".html") == text.startswith("<!doctype html>")
+
+    def test_line_charts(self) -> None:
+        drawing = chart.line_chart("a & b", "x", {"one": [(1, 2), (10, 3)], "two": [(1, 0), (100, 5)]}, log=True)
+        assert "a &amp; b" in chart.as_svg(drawing)
+        assert len([points for points, colour in drawing.lines if colour in chart.LINES]) == 2
+        assert all(0 <= x <= chart.WIDTH and 0 <= y <= drawing.height for points, _ in drawing.lines for x, y in points)
+        assert {"1", "10", "100"} <= {text for *_, text in drawing.words}
+
+    def test_many_lines_with_many_points_stay_readable(self) -> None:
+        series = {f"line {n}": [(8.3 + n + 9 * i, 0.9 + 0.01 * n) for i in range(8)] for n in range(9)}
+        drawing = chart.line_chart("title", "s", series, log=True, bottom=0.9)
+        boxes = [box[:2] for box in drawing.boxes if box[2] == 12]
+        assert len(set(boxes)) == 9, "each name has its place in the legend"
+        assert len({colour for *_, colour in drawing.boxes}) == 9, "and its colour"
+        assert all(x + chart.KEY <= chart.WIDTH for x, _ in boxes)
+        lowest = max(y for points, colour in drawing.lines if colour == chart.GRID for _, y in points)
+        assert max(y for _, y in boxes) < min(y for points, _ in drawing.lines for _, y in points)
+        assert [text for _, y, _, text in drawing.words if y == lowest + 16] == ["10", "20", "50"]
+
+    @pytest.mark.parametrize(
+        ("low", "high", "log", "expected"),
+        [(1, 12, False, [2, 4, 6, 8, 10, 12]), (8.3, 81, True, [10, 20, 50]), (1.1, 1.9, True, [1.1, 1.9]),
+         (3, 3, False, [3]), (0.002, 0.03, True, [0.002, 0.005, 0.01, 0.02])],
+    )  # fmt: skip
+    def test_ticks_are_round(self, low: float, high: float, log: bool, expected: list[float]) -> None:
+        assert chart.ticks(low, high, log) == pytest.approx(expected)
+
+
+class TestCommand:
+    def test_writes_everything(self, tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        files = {name: tmp_path / f"out.{name}" for name in ("json", "markdown")}
+        command = ["bench", "--bundle", str(tiny_bundle.path), "--quick", "--only", "latency,stages", "--threads", "1"]
+        outputs = [f"--{name}={path}" for name, path in files.items()]
+        assert main([*command, *outputs, "--chart", str(tmp_path / "out.svg")]) == 0
+        printed = capsys.readouterr()
+        assert "one clip, median" in printed.out
+        assert printed.err.splitlines()[0] == "measuring: the machine"
+        assert set(json.loads(files["json"].read_text())["scenarios"]) == {"latency", "stages"}
+        assert (tmp_path / "out.svg").exists()
+        assert main([*command, "--compare", str(files["json"]), "-q"]) == 0
+        printed = capsys.readouterr()
+        assert "ratio = now / before" in printed.out
+        assert printed.err == ""
+
+    @pytest.mark.parametrize(
+        ("arguments", "word"),
+        [
+            (["--only", "speed"], "some of latency, stream"),
+            (["--rounds", "0"], "1 … 1000"),
+            (["--clips", "1"], "2 … 10000"),
+            (["--fps", "0"], "more than 0"),
+            (["--steps", "0"], "1 to 1000"),
+            (["--against", "diffusers"], "torch"),
+            (["--chart", "a.pdf"], ".html, .svg, .png"),
+            (["--chart", "a.svg", "--only", "latency"], "add stages"),
+        ],
+    )
+    def test_wrong_values(self, arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["bench", *arguments]) == 2
+        assert word in capsys.readouterr().err
+
+    def test_needs_no_torch(self, tiny_bundle: Bundle) -> None:
+        """But says how to get it where it is asked for."""
+        program = (
+            "import sys\n"
+            "for name in ('torch', 'diffusers', 'transformers', 'onnx_ir'): sys.modules[name] = None\n"
+            "from emo_rt.cli import main\n"
+            "raise SystemExit(main(sys.argv[1:]))"
+        )
+        base = [sys.executable, "-c", program, "bench", "--bundle", str(tiny_bundle.path), "--quick", "-q"]
+        done = subprocess.run([*base, "--only", "latency"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        done = subprocess.run([*base, "--against", "torch"], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "pip install 'emo_rt[export]'" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+class TestScaling:
+    def test_sections(self, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(scaling, "export", lambda config, folder: str(tiny_bundle.path))  # exports take a minute
+        options = scaling._parser().parse_args(["--quick", "--steps", "2", "--threads", "1"])
+        found = scaling.run(replace(scaling._plan(options), lengths=(1.0,)))
+        assert list(found["sections"]) == list(scaling.SECTIONS)
+        (row,) = found["sections"]["length"]
+        assert row["frames"] == 25
+        assert row["wall_predicted"] > 0
+        assert all(set(scaling.COLUMNS[name]) <= set(rows[0]) for name, rows in found["sections"].items())
+        assert scaling.tables(found).count("## ") == 4
+        assert len(scaling.plot(found, tmp_path / "plots")) == len(scaling.PLOTS)
+
+    def test_wrong_arguments(self) -> None:
+        for arguments in (["--only", "colour"], ["--steps", "0"], ["--lengths", "0"]):
+            with pytest.raises(SystemExit) as caught:
+                scaling.main(arguments)
+            assert caught.value.code == 2

@@ -1,0 +1,562 @@
+"""The command line: what it writes, what it prints, how it fails and how it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emo_rt import Bundle
+from emo_rt.cli import demo, main, terminal
+from emo_rt.media import audio
+from emo_rt.media.video_file import probe
+from emo_rt.memory import peak_memory
+
+PORTRAIT = demo.DEMO_PORTRAIT
+WITH_SIGINT = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from emo_rt.cli import main; raise SystemExit(main(sys.argv[1:]))"
+)
+"""Where the tests run in the background, Ctrl-C is ignored and would be in child processes, too."""
+
+Animate = Callable[..., list[str]]
+
+
+@pytest.fixture
+def voice(tmp_path: Path) -> Path:
+    """0.4 s of a tone: 10 frames at 25 fps."""
+    path = tmp_path / "voice.wav"
+    tone = np.sin(np.arange(6400) * 0.1) * 8000
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(tone.astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture
+def animate(tiny_bundle: Bundle, voice: Path) -> Animate:
+    """Arguments of a short run of ``emo-rt animate``."""
+
+    def arguments(*more: str | Path, portrait: Path = PORTRAIT, audio: Path = voice, box: str = "full") -> list[str]:
+        model = ["--bundle", str(tiny_bundle.path), "--threads", "1", "--steps", "2"]
+        face = ["--face-box", box] if box else []
+        return ["animate", str(portrait), str(audio), *model, *face, *map(str, more)]
+
+    return arguments
+
+
+def failure(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
+    """Run a command that fails: nothing on stdout, one line on stderr, which is returned."""
+    assert main(arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = [line for line in printed.err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1, printed.err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "emo_rt.cli", *arguments]
+
+
+class TestAnimate:
+    def test_writes_a_video_and_a_receipt(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out.mp4"
+        assert main(animate("-o", out)) == 0
+        found, printed = probe(out), capsys.readouterr()
+        assert (found.frames, found.width, found.codecs) == (10, 32, ("h264", "aac"))
+        first, second = printed.out.splitlines()
+        assert first.startswith(f"{out}: 10 frames, 0.40 s at 25 fps, 32x32, ")
+        assert second.startswith("made with onnxruntime on cpu in ")
+        assert "real-time factor" in second
+        assert printed.err.count("\n") == 1
+        assert "untrained" in printed.err
+
+    def test_quiet_prints_no_receipt(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(animate("-o", tmp_path / "out.mp4", "-q")) == 0
+        assert capsys.readouterr().out == ""
+
+    def test_options_reach_the_run_and_the_encoder(self, animate: Animate, tmp_path: Path) -> None:
+        videos = {}
+        for name, more in {
+            "plain": [],
+            "same": [],
+            "seed": ["--seed", "7"],
+            "solver": ["--solver", "unipc"],
+            "mode": ["--mode", "fast"],
+            "guidance": ["--guidance", "1"],
+            "interval": ["--guidance-interval", "0.5,1"],
+            "head room": ["--head-room", "inf"],
+            "long sound": ["--max-audio", "inf"],
+            "speed": ["--speed", "1.5"],
+            "crf": ["--crf", "40"],
+            "unmarked": ["--no-generated-mark"],
+        }.items():
+            videos[name] = tmp_path / f"{name}.mp4"
+            assert main(animate("-o", videos[name], *more)) == 0
+        content = {name: path.read_bytes() for name, path in videos.items()}
+        assert content.pop("same") == content.pop("long sound") == content["plain"]
+        assert content.pop("mode") == content["solver"], "the mode's solver, and the steps that were given"
+        assert len(set(content.values())) == len(content)
+        assert "AI-generated" in probe(videos["plain"]).metadata["comment"]
+        assert "comment" not in probe(videos["unmarked"]).metadata
+
+    def test_whole_picture_or_only_the_square(self, animate: Animate, tmp_path: Path) -> None:
+        wide = tmp_path / "wide.png"
+        Image.new("RGB", (200, 100), "grey").save(wide)
+        sizes = {}
+        for name, more in {"whole": [], "square": ["--no-paste-back"], "small": ["--max-side", "100"]}.items():
+            out = tmp_path / f"{name}.mp4"
+            assert main(animate("-o", out, *more, portrait=wide, box="80,20,120,70")) == 0
+            sizes[name] = (probe(out).width, probe(out).height)
+        assert sizes == {"whole": (200, 100), "square": (32, 32), "small": (100, 50)}
+
+    def test_frames_beside_the_video(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out, frames = tmp_path / "out.mp4", tmp_path / "frames"
+        assert main(animate("-o", out, "--frames-dir", frames)) == 0
+        assert (probe(out).frames, len(list(frames.glob("*.png")))) == (10, 10)
+        assert str(frames) in capsys.readouterr().out
+
+    def test_frames_alone(self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(animate("--frames-dir", tmp_path / "frames")) == 0
+        assert len(list((tmp_path / "frames").iterdir())) == 10
+        assert capsys.readouterr().out.startswith(f"{tmp_path / 'frames'}: 10 frames")
+
+    def test_video_to_standard_output(self, animate: Animate, tmp_path: Path) -> None:
+        done = subprocess.run(command(*animate("-o", "-")), capture_output=True, check=True)
+        (tmp_path / "piped.mp4").write_bytes(done.stdout)
+        assert probe(tmp_path / "piped.mp4").frames == 10
+        assert b"standard output: 10 frames" in done.stderr
+
+    def test_existing_video_is_kept_unless_told(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out.mp4"
+        out.write_text("precious")
+        assert "--overwrite" in failure(capsys, animate("-o", out), 1)
+        assert out.read_text() == "precious"
+        assert main(animate("-o", out, "--overwrite")) == 0
+        assert probe(out).frames == 10
+
+    def test_never_overwrites_its_own_input(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out.mp4"
+        assert main(animate("-o", out)) == 0
+        capsys.readouterr()
+        before = out.read_bytes()
+        assert "own input" in failure(capsys, animate("-o", out, "--overwrite", audio=out), 1)
+        assert out.read_bytes() == before
+
+
+class TestFailures:
+    def test_missing_inputs(self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = tmp_path / "out.mp4"
+        assert "no picture" in failure(capsys, animate("-o", out, portrait=tmp_path / "no.png"), 1)
+        assert "no sound file" in failure(capsys, animate("-o", out, audio=tmp_path / "no.wav"), 1)
+        assert not out.exists()
+
+    def test_unreadable_inputs(self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        text = tmp_path / "text.txt"
+        text.write_text("not a picture, not a sound")
+        assert "read as a picture" in failure(capsys, animate("-o", tmp_path / "a.mp4", portrait=text), 1)
+        assert "read as sound" in failure(capsys, animate("-o", tmp_path / "a.mp4", audio=text), 1)
+
+    def test_a_sound_that_is_too_long(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = failure(capsys, animate("-o", tmp_path / "a.mp4", "--max-audio", "0.3"), 1)
+        assert "longer than 0.3 s (it has 0.4 s or more)" in line
+        assert "max_audio_s is 0.0; expected more than 0" in failure(
+            capsys, animate("--max-audio", "0", "-o", "a.mp4"), 2
+        )
+
+    def test_no_face(self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        empty = tmp_path / "empty.png"
+        Image.new("RGB", (96, 96), "green").save(empty)
+        line = failure(capsys, animate("-o", tmp_path / "a.mp4", portrait=empty, box=""), 1)
+        assert "no face found" in line
+        assert "--face-box" in line
+
+    def test_missing_folders(self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        nowhere = tmp_path / "nowhere"
+        assert "no folder" in failure(capsys, animate("-o", nowhere / "a.mp4"), 1)
+        assert "no folder" in failure(capsys, animate("--frames-dir", nowhere / "frames"), 1)
+
+    def test_frames_folder_is_not_emptied(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = failure(capsys, animate("-o", tmp_path / "a.mp4", "--overwrite", "--frames-dir", tmp_path), 1)
+        assert "not an empty folder" in line
+        assert not (tmp_path / "a.mp4").exists()
+
+    @pytest.mark.parametrize(
+        ("more", "word"),
+        [
+            ([], "-o OUT.mp4"),
+            (["-o", "a.avi"], ".mp4"),
+            (["-o", "a.mp4", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
+            (["-o", "a.mp4", "--steps", "0"], "1 to 1000"),
+            (["-o", "a.mp4", "--steps", "many"], "--steps"),
+            (["-o", "a.mp4", "--mode", "best"], "--mode"),
+            (["-o", "a.mp4", "--guidance-interval", "0.5"], "two numbers"),
+            (["-o", "a.mp4", "--guidance-interval", "0.8,0.2"], "0 ≤ first < last ≤ 1"),
+            (["-o", "a.mp4", "--deep-cache", "2"], "export it with --deep-cache"),
+            (["-o", "a.mp4", "--head-room", "-1"], "0 or more"),
+            (["-o", "a.mp4", "--guidance", "-1"], "0 … 50"),
+            (["-o", "a.mp4", "--speed", "nan"], "0 … 3"),
+            (["-o", "a.mp4", "--motion-scale", "1,2"], "pose,face,lips"),
+            (["-o", "a.mp4", "--face-box", "1,2,3"], "left,top,right,bottom"),
+            (["-o", "a.mp4", "--crf", "99"], "0 to 51"),
+            (["-o", "a.mp4", "--threads", "0"], "1 to 1024"),
+            (["-o", "a.mp4", "--frobnicate"], "--frobnicate"),
+        ],
+    )
+    def test_wrong_values(
+        self, animate: Animate, more: list[str], word: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert word in failure(capsys, animate(*more), 2)
+
+    def test_unavailable_device(self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "cpu" in failure(capsys, animate("-o", tmp_path / "a.mp4", "--backend", "tensorrt"), 1)
+
+    def test_unusable_bundles(self, bundle_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "no bundle" in failure(capsys, ["info", str(tmp_path)], 1)
+        manifest = bundle_copy / "emo_rt.json"
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        manifest.write_text(json.dumps({**content, "schema": 99}), encoding="utf-8")
+        assert "update emo_rt" in failure(capsys, ["info", str(bundle_copy)], 1)
+        manifest.write_text(json.dumps(content), encoding="utf-8")
+        weights = next((bundle_copy / "graphs").glob("*.bin"))
+        weights.write_bytes(b"\1" + weights.read_bytes()[1:])
+        assert "hash" in failure(capsys, ["info", str(bundle_copy)], 1)
+
+    def test_a_bug_is_one_line_with_a_hint(
+        self, animate: Animate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def broken(_: object) -> None:
+            raise RuntimeError("first line\nsecond line")
+
+        monkeypatch.setattr(demo, "animate", broken)
+        line = failure(capsys, animate("-o", "a.mp4"), 1)
+        assert "RuntimeError: first line second line" in line
+        assert "--debug" in line
+        assert main(animate("-o", "a.mp4", "--debug")) == 1
+        traceback = capsys.readouterr().err
+        assert traceback.startswith("Traceback")
+        assert "--debug shows" not in traceback
+
+    def test_reader_that_went_away(self, tiny_bundle: Bundle) -> None:
+        with subprocess.Popen(
+            command("info", str(tiny_bundle.path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read() == b""
+            assert process.wait() == 1
+
+
+class TestStopping:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_leaves_nothing_behind(self, animate: Animate, tmp_path: Path, number: signal.Signals) -> None:
+        folder = tmp_path / "out"
+        folder.mkdir()
+        arguments = [*animate("-o", folder / "out.mp4", "--frames-dir", folder / "frames"), "--steps", "500"]
+        with subprocess.Popen(
+            [sys.executable, "-c", WITH_SIGINT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            wait_until(lambda: len(list(folder.iterdir())) == 2 or process.poll() is not None)
+            time.sleep(0.2)
+            process.send_signal(number)
+            out, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert list(folder.iterdir()) == []
+        assert out == ""
+        assert errors.splitlines()[-1] == "stopped; no output was written"
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_is_heard_while_the_sound_is_measured(
+        self, animate: Animate, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        measured: list[str] = []
+
+        def check_level(*_: object) -> None:
+            measured.append("a block")
+            if len(measured) == 3:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(audio, "_check_level", check_level)
+        (tmp_path / "out").mkdir()
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, ignored
+        try:
+            assert main(animate("-o", tmp_path / "out" / "a.mp4", audio=demo.DEMO_VOICE)) == 130
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert capsys.readouterr() == ("", "stopped; no output was written\n")
+        assert len(measured) == 3  # of many
+        assert list((tmp_path / "out").iterdir()) == []
+
+    def test_second_signal_interrupts(self) -> None:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with terminal.stop_event() as stop:
+                os.kill(os.getpid(), signal.SIGINT)
+                assert stop.wait(5)
+                with pytest.raises(KeyboardInterrupt):
+                    os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def test_interrupt_outside_a_run(
+        self, animate: Animate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def interrupted(_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(demo, "animate", interrupted)
+        assert main(animate("-o", "a.mp4")) == 130
+        assert capsys.readouterr().err == "stopped; no output was written\n"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+class TestProgress:
+    def test_no_bar_without_a_terminal(self, animate: Animate, tmp_path: Path) -> None:
+        done = subprocess.run(command(*animate("-o", str(tmp_path / "a.mp4"))), capture_output=True, check=True)
+        assert b"\r" not in done.stderr
+        assert b"animating" not in done.stderr
+
+    @pytest.mark.parametrize(("more", "drawn"), [((), True), (("-q",), False)])
+    def test_bar_on_a_terminal(self, animate: Animate, tmp_path: Path, more: tuple[str, ...], drawn: bool) -> None:
+        screen, side = pty.openpty()
+        try:
+            arguments = command(*animate("-o", tmp_path / "a.mp4", *more))
+            subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=side, check=True)
+            seen = os.read(screen, 100_000).decode()
+        finally:
+            os.close(side)
+            os.close(screen)
+        assert ("animating [" in seen) is drawn
+        assert ("100 %" in seen) is drawn
+        assert not drawn or seen.endswith("\r")
+
+    def test_words(self) -> None:
+        assert [terminal.size(n) for n in (0, 999, 2_155_744, 3_000_000_000)] == [
+            "0 bytes",
+            "999 bytes",
+            "2.2 MB",
+            "3.0 GB",
+        ]
+        assert [terminal.duration(s) for s in (4.84, 725, 7380)] == ["4.8 s", "12 min 05 s", "2 h 03 min"]
+        assert (peak_memory() or 0) > 10_000_000
+
+
+class TestDemo:
+    def test_receipt(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = tmp_path / "demo.mp4"
+        assert main(["demo", "-o", str(out), "--steps", "1", "--threads", "1"]) == 0
+        found, printed = probe(out), capsys.readouterr()
+        assert found.audio_duration_s is not None
+        assert abs(found.video_duration_s - found.audio_duration_s) <= 0.5 / found.fps
+        first, *rows = printed.out.splitlines()
+        assert first.startswith(f"{out}: {found.frames} frames")
+        receipt = {row[:11].strip(): row[13:] for row in rows}
+        untrained = demo.is_untrained(Bundle.open("demo"))
+        assert list(receipt) == [
+            "backend",
+            "time",
+            "stages",
+            "solver loop",
+            "peak memory",
+            *(["picture"] * untrained),
+            "next",
+        ]
+        assert receipt["backend"] == "onnxruntime on cpu"
+        assert all(stage in receipt["stages"] for stage in ("audio", "clip", "step", "decode"))
+        assert receipt["next"].startswith("emo-rt animate ")
+        assert ("untrained" in printed.err) is untrained
+
+    def test_looks_for_no_face(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("emo_rt.animator.locate", None)
+        assert main(["demo", "-o", str(tmp_path / "demo.mp4"), "--steps", "1", "--threads", "1", "-q"]) == 0
+
+    def test_assets_are_small(self) -> None:
+        assert demo.DEMO_PORTRAIT.stat().st_size < 200_000
+        assert demo.DEMO_VOICE.stat().st_size < 200_000
+
+
+class TestInfo:
+    def test_for_people(self, tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["info", str(tiny_bundle.path)]) == 0
+        text = capsys.readouterr().out
+        for words in (
+            "32x32 pixels, 25 fps",
+            "every hash verified",
+            "40 steps",
+            "Apache-2.0",
+            "untrained",
+            "allowed 1e-04",
+        ):
+            assert words in text
+        assert all(name in text for name in tiny_bundle.graphs)
+
+    def test_for_programs(self, tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["info", str(tiny_bundle.path), "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["schema"] == 1
+        assert report["bytes"] == tiny_bundle.size_bytes
+        assert report["parity"]["worst"]["relative"] <= report["parity"]["worst"]["bound"]
+        graphs = {graph["name"]: graph for graph in report["graphs"]}
+        assert list(graphs) == list(tiny_bundle.graphs)
+        assert graphs["step"]["inputs"] == len(tiny_bundle.graphs["step"].inputs)
+        assert "step.bin" in graphs["step"]["weight_files"]
+
+    def test_bundle_that_was_not_compared(self, bundle_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        manifest = bundle_copy / "emo_rt.json"
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        manifest.write_text(json.dumps({**content, "parity": []}), encoding="utf-8")
+        assert main(["info", str(bundle_copy)]) == 0
+        assert "not compared with torch" in capsys.readouterr().out
+
+
+class TestExport:
+    @pytest.fixture
+    def exported(self, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """Calls of ``export_bundle``, which gives the finished tiny bundle at once; the real one has its own tests."""
+        from emo_rt.export import command as export_command
+
+        calls: list[Any] = []
+
+        def export(model: Any, target: Path, options: Any, report: Callable[[str], None]) -> Bundle:
+            calls.append((model, target, options))
+            report("exporting vae_encoder")
+            return tiny_bundle
+
+        monkeypatch.setattr(export_command, "export_bundle", export)
+        return calls
+
+    def test_prints_progress_parity_and_parameters(
+        self, exported: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = ["export", "--preset", "tiny", "--random-weights", "-o", str(tmp_path / "bundle")]
+        assert main([*arguments, "--half-storage", "--both", "--seed", "4"]) == 0
+        printed = capsys.readouterr()
+        model, target, options = exported[0]
+        assert target == tmp_path / "bundle"
+        assert (options.dtype, options.half_storage, options.guidance) == ("float32", True, (True, False))
+        assert (options.check, options.source) == (True, demo.RANDOM_WEIGHTS)
+        assert all("s] " in line for line in printed.err.splitlines())
+        for words in ("vae_decoder", "relative", f"{sum(p.numel() for p in model.parameters()):,}", "peak memory"):
+            assert words in printed.out
+        assert "published" not in printed.out
+
+    @pytest.mark.parametrize(
+        ("more", "guidance", "dtype"),
+        [([], (True,), "float32"), (["--no-guidance", "--dtype", "fp16", "--no-check"], (False,), "float16")],
+    )
+    def test_options(
+        self, exported: list[Any], tmp_path: Path, more: list[str], guidance: tuple[bool], dtype: str
+    ) -> None:
+        assert main(["export", "--preset", "tiny", "--random-weights", "-q", "-o", str(tmp_path / "b"), *more]) == 0
+        options = exported[0][2]
+        assert (options.guidance, options.dtype, options.check) == (guidance, dtype, "--no-check" not in more)
+
+    def test_full_size_is_checked_on_request_only(
+        self, exported: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from emo_rt.export import command as export_command
+        from emo_rt.export.networks.model import build_model
+        from emo_rt.export.presets import preset
+
+        tiny = build_model(preset("tiny"))
+        monkeypatch.setattr(export_command, "build_model", lambda config, seed: tiny)
+        for more in ([], ["--check"]):
+            assert main(["export", "--preset", "emo", "--random-weights", "-o", str(tmp_path / "b"), *more]) == 0
+        assert [options.check for _, _, options in exported] == [False, True]
+        printed = capsys.readouterr().out
+        assert "859.5 M (SD 1.5 UNet)" in printed
+        assert "453.2 M (AnimateDiff v2)" in printed
+
+    def test_failures(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        tiny = ["export", "--preset", "tiny", "-o"]
+        assert "--random-weights" in failure(capsys, [*tiny, str(tmp_path / "b")], 2)
+        halves = ["--random-weights", "--dtype", "fp16", "--half-storage"]
+        assert "--half-storage" in failure(capsys, [*tiny, str(tmp_path / "b"), *halves], 2)
+        (tmp_path / "precious").write_text("x")
+        assert "not an empty folder" in failure(capsys, [*tiny, str(tmp_path), "--random-weights"], 1)
+
+    def test_without_torch(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in [name for name in sys.modules if name == "emo_rt.export" or name.startswith("emo_rt.export.")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr("emo_rt.export", raising=False)
+        monkeypatch.setitem(sys.modules, "torch", None)
+        line = failure(capsys, ["export", "--preset", "tiny", "--random-weights", "-o", str(tmp_path / "b")], 1)
+        assert "emo_rt[export]" in line
+
+
+class TestHelp:
+    @pytest.mark.parametrize("name", ["demo", "animate", "export", "info", "doctor"])
+    def test_every_option_says_its_default(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([name, "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "default: " in text
+        assert "None" not in text
+
+    def test_alone_prints_help(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([]) == 0
+        assert "emo-rt demo" in capsys.readouterr().out
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        from emo_rt import __version__
+
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out == f"emo-rt {__version__}\n"
+
+    def test_imports_no_backend(self) -> None:
+        code = (
+            "import sys; from emo_rt.cli import main; main(['animate', '--help']); "
+            "sys.exit(str({'torch', 'onnxruntime', 'tensorrt', 'cv2'} & set(sys.modules) or ''))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.stderr.strip() == ""
+
+    def test_narrow_encoding(self) -> None:
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run(command("animate", "--help"), capture_output=True, text=True, env=environment, check=True)
+        assert "0 ? 50" in done.stdout
+
+    def test_entry_point(self) -> None:
+        program = Path(sys.executable).parent / "emo-rt"
+        if not program.exists():
+            pytest.skip("emo_rt is not installed beside this Python")
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("emo-rt ")

@@ -1,0 +1,217 @@
+"""ONNX Runtime's GPU backend on the stand-in: whole animations, its CUDA graphs, and no silent fall-back to the CPU."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+import pytest
+from cuda_stand_in import ByAddress, StandInDevice
+
+from emo_rt import Animator, BackendError, BackendUnavailableError, Bundle, DeviceLostError
+from emo_rt.device import onnxruntime_cuda as ort_cuda
+from emo_rt.device.onnxruntime_cpu import OrtBackend
+from emo_rt.device.onnxruntime_cuda import PROVIDER, OrtCudaBackend, import_onnxruntime
+from emo_rt.model.contract import Array
+from emo_rt.runtime.loaded_model import LoadedModel
+
+RATE, CLIP = 16_000, 4 * 640
+
+
+class StandInBinding:
+    def __init__(self) -> None:
+        self.addresses: dict[str, int] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def bind_input(self, name: str, device: str, index: int, dtype: Any, shape: tuple[int, ...], pointer: int) -> None:
+        assert (device, index) == ("cuda", 0)
+        self.addresses[name], self.shapes[name] = pointer, shape
+
+    bind_output = bind_input
+
+
+class StandInInference:
+    """``InferenceSession`` on the CUDA provider."""
+
+    def __init__(self, ort: StandInOrt, source: Any, options: Any = None, providers: Any = ()) -> None:
+        self.ort, self.settings, self.options = ort, providers[0][1], options
+        self.threads: set[int] = set()
+        self.runs: list[dict[str, str]] = []
+        if isinstance(source, bytes):
+            return
+        name = source.rpartition("/")[2].removesuffix(".onnx")
+        self._inner = ort.cpu.open(ort.bundle, name)
+        self.work = ByAddress(ort.device, self._inner)
+        ort.sessions.setdefault(name, []).append(self)
+
+    def get_providers(self) -> list[str]:
+        return [self.ort.opens_on, "CPUExecutionProvider"]
+
+    def get_inputs(self) -> Any:
+        return self._inner.inner.get_inputs()  # type: ignore[attr-defined]
+
+    def get_outputs(self) -> Any:
+        return self._inner.inner.get_outputs()  # type: ignore[attr-defined]
+
+    def io_binding(self) -> StandInBinding:
+        return StandInBinding()
+
+    def run_with_iobinding(self, binding: StandInBinding, options: Any) -> None:
+        self.threads.add(threading.get_ident())
+        self.runs.append(dict(options.entries))
+        self.ort.trouble(self)
+        self.work.enqueue(int(self.settings["user_compute_stream"]), binding.addresses, binding.shapes)
+
+
+class StandInOrt:
+    """What :mod:`emo_rt.device.onnxruntime_cuda` uses of the package ``onnxruntime``."""
+
+    SessionOptions = staticmethod(onnxruntime.SessionOptions)
+
+    def __init__(self, device: StandInDevice, bundle: Bundle) -> None:
+        self.device, self.bundle, self.cpu = device, bundle, OrtBackend(threads=1)
+        self.opens_on = PROVIDER
+        self.sessions: dict[str, list[StandInInference]] = {}
+        self.trouble: Any = lambda session: None
+
+    def InferenceSession(self, *args: Any, **more: Any) -> StandInInference:
+        return StandInInference(self, *args, **more)
+
+    def RunOptions(self) -> Any:
+        entries: dict[str, str] = {}
+        return SimpleNamespace(entries=entries, add_run_config_entry=entries.__setitem__)
+
+
+@pytest.fixture
+def ort(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> StandInOrt:
+    made = StandInOrt(StandInDevice(1), tiny_bundle)
+    monkeypatch.setattr(ort_cuda, "import_onnxruntime", lambda: made)
+    return made
+
+
+def opened(ort: StandInOrt, **options: Any) -> Animator:
+    return Animator(LoadedModel(ort.bundle, OrtCudaBackend(ort.device, **options)))  # type: ignore[arg-type]
+
+
+def frames(animator: Animator, **options: Any) -> Array:
+    picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    sound = 0.1 * np.random.default_rng(1).standard_normal(4 * CLIP, np.float32)
+    avatar = animator.prepare(picture, face_box="full")
+    return animator.animate(avatar, sound, sample_rate=RATE, steps=3, **options).numpy()
+
+
+@pytest.fixture
+def expected(tiny_bundle: Bundle) -> Array:
+    with Animator.load(tiny_bundle.path, device="cpu", threads=1) as animator:
+        return frames(animator)
+
+
+@pytest.mark.parametrize("own_graphs", [True, False])
+def test_an_animation_is_that_of_the_cpu(ort: StandInOrt, expected: Array, own_graphs: bool) -> None:
+    with opened(ort, own_graphs=own_graphs) as animator:
+        found = frames(animator)
+        assert (animator.device, animator.backend) == ("cuda", "onnxruntime")
+    np.testing.assert_array_equal(found, expected)
+    assert ort.device.broken == []
+
+
+def test_steps_are_graphs_of_onnx_runtime_of_two_numbers_in_one_thread(ort: StandInOrt) -> None:
+    with opened(ort) as animator:
+        frames(animator)
+        frames(animator)
+    (step,), (clip,) = ort.sessions["step"], ort.sessions["clip"]
+    assert (step.settings["enable_cuda_graph"], clip.settings["enable_cuda_graph"]) == ("1", "0")
+    assert {run["gpu_graph_id"] for run in step.runs} == {"1", "2"}
+    assert [run["gpu_graph_id"] for run in step.runs[:6]] == ["1"] * 3 + ["2"] * 3  # until it replays its own graph
+    assert not any("gpu_graph_id" in run for run in clip.runs)
+    assert len(step.threads) == 1
+    for session in (step, clip):
+        assert all(run["disable_synchronize_execution_providers"] == "1" for run in session.runs)
+
+
+def test_graphs_of_one_lane_share_a_stream_and_others_do_not(ort: StandInOrt) -> None:
+    with opened(ort) as animator:
+        frames(animator)
+    streams = {name: sessions[0].settings["user_compute_stream"] for name, sessions in ort.sessions.items()}
+    assert streams["clip"] == streams["step"]
+    assert len({streams["step"], streams["vae_decoder"], streams["audio_encoder"]}) == 3
+
+
+@pytest.mark.parametrize(("dtype", "tf32"), [("float32", "0"), ("float16", "1")])
+def test_convolutions_in_half_precision_keep_their_tensor_cores(ort: StandInOrt, dtype: str, tf32: str) -> None:
+    ort.bundle = replace(ort.bundle, dtype=dtype)
+    with opened(ort):
+        assert {session.settings["use_tf32"] for made in ort.sessions.values() for session in made} == {tf32}
+
+
+def test_no_memory_is_planned_by_pattern(ort: StandInOrt) -> None:
+    with opened(ort):
+        assert not any(session.options.enable_mem_pattern for made in ort.sessions.values() for session in made)
+
+
+def test_a_loop_that_is_captured_from_outside_is_one_launch(ort: StandInOrt, expected: Array) -> None:
+    """Not with today's ONNX Runtime; ready for one that allows it."""
+    with opened(ort, external_capture=True) as animator:
+        np.testing.assert_array_equal(frames(animator), expected)
+    assert ort.device.launches == [9] * 4
+    assert ort.device.broken == []
+
+
+def test_a_capture_of_its_own_that_fails_is_done_without(
+    ort: StandInOrt, expected: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(session: StandInInference) -> None:
+        if session.settings["enable_cuda_graph"] == "1" and len(session.runs) == 2:
+            raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
+
+    ort.trouble = refuse
+    with opened(ort) as animator:
+        np.testing.assert_array_equal(frames(animator), expected)
+    assert [session.settings["enable_cuda_graph"] for session in ort.sessions["step"]] == ["1", "0"]
+    assert "launched uncaptured" in caplog.text
+
+
+def test_a_failure_later_is_an_error(ort: StandInOrt) -> None:
+    with opened(ort) as animator:
+        frames(animator)
+
+        def fail(session: StandInInference) -> None:
+            raise RuntimeError("no")
+
+        ort.trouble = fail
+        with pytest.raises(BackendError, match="cannot run graph"):
+            frames(animator)
+
+
+def test_a_lost_device_is_final(ort: StandInOrt) -> None:
+    with opened(ort) as animator:
+
+        def fail(session: StandInInference) -> None:
+            raise RuntimeError("CUDA failure 700: an illegal memory access was encountered ; GPU=0")
+
+        ort.trouble = fail
+        for _ in range(2):
+            with pytest.raises(DeviceLostError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
+                frames(animator)
+
+
+def test_a_silent_fall_back_to_the_cpu_is_refused(ort: StandInOrt) -> None:
+    ort.opens_on = "CPUExecutionProvider"
+    with pytest.raises(BackendUnavailableError, match="on CPUExecutionProvider, not on CUDAExecutionProvider"):
+        opened(ort)
+
+
+def test_a_package_without_cuda_is_refused() -> None:
+    if PROVIDER in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(BackendUnavailableError, match=r"has no CUDAExecutionProvider; .* install emo_rt\[gpu\]"):
+        import_onnxruntime()
+
+
+def test_the_probe_is_a_model() -> None:
+    session = onnxruntime.InferenceSession(ort_cuda.PROBE, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.array([2], np.float32)})[0] == [-2]
