@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from tests.small_bundles import hallo_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: as many tests run side by side as there are cores
 
 ExportTiny = Callable[..., Bundle]
 

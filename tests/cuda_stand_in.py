@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -378,7 +380,6 @@ class StandInBackend(CudaBackend):
     name = "onnxruntime"
 
     def __init__(self, cuda: StandInDevice, capture_obstacle: str | None = None) -> None:
-        self._cpu = OrtBackend(threads=1)
         self._obstacle = capture_obstacle
         self.trouble: Callable[[str, bool], None] = lambda graph, capturing: None
         """Called with each graph that is enqueued; may raise."""
@@ -387,23 +388,31 @@ class StandInBackend(CudaBackend):
         super().__init__(cuda)  # type: ignore[arg-type]
 
     def _open(self, bundle: Bundle, graph: str, stream: CudaStream) -> Graph:
-        return StandInGraph(self, self._cpu.open(bundle, graph), stream, self._obstacle)
+        return StandInGraph(self, arithmetic(bundle.path, graph), stream, self._obstacle)
 
-    def close(self) -> None:
-        super().close()
-        self._cpu.close()
+
+@cache
+def arithmetic(bundle: Path, graph: str) -> Graph:
+    """A graph in ONNX Runtime, opened once for all tests of a process: that takes longer than running it."""
+    return OrtBackend(threads=1).open(Bundle.open(bundle), graph)
 
 
 class StandInGraph(Graph):
     def __init__(self, backend: StandInBackend, inner: Graph, stream: CudaStream, obstacle: str | None) -> None:
         self.backend, self.inner, self.stream, self.spec = backend, inner, stream, inner.spec
-        self.capture_obstacle = obstacle
+        self.capture_obstacle, self.is_closed = obstacle, False
+
+    def opened(self) -> Graph:
+        """What computes. Raises :class:`ClosedError` after :meth:`close`."""
+        if self.is_closed:
+            raise ClosedError(f"graph {self.spec.name} is closed")
+        return self.inner
 
     def bind(self, buffers: Mapping[str, Buffer]) -> BoundGraph:
         return StandInBoundGraph(self, buffers)
 
     def close(self) -> None:
-        self.inner.close()
+        self.is_closed = True
 
 
 class StandInBoundGraph(BoundGraph):
@@ -422,7 +431,7 @@ class StandInBoundGraph(BoundGraph):
 
         def work() -> None:
             graph.backend.accident(graph.spec.name)
-            graph.inner.bind(memory).run()
+            graph.opened().bind(memory).run()
 
         reads = [bound[name].view for name in self._bound.inputs]
         writes = [bound[name].view for name in self._bound.outputs]

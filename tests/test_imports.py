@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,13 @@ def sources(folder: str) -> list[Path]:
     return found
 
 
-def imports(path: Path, *, as_program: bool = True) -> Iterator[Import]:
+@cache
+def imports(path: Path, *, as_program: bool = True) -> tuple[Import, ...]:
     """Every import of a file, down to the module (or name) that is asked for; those inside functions, too."""
+    return tuple(_imports(path, as_program))
+
+
+def _imports(path: Path, as_program: bool) -> Iterator[Import]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if not as_program:
         tree.body = [node for node in tree.body if not ast.unparse(node).startswith("if __name__ == '__main__'")]

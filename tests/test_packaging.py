@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.message
 import email.parser
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -17,7 +18,6 @@ import pytest
 from emo_rt import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = {"cpu", "gpu", "openvino", "tensorrt", "tensorrt-rtx", "export", "training", "dev"}
 INFO = f"emo_rt-{__version__}.dist-info/"
 MAPPED = {"export": "emo_rt/export", "engines": "emo_rt/engines", "benchmarks": "emo_rt/benchmarks"}
 ALLOWED = re.compile(
@@ -103,7 +103,7 @@ def test_metadata(metadata: email.message.Message) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra", [])) == EXTRAS
+    assert set(metadata.get_all("Provides-Extra", [])) == set(extras())
     assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -135,13 +135,37 @@ def test_entry_point(wheel: Path) -> None:
     assert text.split() == ["[console_scripts]", "emo-rt", "=", "emo_rt.cli:main"]
 
 
-def test_dev_pins_one_torch() -> None:
-    """One resolver run installs everything: the pin of torch is in `dev` itself."""
+def extras() -> dict[str, list[str]]:
+    """Each extra with what it needs."""
     with (ROOT / "pyproject.toml").open("rb") as file:
-        extras = tomllib.load(file)["project"]["optional-dependencies"]
-    assert [need for need in extras["dev"] if need.startswith("torch")] == ["torch==2.13.0"]
-    own = extras["dev"][0].removeprefix("emo_rt[").rstrip("]").split(",")
-    assert set(own) == {"cpu", "openvino", "export", "training"}
+        found: dict[str, list[str]] = tomllib.load(file)["project"]["optional-dependencies"]
+    return found
+
+
+def resolved(name: str) -> set[str]:
+    """What an extra needs, and what the extras that it names need."""
+    needs = set(extras()[name])
+    inner = {extra for need in needs for names in re.findall(r"^emo_rt\[(.*)\]$", need) for extra in names.split(",")}
+    return needs.union(*map(resolved, inner))
+
+
+def test_dev_pins_the_torch_that_the_tests_run_with() -> None:
+    """One resolver run installs everything: the pin of torch is in `dev` itself."""
+    (pin,) = (need for need in extras()["dev"] if need.startswith("torch"))
+    assert pin == f"torch=={importlib.metadata.version('torch').split('+')[0]}"
+
+
+@pytest.mark.parametrize("name", sorted(set(extras()) - {"gpu", "tensorrt", "dev"}))
+def test_dev_holds_every_extra_that_runs_without_a_gpu(name: str) -> None:
+    packages = {re.split(r"[<>=\[; ]", need)[0] for need in resolved(name)}
+    assert packages <= {re.split(r"[<>=\[; ]", need)[0] for need in resolved("dev")}
+
+
+def test_dev_has_what_drives_a_gpu() -> None:
+    """`cuda.core` installs and imports without one; tests hold our stand-ins against it."""
+    wanted = {need for need in extras()["gpu"] if need.startswith("cuda-")}
+    assert wanted
+    assert wanted <= set(extras()["dev"])
 
 
 def test_installed_wheel_runs(installed: dict[str, str], tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def _add_bench(commands: Any) -> None:
     )
     how = parser.add_argument_group("how")
     how.add_argument("--steps", type=int, default=20, help="solver steps per clip (default: %(default)s)")
-    how.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="default: %(default)s")
+    how.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="solver (default: %(default)s)")
     how.add_argument("--guidance", type=float, help="guidance scale, 0 … 50; 1 = none (default: the model's own)")
     how.add_argument("--rounds", type=int, default=5, help="repetitions of what is short (default: %(default)s)")
     how.add_argument("--clips", type=int, default=6, help="clips of the long runs (default: %(default)s)")

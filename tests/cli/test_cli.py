@@ -20,6 +20,7 @@ from PIL import Image
 
 from emo_rt import Bundle
 from emo_rt.cli import demo, main, terminal
+from emo_rt.cli.arguments import make_parser
 from emo_rt.media import audio
 from emo_rt.media.video_file import probe
 from emo_rt.memory import peak_memory
@@ -379,7 +380,9 @@ class TestProgress:
 
 
 class TestDemo:
-    def test_receipt(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_receipt(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        """Without looking for a face: the demo knows where it is."""
+        monkeypatch.setattr("emo_rt.animator.locate", None)
         out = tmp_path / "demo.mp4"
         assert main(["demo", "-o", str(out), "--steps", "1", "--threads", "1"]) == 0
         found, printed = probe(out), capsys.readouterr()
@@ -402,10 +405,6 @@ class TestDemo:
         assert all(stage in receipt["stages"] for stage in ("audio", "clip", "step", "decode"))
         assert receipt["next"].startswith("emo-rt animate ")
         assert ("untrained" in printed.err) is untrained
-
-    def test_looks_for_no_face(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("emo_rt.animator.locate", None)
-        assert main(["demo", "-o", str(tmp_path / "demo.mp4"), "--steps", "1", "--threads", "1", "-q"]) == 0
 
     def test_assets_are_small(self) -> None:
         assert demo.DEMO_PORTRAIT.stat().st_size < 200_000
@@ -524,12 +523,17 @@ class TestExport:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("name", ["demo", "animate", "export", "info", "doctor"])
+    @pytest.mark.parametrize("name", ["demo", "animate", "export", "build", "info", "doctor", "bench"])
     def test_every_option_says_its_default(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        (commands,) = (action.choices for action in make_parser()._actions if isinstance(action.choices, dict))
+        taking = [action for action in commands[name]._actions if action.option_strings and action.nargs != 0]
+        with_default = [action for action in taking if action.default is not None]
+        assert [action.dest for action in with_default if "(default: " not in str(action.help)] == []
         assert main([name, "--help"]) == 0
         text = " ".join(capsys.readouterr().out.split())
-        assert "default: " in text
         assert "None" not in text
+        for value in (action.default for action in with_default if "(default: %(default)s" in str(action.help)):
+            assert f"(default: {value}" in text
 
     def test_alone_prints_help(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 0

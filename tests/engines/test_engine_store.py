@@ -286,14 +286,17 @@ def test_worker_translates_errors(job: compile.Job, monkeypatch: pytest.MonkeyPa
 
 
 def test_peak_memory_is_of_one_build() -> None:
-    from emo_rt.engines.memory import peak_bytes, reset_peak
-
-    ballast = bytearray(200_000_000)
-    ballast[::4096] = b"x" * len(ballast[::4096])
-    high = peak_bytes()
-    del ballast
-    reset_peak()
-    low = peak_bytes()
-    if high is None or low is None:
+    """In a process of its own: what others left to the allocator decides what a process gives back."""
+    program = """if True:
+        from emo_rt.engines.memory import peak_bytes, reset_peak
+        ballast = bytearray(200_000_000)
+        ballast[::4096] = b"x" * len(ballast[::4096])
+        high = peak_bytes()
+        del ballast
+        reset_peak()
+        print((high or 0) - (peak_bytes() or 0), high)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    given_back, high = done.stdout.split()
+    if high == "None":
         pytest.skip("this system does not say")
-    assert low < high
+    assert int(given_back) > 150_000_000

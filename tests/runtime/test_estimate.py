@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from emo_rt import AnimateOptions, Animator, ConfigError
@@ -45,13 +47,17 @@ def test_calibration_runs(steps: int, asked: list[tuple[int, int]], monkeypatch:
     assert made == asked
 
 
-def test_made_from_real_clips(tiny_animator: Animator) -> None:
+def test_made_from_real_clips(tiny_animator: Animator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The n-th look at the clock says n² s: at the start, three times in the warm-up (its start, its clip, its end),
+    then at 16 s for the start of the calibration, 25 … 64 s and 81 s for its clips, 100 s for its end."""
+    looks = itertools.count()
+    monkeypatch.setattr(estimating, "perf_counter", lambda: float(next(looks) ** 2))
     found = tiny_animator.estimate(2.0, options=AnimateOptions(steps=2))
     assert found.clips == 13
-    assert found.first_frames_s > 0
-    assert found.clip_s > 0
-    assert found.wall_s == pytest.approx(found.first_frames_s + 12 * found.clip_s, abs=found.wall_s)
-    assert found.calibration_s > found.first_frames_s
+    assert found.first_frames_s == 25 - 16
+    assert found.clip_s == 13 + 1  # median of 11, 13, 15 and 17
+    assert found.wall_s == 9 + 12 * 14 + (100 - 81)
+    assert found.calibration_s == 121
     assert found.memory_bytes is None or found.memory_bytes > 10_000_000
 
 

@@ -336,6 +336,12 @@ def test_disturbed_sound_keeps_its_length_and_range() -> None:
     assert np.isfinite(silent).all()
 
 
+def one_thread() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return options
+
+
 def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path) -> None:
     """Every graph of the bundled model, in torch with the weights that training would go on from. To one per cent: the
     bundle has its constants (centres of the speed buckets) rounded to fp16, and a wrong weight is far off."""
@@ -346,7 +352,7 @@ def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path) -> N
         given = example_inputs(module.spec, model.config)
         with torch.no_grad():
             ours = module(*given.values())
-        session = onnxruntime.InferenceSession(str(bundle.graph_path(module.spec.name)))
+        session = onnxruntime.InferenceSession(str(bundle.graph_path(module.spec.name)), one_thread())
         theirs = session.run(
             [o.name for o in module.spec.outputs], {name: value.numpy() for name, value in given.items()}
         )
