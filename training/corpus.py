@@ -87,7 +87,7 @@ def record(clip: Clip, size: int, sound_only: bool = False) -> Recording:
 def detector_box(head_box: Floats) -> Floats:
     """Head boxes (…, 4) from crown to chin → boxes of the face mesh as the runtime finds them, forehead to chin.
 
-    The mean over 48 people of the training split, all of whom ``emo_rt.media.face`` finds (spread 0.02).
+    The mean over 48 people of the training split, all of whom ``emo_rt.faces`` finds (spread 0.02).
     """
     left, top, right, bottom = np.moveaxis(head_box, -1, 0)
     width, height = right - left, bottom - top

@@ -250,6 +250,7 @@ class VaeConfig:
             expected = f"{levels} numbers, each more than 0" if levels else "() where kind is 'kl'"
             check(len(value) == levels and all(number > 0 for number in value), f"vae.{name}", value, expected)
         check(self.kind == "light" or self.shuffle == 1, "vae.shuffle", self.shuffle, "1 where kind is 'kl'")
+        check(self.shuffle.bit_count() == 1, "vae.shuffle", self.shuffle, "a power of 2")
 
     @property
     def downsampling(self) -> int:
@@ -374,7 +375,7 @@ class ModelConfig:
             2 ** (len(self.locator.channels) - 1) == self.vae.downsampling,
             "locator.channels",
             self.locator.channels,
-            f"1 + log2 of {self.vae.downsampling} widths: the face feature has the latent's size",
+            f"{self.vae.downsampling.bit_length()} widths: the face feature has the latent's size",
         )
         check(
             all(width % self.temporal.heads == 0 for width in self.unet.block_out_channels),

@@ -87,6 +87,7 @@ def test_the_graph_gives_the_pixels_of_torch(tmp_path: Path):
         {"kind": "kl", "decoder_channels": (), "decoder_blocks": ()},
         {"kind": "heavy"},
         {"shuffle": 0},
+        {"shuffle": 3},
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(wrong: dict[str, object]):

@@ -8,6 +8,7 @@ import torch
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.presets import preset
 from emo_rt.model.config import ModelConfig
+from training.borrowed import PRESET
 from training.borrowed.footage import Batch
 from training.borrowed.told import denoise, features, predict, quick_norms
 
@@ -16,8 +17,8 @@ CLIPS = 2
 
 @pytest.fixture(scope="module")
 def small() -> ModelConfig:
-    """The demo's networks with fewer frames."""
-    return replace(preset("demo"), frames=4, motion_frames=2, decode_frames=4)
+    """The networks that are trained, with fewer frames."""
+    return replace(preset(PRESET), frames=4, motion_frames=2, decode_frames=4)
 
 
 @pytest.fixture(scope="module")

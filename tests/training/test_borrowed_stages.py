@@ -1,5 +1,6 @@
 """The diffusion's two borrowed stages from beginning to end, on a few made-up clips and a very small network."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,15 @@ from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.presets import preset
 from emo_rt.model.config import ModelConfig
 from training import diffusion
-from training.borrowed import parcel, student, teacher
-from training.borrowed.clock import Trainer
+from training.borrowed import PRESET, parcel, student, teacher
+from training.borrowed.clock import Clock, Trainer
 from training.borrowed.footage import Footage
 from training.borrowed.look import Scores
 from training.encoded import hear as hear_alone
 
 FRAMES = 20
-TEACHER_S, STUDENT_S = 3.0, 8.0
+TEACHER_STEPS, STUDENT_STEPS = 8, 12
+"""Budgets: the clock goes on by 1 whenever it is looked at, and a stage looks at it once a step."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -32,7 +34,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def config() -> ModelConfig:
-    demo = preset("demo")
+    demo = preset(PRESET)
     unet = replace(demo.unet, block_out_channels=(16, 16, 16), norm_groups=8)
     vae = replace(demo.vae, block_out_channels=(8, 8, 8, 8), decoder_channels=(8, 8, 8, 8), latent_channels=4)
     return replace(demo, size=64, frames=4, motion_frames=2, decode_frames=4, unet=unet, vae=vae)
@@ -96,15 +98,18 @@ def test_teacher_and_student_train_and_travel(
 ):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     scores = Scores(footage, [clip["frames"] for clip in clips], 2)
-    teacher.train(model, footage, scores, tmp_path, TEACHER_S, 4, record=False)
-    student.train(model, footage, scores, tmp_path, STUDENT_S, 4, record=False)
+    torch.manual_seed(7)
+    looks = itertools.count().__next__
+    teacher.train(model, footage, scores, tmp_path, TEACHER_STEPS, 4, record=False, now=looks)
+    slow_pool = itertools.chain([0, 1], itertools.count(100)).__next__
+    student.train(model, footage, scores, tmp_path, STUDENT_STEPS, 4, record=False, now=slow_pool)
     for name, value in model.state_dict().items():
         if name.startswith(("vae.", "audio_encoder.")):
             assert torch.equal(value, before[name]), name
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
     rows = [json.loads(line) for line in (tmp_path / "student.jsonl").read_text().splitlines()]
     assert {"lips", "fine", "colour", "jitter", "identity"} <= rows[-1].keys()
-    assert rows[-1]["step"] > 0
+    assert rows[-1]["step"] == 7, "the pool took the whole budget, but the steps keep their share of it"
     scores.sheet(model, {"student": ("ddim", 1, 1.0)}, tmp_path / "sheet.png", people=1)
     parcel.pack(tmp_path, tmp_path / "result")
     parcel.unpack(tmp_path / "result", tmp_path / "home")
@@ -112,6 +117,12 @@ def test_teacher_and_student_train_and_travel(
     assert there.keys() == back.keys()
     for name, value in there.items():
         torch.testing.assert_close(back[name], value.half().float(), rtol=0, atol=0)
+
+
+def test_the_pool_keeps_to_its_share(model: EmoModel, footage: Footage):
+    """Each batch of rows takes a tenth of the budget; two of them end below 0.35, after one look at the start."""
+    pool = student.filled(model, footage, 2, Clock(10, now=itertools.count().__next__))
+    assert [len(noises) for _, noises, _ in pool.rows] == [student.ROW] * 2
 
 
 def test_a_trainer_goes_on_where_it_stopped(tmp_path: Path):

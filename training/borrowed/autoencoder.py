@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from emo_rt.export.networks.model import build_model
 from emo_rt.export.networks.vae import Vae
 from emo_rt.export.presets import preset
+from training.borrowed import PRESET
 from training.borrowed.clock import Clock, Log, Trainer, wait_for
 from training.borrowed.pictures import Pictures
 from training.borrowed.sharpness import Critic, critic_loss, fine_energy, psnr, turn_hues, unlikeness, with_critic
@@ -29,9 +31,9 @@ WRONG = 0.15
 
 
 def train(folder: Path, device: str, seconds: float, batch: int, enough: int, capacity: int) -> None:
-    """Until the budget is used; leaves ``vae.weights.pt`` on the way, too. Starts once ``enough`` pictures are there."""
+    """Until the budget is used; leaves ``vae.weights.pt``. Starts once ``enough`` pictures are there."""
     log = Log(folder, "vae")
-    model = build_model(preset("demo")).to(device)
+    model = build_model(preset(PRESET)).to(device)
     size = model.config.size
     vae = model.vae.to(memory_format=torch.channels_last).requires_grad_(True)
     judge, critic = trained().to(device).requires_grad_(False), Critic().to(device, memory_format=torch.channels_last)
@@ -75,7 +77,8 @@ def train(folder: Path, device: str, seconds: float, batch: int, enough: int, ca
                 unseen = Pictures(folder / "unseen", size, device, 200, stride=20)
                 time.sleep(0.5)
             trainer.save(clock.used)
-            log(step=trainer.step, **trainer.averaged(lambda: _fidelity(vae, unseen or pictures, size, device)))
+            fidelity = partial(_fidelity, vae, unseen or pictures, size, device)
+            log(step=trainer.step, **trainer.averaged(fidelity))
             saved = time.monotonic()
     trainer.use_average()
     standardise(vae, pictures, size)

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from training.loop import save_atomically
 
+Now = Callable[[], float]
+"""Seconds since some moment. Tests count looks instead: a budget is then a number of steps."""
+
 
 class Log:
     """One JSON line per entry, in ``<name>.jsonl`` and on stderr."""
@@ -35,18 +38,19 @@ class Log:
 class Clock:
     """A stage's budget. The checkpoint keeps how much of it is used."""
 
-    def __init__(self, seconds: float, used: float = 0.0) -> None:
-        self._seconds, self._begin = max(seconds, 1e-3), time.monotonic() - used
+    def __init__(self, seconds: float, used: float = 0.0, now: Now = time.monotonic) -> None:
+        self.seconds, self._now = max(seconds, 1e-3), now
+        self._begin = now() - used
 
     @property
     def used(self) -> float:
         """Seconds."""
-        return time.monotonic() - self._begin
+        return self._now() - self._begin
 
     @property
     def share(self) -> float:
         """0 at the start, 1 when the budget is used up."""
-        return min(1.0, self.used / self._seconds)
+        return min(1.0, self.used / self.seconds)
 
 
 def rate(peak: float, share: float, step: int, warmup: int = 150) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from emo_rt.export.networks.model import build_model
 from emo_rt.export.presets import preset
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import AudioConfig
+from training.borrowed import PRESET
 from training.borrowed.clock import Clock, Log, Trainer, wait_for
 from training.corpus import Recording, available, clip_path
 from training.hearing import LIP_WEIGHT, Hearing
@@ -120,10 +122,10 @@ def _noise(batch: int, samples: int, device: torch.device) -> Tensor:
 
 
 def train(folder: Path, device: str, seconds: float, batch: int, enough: int) -> None:
-    """Until the budget is used; leaves ``hearing.weights.pt`` on the way, too. Begins with ``hearing.init.pt``, if that
+    """Until the budget is used; leaves ``hearing.weights.pt``. Begins with ``hearing.init.pt``, if that
     is in the folder."""
     log = Log(folder, "hearing")
-    model = build_model(preset("demo"))
+    model = build_model(preset(PRESET))
     config = model.config.audio
     if (folder / "hearing.init.pt").exists():
         model.load_state_dict(torch.load(folder / "hearing.init.pt", weights_only=True), strict=False)
@@ -149,11 +151,8 @@ def train(folder: Path, device: str, seconds: float, batch: int, enough: int) ->
             if unseen is None and available(folder / "unseen"):
                 unseen = Voices(folder / "unseen", device, model.config.fps)
             trainer.save(clock.used)
-            log(
-                step=trainer.step,
-                voices=len(voices.sounds),
-                **trainer.averaged(lambda: _both(hearing, unseen or voices, config)),
-            )
+            both = partial(_both, hearing, unseen or voices, config)
+            log(step=trainer.step, voices=len(voices.sounds), **trainer.averaged(both))
             saved = time.monotonic()
     trainer.use_average()
     log(final=True, steps=trainer.step, **_both(hearing, unseen or voices, config))

@@ -69,7 +69,7 @@ def critic_loss(critic: Critic, real: Tensor, made: Tensor) -> Tensor:
 
 
 def with_critic(loss: Tensor, made: Tensor, critic: Critic, share: float) -> Tensor:
-    """Gradient of the pixels ``made``: of ``loss`` and of what the critic says, the latter scaled to ``share`` of it."""
+    """Gradient of the pixels ``made``: of ``loss``, and of the critic's word scaled to ``share`` of that."""
     own = torch.autograd.grad(loss, made, retain_graph=True)[0]
     told = torch.autograd.grad(-critic(made).mean(), made)[0]
     return own + told * (share * own.float().norm() / (told.float().norm() + 1e-8)).to(told.dtype)

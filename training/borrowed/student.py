@@ -19,7 +19,7 @@ from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import decode
 from emo_rt.model.solvers import alphas_cumprod
 from training import diffusion
-from training.borrowed.clock import Clock, Log, Trainer
+from training.borrowed.clock import Clock, Log, Now, Trainer
 from training.borrowed.footage import Batch, Footage, Place, kept, with_motion
 from training.borrowed.look import Scores
 from training.borrowed.sharpness import Critic, critic_loss, unlikeness, with_critic
@@ -35,6 +35,8 @@ ROW = 3
 PICTURES = 2
 """Frames per clip that are decoded."""
 PIXEL_WEIGHT = 0.5
+POOL_SHARE, POOL_BYTES, SOLVER_STEPS = 0.35, 20e9, 5
+"""Of the pool: most of the budget that it may take, bytes, and the steps of the teacher's runs in it."""
 CRITIC_FROM, CRITIC_SHARE = 0.4, 0.25
 HALF = torch.float16
 
@@ -149,42 +151,39 @@ class Distillation:
 
 def train(
     model: EmoModel, footage: Footage, scores: Scores, folder: Path, seconds: float, batch: int, record: bool,
-    solver_steps: int = 5, pool_share: float = 0.35,
+    now: Now = time.monotonic,
 ) -> None:  # fmt: skip
-    """Until the budget is used; leaves ``student.weights.pt`` on the way, too."""
+    """Until the budget is used, one step at least; leaves ``student.weights.pt`` on the way, too."""
     log = Log(folder, "student")
-    guidance = model.config.guidance
-    teacher = copy.deepcopy(model).requires_grad_(False)
-    pool, clock, filled = Pool(footage), Clock(seconds), 0
-    rows = max(batch, min(120, 2 * batch))  # attention takes at most 65,535 rows of pixels, both halves together
-    most = max(2, int(20e9 / max(1, rows * ROW * 8 * footage.latents[0].numel() * footage.config.frames)))
-    while (clock.share < pool_share or not pool.rows) and len(pool.rows) < most:
-        pool.fill(teacher, rows, solver_steps, guidance)
-        filled += rows * ROW
-    log(pool=filled, seconds=clock.used)
+    clock = Clock(seconds, now=now)
+    pool = filled(model, footage, batch, clock)
+    used = clock.used  # more than its share where one batch of rows takes long: steps have theirs all the same
+    log(pool=sum(len(part) for _, noises, _ in pool.rows for part in noises), seconds=used)
     trainer = Trainer(folder / "student.pt", diffusion.trainable(model, "joint"), PEAK, keep=0.998)
     work = Distillation(model, pool, batch)
     critics = torch.optim.AdamW(work.critic.parameters(), lr=3e-4, betas=(0.5, 0.9), weight_decay=0.0)
-    clock, saved = Clock(seconds - clock.used, trainer.used), time.monotonic()
+    clock, saved = Clock(max(seconds - used, (1 - POOL_SHARE) * seconds), trainer.used, now), time.monotonic()
+    share = clock.share
     work.next()
     work.critic.eval().requires_grad_(False)
     step = Step(work.losses, trainer, record)
     begun, first = time.monotonic(), trainer.step
-    while clock.share < 1:
+    while share < 1:
+        share = clock.share  # read once a step: the step that uses the budget up also saves
         work.next()
         values = step.run()
         work.made = values["made"].clone()
-        norm = trainer.update(clock.share)
-        if clock.share >= CRITIC_FROM:
+        norm = trainer.update(share)
+        if share >= CRITIC_FROM:
             blame = _teach(work.critic, critics, values)
-            work.critic_share.fill_(CRITIC_SHARE * min(1.0, (clock.share - CRITIC_FROM) / 0.1))
+            work.critic_share.fill_(CRITIC_SHARE * min(1.0, (share - CRITIC_FROM) / 0.1))
         if trainer.step % 50 == 0:
             told = {name: values[name] for name in ("latent", "square", "pixel", "edge")}
             pace = (trainer.step - first) / (time.monotonic() - begun)
-            critic = blame if clock.share >= CRITIC_FROM else 0.0
-            log(step=trainer.step, share=clock.share, pace=pace, gradient=norm, critic=critic, **told)
-        if time.monotonic() - saved > 30 or clock.share >= 1:
-            trainer.save(clock.used)
+            critic = blame if share >= CRITIC_FROM else 0.0
+            log(step=trainer.step, share=share, pace=pace, gradient=norm, critic=critic, **told)
+        if time.monotonic() - saved > 30 or share >= 1:
+            trainer.save(share * clock.seconds)
 
             def keep() -> dict[str, float]:
                 save_parts(model, folder, "student")
@@ -194,6 +193,19 @@ def train(
             saved = time.monotonic()
     trainer.use_average()
     save_parts(model, folder, "student")
+
+
+def filled(teacher: EmoModel, footage: Footage, batch: int, clock: Clock) -> Pool:
+    """As many rows as fit into their share of the budget and into memory, one batch of them at least."""
+    pool, teacher = Pool(footage), copy.deepcopy(teacher).requires_grad_(False)
+    rows = max(batch, min(120, 2 * batch))  # attention takes at most 65,535 rows of pixels, both halves together
+    most = max(2, int(POOL_BYTES / max(1, rows * ROW * 8 * footage.latents[0].numel() * footage.config.frames)))
+    longest, before = 0.0, clock.share
+    while not pool.rows or (before + longest <= POOL_SHARE and len(pool.rows) < most):
+        pool.fill(teacher, rows, SOLVER_STEPS, footage.config.guidance)
+        share = clock.share
+        longest, before = max(longest, share - before), share
+    return pool
 
 
 def _teach(critic: Critic, optimizer: torch.optim.Optimizer, values: dict[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.model.solvers import alphas_cumprod
 from training import diffusion
-from training.borrowed.clock import Clock, Log, Trainer
+from training.borrowed.clock import Clock, Log, Now, Trainer
 from training.borrowed.footage import Batch, Footage, Place, with_motion
 from training.borrowed.look import Scores
 from training.borrowed.told import features, predict
@@ -134,27 +134,30 @@ def _reordered(batch: Batch, order: Tensor) -> Batch:
 
 
 def train(
-    model: EmoModel, footage: Footage, scores: Scores, folder: Path, seconds: float, batch: int, record: bool
-) -> None:
+    model: EmoModel, footage: Footage, scores: Scores, folder: Path, seconds: float, batch: int, record: bool,
+    now: Now = time.monotonic,
+) -> None:  # fmt: skip
     """Until the budget is used; leaves ``teacher.weights.pt`` every minute, too."""
     log = Log(folder, "teacher")
     trainer = Trainer(folder / "teacher.pt", diffusion.trainable(model, "joint"), PEAK)
-    clock, work = Clock(seconds, trainer.used), Denoising(model, footage, batch)
-    work.next(clock.share)
+    clock, work = Clock(seconds, trainer.used, now), Denoising(model, footage, batch)
+    share = clock.share
+    work.next(share)
     step = Step(work.losses, trainer, record)
     saved, begun, first = time.monotonic(), time.monotonic(), trainer.step
-    while clock.share < 1:
-        work.next(clock.share)
+    while share < 1:
+        share = clock.share  # read once a step: the step that uses the budget up also saves
+        work.next(share)
         values = step.run()
         work.keep(values["made"])
-        norm = trainer.update(clock.share)
+        norm = trainer.update(share)
         if trainer.step % 100 == 0:
             told = {name: values[name] for name in ("total", "picture", "mouth")}
             own = values["by_clip"][work.own].mean()
             pace = (trainer.step - first) / (time.monotonic() - begun)
-            log(step=trainer.step, share=clock.share, pace=pace, own=own, gradient=norm, **told)
-        if time.monotonic() - saved > 60 or clock.share >= 1:
-            trainer.save(clock.used)
+            log(step=trainer.step, share=share, pace=pace, own=own, gradient=norm, **told)
+        if time.monotonic() - saved > 60 or share >= 1:
+            trainer.save(share * clock.seconds)
 
             def keep() -> dict[str, float]:
                 save_parts(model, folder, "teacher")
