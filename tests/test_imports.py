@@ -25,7 +25,7 @@ ROOMS = {
     "device/cuda": "device.cuda",
     "model": "model",
     "media": "media",
-    "the ground floor": "checks errors memory version",
+    "the ground floor": "checks errors files memory version",
 }
 """The rooms of `emo_rt/`, from the top down, with their modules or folders. A room imports only from rooms under it."""
 MOST_FLOORS = 9
