@@ -26,6 +26,9 @@ from emo_rt.runtime.step_tables import StepTable, StepTables
 ON_DEMAND = ("step",)
 """Roles whose graphs are opened when first asked for: most runs need only one of them."""
 
+OF_VARIANTS = ("clip", "timestep", "step")
+"""Roles of which each variant may have graphs of its own."""
+
 AUDIO_MASK = "audio_mask."
 """How the names of ``step``'s per-portrait inputs begin."""
 
@@ -180,6 +183,12 @@ def _check_complete(bundle: Bundle) -> None:
             missing += ["step"] if "step" in there else []
     if missing:
         raise BundleError(f"the bundle {bundle.path} has no graph {', '.join(missing)}; export it again")
+    for name, graph in bundle.graphs.items():
+        if graph.role not in OF_VARIANTS and graph.variant is not None:
+            raise BundleError(
+                f"the bundle {bundle.path} cannot be used: graph {name} is of the variant {graph.variant!r} alone; "
+                f"only {', '.join(OF_VARIANTS)} may be, because an avatar is prepared once for all variants"
+            )
 
 
 def _check_inputs(wanted: Iterable[TensorSpec], given: Mapping[str, Array]) -> None:
