@@ -6,9 +6,7 @@ import contextlib
 import logging
 import platform
 import re
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +24,11 @@ from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modul
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.parity import ParityRow, check_graph
 from emo_rt.export.weights import WeightStore
+from emo_rt.files import whole_folder
 from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle, write_manifest
+from emo_rt.model.schema1 import standard_offers
+from emo_rt.model.upgrade import refuse_used
+from emo_rt.model.weight_files import name_by_content
 
 OPSET = 23
 """ONNX operator set: the first with ``Attention``, which runtimes fuse."""
@@ -75,25 +77,14 @@ def export_bundle(
     folder cannot be written.
     """
     options, target = options or ExportOptions(), Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputError(f"{target} exists and is not an empty folder; choose another one or remove it")
+    refuse_used(target)
     if options.deep_cache is not None:
         model.config = replace(model.config, deep_cache=options.deep_cache)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as exc:
-        raise OutputError(f"cannot write to {target.parent}: {exc.strerror}") from exc
-    try:
-        _write(model, scratch, options, report)
-        if target.exists():
-            target.rmdir()
-        scratch.chmod(0o755)
-        scratch.rename(target)
+        with whole_folder(target) as folder:
+            _write(model, folder, options, report)
     except OSError as exc:
         raise OutputError(f"cannot write {target}: {exc.strerror or exc}") from exc
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return Bundle.open(target)
 
 
@@ -141,6 +132,7 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, report: Report
         del traced
         if options.check:
             rows += check_graph(module, graphs / f"{module.spec.name}.onnx")
+    name_by_content(graphs)
     manifest: dict[str, Any] = {
         "config": model.config.to_dict(),
         "dtype": options.dtype,
@@ -148,6 +140,7 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, report: Report
         "graphs": {module.spec.name: module.spec.to_dict() for module in modules},
         "provenance": _provenance(options),
         "parity": [row.to_dict() for row in rows],
+        **standard_offers(),
     }
     write_manifest(folder, manifest)
 

@@ -22,6 +22,7 @@ from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, Co
 from emo_rt.model.bundle import write_manifest
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import GraphSpec, TensorSpec
+from emo_rt.model.schema1 import standard_offers
 
 X = TensorSpec("x", "float32", (2, 3))
 Y = TensorSpec("y", "float32", (2, 3))
@@ -47,6 +48,7 @@ def double_bundle(tmp_path: Path) -> Bundle:
 
 def described(folder: Path, spec: GraphSpec) -> Bundle:
     content: dict[str, Any] = {"config": ModelConfig().to_dict(), "dtype": "float32", "weights": "float32"}
+    content |= standard_offers()
     write_manifest(folder, {**content, "graphs": {"double": spec.to_dict()}, "provenance": {}, "parity": []})
     return Bundle.open(folder)
 
