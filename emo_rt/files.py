@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +24,11 @@ def sha256_of(path: Path) -> str:
 def whole_file(target: Path) -> Iterator[Path]:
     """A hidden name beside ``target`` to write to; it becomes ``target`` at the end, or goes away on an error.
 
-    On the same file system, so that the rename is one step. Raises :class:`OSError`.
+    The rename is one step. Raises :class:`OSError`.
     """
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART)
-    os.close(handle)
-    scratch = Path(name)
+    scratch = _hidden_name(target)
+    scratch.open("xb").close()  # now rather than after minutes of work; with the permissions that the umask says
     try:
-        scratch.chmod(0o644)  # mkstemp's files are private
         yield scratch
         os.replace(scratch, target)
     except BaseException:
@@ -42,15 +40,19 @@ def whole_file(target: Path) -> Iterator[Path]:
 def whole_folder(target: Path) -> Iterator[Path]:
     """A hidden folder beside ``target`` to fill; it becomes ``target`` at the end, or goes away on an error.
 
-    ``target`` must not exist or be an empty folder. Raises :class:`OSError`.
+    ``target`` must not exist or be an empty folder; the folder that it lies in must exist. Raises :class:`OSError`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    scratch = _hidden_name(target)
+    scratch.mkdir()
     try:
         yield scratch
         if target.exists():
             target.rmdir()
-        scratch.chmod(0o755)
         scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _hidden_name(target: Path) -> Path:
+    """On the same file system, and unlike any other. Short: the target's own name may be as long as names can be."""
+    return target.with_name(f".emo_rt-{uuid.uuid4().hex}{PART}")

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from emo_rt.export.parity import ParityRow, check_graph
 from emo_rt.export.weights import WeightStore
 from emo_rt.files import whole_folder
 from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle, write_manifest
+from emo_rt.model.interface import DYNAMIC, FoundTensor, interface_problem
 from emo_rt.model.schema1 import standard_offers
 from emo_rt.model.upgrade import refuse_used
 from emo_rt.model.weight_files import name_by_content
@@ -81,6 +81,7 @@ def export_bundle(
     if options.deep_cache is not None:
         model.config = replace(model.config, deep_cache=options.deep_cache)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(target) as folder:
             _write(model, folder, options, report)
     except OSError as exc:
@@ -171,21 +172,19 @@ def _dynamic(shape: Sequence[int | str]) -> dict[int, Any]:
 def _check_interface(model: ir.Model, module: GraphModule) -> None:
     """The graph takes and gives exactly what the spec says: a tensor that was folded away is a mistake."""
     name = module.spec.name
-    sides = ((model.graph.inputs, module.spec.inputs), (model.graph.outputs, module.spec.outputs))
-    for values, tensors in sides:
-        found = [(v.name, v.dtype.numpy().name if v.dtype else "?", _shape(v)) for v in values]
-        expected = [(t.name, t.dtype, [s if isinstance(s, int) else "?" for s in t.shape]) for t in tensors]
-        pairs = [pair for pair in zip_longest(found, expected) if pair[0] != pair[1]]
-        if pairs:
-            raise ExportError(f"graph {name} does not have the tensors of its spec (found, expected): {pairs[:3]}")
+    found = [_found(value, True) for value in model.graph.inputs] + [_found(v, False) for v in model.graph.outputs]
+    problem = interface_problem(module.spec, found)
+    if problem is not None:
+        raise ExportError(f"graph {name} does not have the tensors of its spec: {problem}")
     unread = [value.name for value in model.graph.inputs if not value.uses()]
     constant = [value.name for value in model.graph.outputs if value.producer() is None]
     if unread or constant:
         raise ExportError(f"graph {name} does not read its inputs {unread}; its outputs {constant} depend on nothing")
 
 
-def _shape(value: ir.Value) -> list[int | str]:
-    return [size if isinstance(size, int) else "?" for size in (value.shape or ())]
+def _found(value: ir.Value, is_input: bool) -> FoundTensor:
+    shape = tuple(size if isinstance(size, int) else DYNAMIC for size in (value.shape or ()))
+    return FoundTensor(value.name or "", is_input, value.dtype.numpy().name if value.dtype else "?", shape)
 
 
 def _strip(model: ir.Model) -> None:

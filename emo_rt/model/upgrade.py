@@ -27,6 +27,7 @@ def upgrade_bundle(source: Path | str, target: Path | str) -> Bundle:
     if bundle.schema == SCHEMA_VERSION:
         raise BundleError(f"{source} has schema {SCHEMA_VERSION} already: there is nothing to convert")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(target) as folder:
             _copy(bundle, folder)
             name_by_content(folder / GRAPHS_FOLDER)

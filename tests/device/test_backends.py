@@ -240,7 +240,7 @@ def test_a_buffer_that_does_not_fit_is_refused(graph: Graph, buffers: Buffers, n
 
 def test_a_graph_with_other_tensors_than_the_manifest_says_is_refused(double_bundle: Bundle, backend: Backend) -> None:
     wrong = described(double_bundle.path, GraphSpec("double", (TensorSpec("w", "float32", (2, 3)),), (Y,)))
-    with pytest.raises(BackendError, match=r"graph double has tensors \['x'\], the manifest says \['w'\]"):
+    with pytest.raises(BackendError, match=r"graph double .* no such tensor, expected input w float32"):
         backend.open(wrong, "double")
 
 
