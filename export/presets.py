@@ -18,11 +18,12 @@ from emo_rt.model.config import (
 
 
 def preset(name: str) -> ModelConfig:
-    """``emo`` (paper, full size), ``hallo`` (public checkpoint's layout), ``demo`` (ours, small) or ``tiny`` (tests).
+    """``emo`` (paper, full size), ``hallo`` (public checkpoint's layout), ``demo`` (ours, small, 128×128, as it ships),
+    ``demo256`` (ours at 256×256; no trained weights yet) or ``tiny`` (tests).
 
     Raises :class:`ConfigError` for another name.
     """
-    makers = {"emo": _emo, "hallo": _hallo, "demo": _demo, "tiny": _tiny}
+    makers = {"emo": _emo, "hallo": _hallo, "demo": _demo, "demo256": _demo256, "tiny": _tiny}
     if name not in makers:
         raise ConfigError(f"unknown preset {name!r}; there are {', '.join(makers)}")
     return makers[name]()
@@ -87,6 +88,44 @@ def _demo() -> ModelConfig:
             norm_num_groups=8,
             scaling_factor=1.0,
             mid_block_attention=False,
+        ),
+        schedule=ScheduleConfig(prediction_type="v_prediction", zero_terminal_snr=True, timestep_spacing="trailing"),
+    )
+
+
+def _demo256() -> ModelConfig:
+    """The next demo model, for heads that travel, with an autoencoder for CPUs: ``training.borrowed`` trains it."""
+    return ModelConfig(
+        name="demo256",
+        size=256,
+        fps=25,
+        decode_frames=4,
+        first_motion="portrait",
+        guidance=2.0,
+        unet=UNetConfig(
+            block_out_channels=(64, 96, 128), layers_per_block=1, attention_heads=2, norm_groups=16, position_map=True
+        ),
+        audio=AudioConfig(
+            encoder=_small_wav2vec(96, 4, 64),
+            context_frames=0,  # with neighbours, a clip would wait for the sound of the next one
+            tokens=4,
+            token_dim=96,
+            projector_dim=192,
+            window_frames=12,
+            left_context_frames=25,
+            right_context_frames=2,
+        ),
+        temporal=TemporalConfig(heads=2),
+        speed=SpeedConfig(hidden_dim=64, token_dim=64, in_unconditional=False),
+        locator=LocatorConfig(channels=(8, 12, 16, 24, 32), margin=0.2),
+        vae=VaeConfig(
+            kind="light",
+            block_out_channels=(32, 48, 80, 96),
+            decoder_channels=(128, 96, 48, 16),
+            decoder_blocks=(2, 2, 1, 1),
+            shuffle=2,
+            latent_channels=24,
+            scaling_factor=1.0,
         ),
         schedule=ScheduleConfig(prediction_type="v_prediction", zero_terminal_snr=True, timestep_spacing="trailing"),
     )

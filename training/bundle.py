@@ -17,12 +17,13 @@ DEEP_CACHE = 1
 """Residual blocks that a cached step computes on the way down: one, since the finest resolution has one."""
 
 
-def write_bundle(folder: Path, target: Path | None = None) -> Path:
-    """``folder/bundle`` (replaced if it is there) from the newest finished stage; ``facts.txt`` beside it has what all
-    stages came to, for the model card (``emo_rt/assets/demo/MODEL_CARD.md``, written by hand)."""
+def write_bundle(folder: Path, target: Path | None = None, net: str | None = None, name: str = "demo") -> Path:
+    """``folder/bundle`` (replaced if it is there) of preset ``name`` with the weights of stage ``net``, else of the
+    newest finished one; ``facts.txt`` beside it has what all stages came to, for the model card
+    (``emo_rt/assets/demo/MODEL_CARD.md``, written by hand)."""
     target = target or folder / "bundle"
-    net = newest(folder)
-    model = load_model(folder, "vae", "hearing", net)
+    net = net or newest(folder)
+    model = load_model(folder, "vae", "hearing", net, name=name)
     counts = parameter_counts(model)
     shutil.rmtree(target, ignore_errors=True)
     options = ExportOptions(

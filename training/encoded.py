@@ -17,7 +17,8 @@ from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
 from training.autoencoder import to_pixels
 from training.corpus import Recording, available, clip_path, save_arrays
-from training.hearing import disturb
+from training.disturb import disturb
+from training.masks import draw_mask
 from training.stages import CORPUS, ENCODED, load_model
 
 Halves = NDArray[np.float16]
@@ -167,25 +168,10 @@ class Footage:
             motion=self._tensor(motion),
             reference=self._tensor(reference),
             windows=self._tensor(hidden[around]),
-            mask=self._tensor(self._mask(rng, clip)),
+            mask=self._tensor(draw_mask(rng, clip.face_box, self.config.size)),
             speed=self._tensor(np.full(config.frames, clip.speed[rows].mean())),
             weight=self._tensor(importance(clip.face_box[rows], config.latent_size)),
         )
-
-    def _mask(self, rng: np.random.Generator, clip: EncodedClip) -> np.ndarray:
-        """The union of the clip's face boxes; white one time in six. Half of the others fit, so that a mask tells how
-        far the head goes; half are drawn too large or too small, because a face detector's boxes are."""
-        size = self.config.size
-        mask = np.ones((1, 1, size, size), np.float32)
-        chance = rng.random()
-        if chance < 1 / 6:
-            return mask
-        least, most = clip.face_box[:, :2].min(axis=0), clip.face_box[:, 2:].max(axis=0)
-        slack = rng.uniform(-0.03, 0.10, 2) * (most - least) * (chance < 7 / 12)
-        (left, top), (right, bottom) = (least - slack) * size, (most + slack) * size
-        mask[:] = 0
-        mask[:, :, max(int(top), 0) : max(int(np.ceil(bottom)), 1), max(int(left), 0) : max(int(np.ceil(right)), 1)] = 1
-        return mask
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self.device)

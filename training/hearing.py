@@ -19,6 +19,7 @@ from emo_rt.export.networks.audio import AudioEncoder
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import AudioConfig
 from training.corpus import Recording, available, clip_path, record
+from training.disturb import disturb
 from training.loop import Loss, Stage
 from training.world import Clip
 from training.world.visemes import PHONEME_IDS
@@ -78,33 +79,6 @@ class Voices:
         silent = np.array([0, 0.5, 0], np.float32)
         lips = np.where(inside[:, None], clip.lips[rows], silent)
         return sound.astype(np.float32), np.where(inside, clip.phonemes[rows], 0), lips
-
-
-def disturb(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another level, tone colour, room and noise: (samples,) → the same."""
-    spectrum = np.fft.rfft(sound, 2 * len(sound))
-    bands = np.exp(rng.normal(0, 0.55, 9))
-    places = np.linspace(0, 8, len(spectrum)) if rng.random() < 0.5 else 8 * np.linspace(0, 1, len(spectrum)) ** 0.4
-    spectrum *= np.interp(places, np.arange(9), bands)
-    if rng.random() < 0.5:
-        spectrum *= np.fft.rfft(room(rng), 2 * len(sound))
-    sound = np.fft.irfft(spectrum)[: len(sound)]
-    level = float(np.sqrt(np.mean(sound**2))) + 1e-5
-    noise = np.fft.irfft(
-        np.fft.rfft(rng.normal(size=len(sound))) / np.arange(1, len(sound) // 2 + 2) ** rng.uniform(0, 0.6)
-    )
-    noise *= level * 10 ** (-rng.uniform(5, 45) / 20) / (float(noise.std()) + 1e-9)
-    loud = float(np.exp(rng.uniform(-1.8, 0.4)))
-    return np.clip((sound + noise[: len(sound)]) * loud, -1, 1).astype(np.float32)
-
-
-def room(rng: np.random.Generator) -> np.ndarray:
-    """A short impulse response: the direct sound and a decaying tail."""
-    length = int(rng.uniform(0.03, 0.25) * AUDIO_SAMPLE_RATE)
-    tail = rng.normal(size=length) * np.exp(-5 * np.arange(length) / length)
-    tail *= rng.uniform(0.1, 0.8) / np.sqrt(np.sum(tail**2))
-    tail[0] = 1
-    return tail
 
 
 def hearing_loss(hearing: Hearing, voices: Voices, config: AudioConfig, fps: int, device: str) -> Loss:

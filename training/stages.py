@@ -20,9 +20,9 @@ IN_DIFFUSION = ("backbone.", "reference_net.", "face_locator.", "audio_projector
 """How the names of the tensors begin that a stage before the diffusion writes, and each stage of it."""
 
 
-def load_model(folder: Path, *parts: str) -> EmoModel:
-    """The demo model with the weights of the finished stages named by ``parts``."""
-    model = build_model(preset("demo"))
+def load_model(folder: Path, *parts: str, name: str = "demo") -> EmoModel:
+    """The model of preset ``name`` with the weights of the finished stages named by ``parts``."""
+    model = build_model(preset(name))
     for part in parts:
         state = torch.load(folder / f"{part}.weights.pt", map_location="cpu", weights_only=True)
         _, unexpected = model.load_state_dict(state, strict=False)

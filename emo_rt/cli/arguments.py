@@ -15,7 +15,7 @@ from emo_rt.version import __version__
 
 USAGE = 2
 """Exit code for a wrong command line."""
-PRESETS = ("emo", "hallo", "demo", "tiny")
+PRESETS = ("emo", "hallo", "demo", "demo256", "tiny")
 """Names of :func:`emo_rt.export.presets.preset`; that module comes with an extra."""
 DTYPES: dict[str, Literal["float32", "float16"]] = {"fp32": "float32", "fp16": "float16"}
 """``--dtype`` → name in a bundle."""
@@ -135,8 +135,8 @@ def _add_export(commands: Any) -> None:
     )  # fmt: skip
     weights.add_argument(
         "--preset", choices=PRESETS,
-        help="emo (paper, full size), hallo (layout of that checkpoint), demo (small), tiny (tests); "
-        "with --random-weights",
+        help="emo (paper, full size), hallo (layout of that checkpoint), demo (small), demo256 (the same at "
+        "256×256), tiny (tests); with --random-weights",
     )  # fmt: skip
     weights.add_argument(
         "--random-weights", action="store_true", help="untrained weights, to measure speed (default: off)"

@@ -216,12 +216,21 @@ class LocatorConfig:
 
 @dataclass(frozen=True)
 class VaeConfig:
-    """The KL autoencoder; the names are those of ``diffusers.AutoencoderKL``."""
+    """The autoencoder; the names are those of ``diffusers.AutoencoderKL``."""
 
+    kind: Literal["kl", "light"] = "kl"
+    """``kl``: ``diffusers.AutoencoderKL``. ``light``: ReLU convolutions without norms and attention, most of them at
+    the coarse resolutions, and a pixel shuffle at the end: built for CPUs."""
     block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
-    """Width of each resolution; one fewer halvings than widths."""
+    """Width of each resolution, finest first; one fewer halvings than widths. ``light``: of the encoder."""
     layers_per_block: int = 2
-    """Residual blocks per resolution."""
+    """Residual blocks per resolution. ``light``: of the encoder."""
+    decoder_channels: tuple[int, ...] = ()
+    """``light``: width of each of the decoder's resolutions, coarsest first, as many as ``block_out_channels``."""
+    decoder_blocks: tuple[int, ...] = ()
+    """``light``: residual blocks at each of the decoder's resolutions."""
+    shuffle: int = 1
+    """``light``: pixels along one side that the finest resolution packs into channels."""
     latent_channels: int = 4
     """Channels of a latent."""
     norm_num_groups: int = 32
@@ -233,12 +242,20 @@ class VaeConfig:
 
     def __post_init__(self) -> None:
         all_positive(self, "vae", "block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups",
-                      "scaling_factor")  # fmt: skip
+                      "scaling_factor", "shuffle")  # fmt: skip
+        check(self.kind in ("kl", "light"), "vae.kind", self.kind, "'kl' or 'light'")
+        levels = len(self.block_out_channels) if self.kind == "light" else 0
+        for name in ("decoder_channels", "decoder_blocks"):
+            value = getattr(self, name)
+            expected = f"{levels} numbers, each more than 0" if levels else "() where kind is 'kl'"
+            check(len(value) == levels and all(number > 0 for number in value), f"vae.{name}", value, expected)
+        check(self.kind == "light" or self.shuffle == 1, "vae.shuffle", self.shuffle, "1 where kind is 'kl'")
+        check(self.shuffle.bit_count() == 1, "vae.shuffle", self.shuffle, "a power of 2")
 
     @property
     def downsampling(self) -> int:
         """Pixels per latent pixel, along one side."""
-        return int(2 ** (len(self.block_out_channels) - 1))
+        return int(2 ** (len(self.block_out_channels) - 1)) * self.shuffle
 
 
 @dataclass(frozen=True)
@@ -360,7 +377,7 @@ class ModelConfig:
             2 ** (len(self.locator.channels) - 1) == self.vae.downsampling,
             "locator.channels",
             self.locator.channels,
-            f"{len(self.vae.block_out_channels)} widths: the face feature has the latent's size",
+            f"{self.vae.downsampling.bit_length()} widths: the face feature has the latent's size",
         )
         check(
             all(width % self.temporal.heads == 0 for width in self.unet.block_out_channels),

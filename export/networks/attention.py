@@ -27,11 +27,12 @@ def attend(attention: Attention, hidden: Tensor, context: KeyValue) -> Tensor:
 
 
 def attend_shared(attention: Attention, hidden: Tensor, context: KeyValue) -> Tensor:
-    """Like :func:`attend` where all rows of the batch share one ``context`` of batch 1.
+    """Like :func:`attend` where all rows of the batch share one ``context`` of batch 1, or equal parts of the rows one
+    row of ``context`` each (training on several clips at once).
 
-    The rows become one long sequence of queries: the same numbers, and the keys need no copy per row.
+    Such rows become one long sequence of queries: the same numbers, and the keys need no copy per row.
     """
-    folded = hidden.reshape(1, -1, hidden.shape[-1])
+    folded = hidden.reshape(context[0].shape[0], -1, hidden.shape[-1])
     return attend(attention, folded, context).reshape(hidden.shape)
 
 

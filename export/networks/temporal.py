@@ -35,9 +35,10 @@ class TemporalModule(nn.Module):
         self.transformer_blocks = nn.ModuleList([TemporalBlock(config, channels)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def motion_tokens(self, features: Tensor) -> Tensor:
-        """ReferenceNet features of the motion frames (N, C, h, w) → (h·w, N, C), as the first attention takes them."""
-        return self._enter(features, features.shape[0])
+    def motion_tokens(self, features: Tensor, clips: int = 1) -> Tensor:
+        """ReferenceNet features of the motion frames (clips·N, C, h, w) → (clips·h·w, N, C), as the first attention
+        takes them."""
+        return self._enter(features, features.shape[0] // clips)
 
     def forward(self, hidden: Tensor, motion: Tensor | None, speed: KeyValue | None, guided: bool = False) -> Tensor:
         """``hidden`` (halves·F, C, h, w); ``motion`` (halves·h·w, N, C); ``speed`` (1, heads, F, d) each."""

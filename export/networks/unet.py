@@ -65,7 +65,7 @@ class UNet(nn.Module):
         """Latents (B, 4, S, S) → features (B, C0, S, S): first convolution and, if there is one, the position map."""
         hidden: Tensor = self.conv_in(latents)
         if self.config.position_map:
-            hidden = hidden + position_map(hidden.shape[1], hidden.shape[2]).to(hidden)
+            hidden = hidden + position_map(hidden.shape[1], hidden.shape[2], hidden.device).to(hidden.dtype)
         return hidden
 
     def walk(
@@ -148,11 +148,11 @@ def residual(resnet: ResnetBlock2D, hidden: Tensor, time_shift: Tensor) -> Tenso
     return (resnet.conv_shortcut(hidden) if resnet.conv_shortcut is not None else hidden) + inner
 
 
-def position_map(channels: int, size: int) -> Tensor:
+def position_map(channels: int, size: int, device: torch.device | None = None) -> Tensor:
     """Sines and cosines of row and column, (1, channels, size, size): as a vision transformer's fixed positions."""
     quarter = channels // 4
-    rate = torch.exp(torch.arange(quarter) * (-math.log(100.0) / quarter))
-    angles = torch.arange(size)[:, None] * rate  # (size, quarter)
+    rate = torch.exp(torch.arange(quarter, device=device) * (-math.log(100.0) / quarter))
+    angles = torch.arange(size, device=device)[:, None] * rate  # (size, quarter)
     across = torch.cat([angles.sin(), angles.cos()], dim=1).T
     rows, columns = across[:, :, None].expand(-1, -1, size), across[:, None, :].expand(-1, size, -1)
     both = torch.cat([rows, columns])

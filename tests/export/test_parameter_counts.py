@@ -99,11 +99,12 @@ def test_vae_and_audio_encoder_are_the_public_ones(name: str) -> None:
     assert counts["audio_encoder"] == 94_371_712 - 768  # transformers' wav2vec2-base less an unused mask embedding
 
 
-def test_demo_backbone_is_small() -> None:
-    assert 4e6 < parameter_counts(full_size("demo"))["backbone"] < 8e6
+@pytest.mark.parametrize("name", ["demo", "demo256"])
+def test_demo_backbones_are_small(name: str) -> None:
+    assert 4e6 < parameter_counts(full_size(name))["backbone"] < 8e6
 
 
 def test_parts_add_up_to_the_model() -> None:
-    for name in ("emo", "hallo", "demo", "tiny"):
+    for name in ("emo", "hallo", "demo", "demo256", "tiny"):
         counts = parameter_counts(full_size(name))
         assert sum(value for part, value in counts.items() if ":" not in part) == count(full_size(name)), name

@@ -28,7 +28,7 @@ from emo_rt.model.config import (
 from emo_rt.model.options import AnimateOptions
 from tests.conftest import hallo_tiny
 
-PRESETS = [preset(name) for name in ("emo", "hallo", "demo", "tiny")] + [hallo_tiny()]
+PRESETS = [preset(name) for name in ("emo", "hallo", "demo", "demo256", "tiny")] + [hallo_tiny()]
 
 
 @pytest.mark.parametrize("config", PRESETS, ids=lambda config: config.name)

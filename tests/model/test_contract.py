@@ -14,7 +14,7 @@ from emo_rt.model.contract import DTYPES, GraphSpec, TensorSpec, sites, time_cha
 from emo_rt.model.families.registry import graph_specs
 from tests.conftest import hallo_tiny
 
-PRESETS = [preset(name) for name in ("emo", "hallo", "demo", "tiny")] + [hallo_tiny()]
+PRESETS = [preset(name) for name in ("emo", "hallo", "demo", "demo256", "tiny")] + [hallo_tiny()]
 
 RUN_INPUTS = {"pixels", "waveform", "face_mask", "face_embedding", "audio_windows", "speed", "motion_latents",
               "timestep", "latents", "x0_history", "coefficients", "guidance_scale", "motion_scale",

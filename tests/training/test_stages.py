@@ -215,7 +215,7 @@ def test_examples(encoded: Path, model: EmoModel, first: str) -> None:
         seen_motion += not is_first
     assert seen_first >= 5
     assert seen_motion >= 20
-    assert 2 <= seen_white <= 30
+    assert 1 <= seen_white <= 20, "heads that stay seldom have a white one"
     assert 12 <= seen_fit <= 50, "masks that tell how far the head goes"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from training.world import Clip, Identity
 from training.world.clip import build
-from training.world.lips import lip_curves, loudness_of, pitch_of
+from training.world.lips import Prosody, lip_curves, loudness_of, pitch_of
 from training.world.motion import SPEED_UNIT_DEG_S, Manner, blinks, head_angles
 from training.world.speech import Phoneme, Speech, available_engines, silence
 
@@ -61,7 +61,8 @@ def test_pause_closes_the_mouth() -> None:
 @pytest.mark.parametrize("seconds", [2, 6])
 def test_head_moves_at_the_speed_of_its_label(speed: float, seconds: int) -> None:
     rng = np.random.default_rng(3)
-    angles = head_angles(rng, Manner(speed=speed), rng.random(seconds * 25), rng.normal(0, 0.2, seconds * 25), 25)
+    prosody = Prosody(rng.random(seconds * 25), rng.normal(0, 0.2, seconds * 25))
+    angles = head_angles(rng, Manner(speed=speed), prosody, 25)
     steps = np.rad2deg(np.linalg.norm(np.diff(angles, axis=0), axis=1)) * 25
     assert steps.mean() / SPEED_UNIT_DEG_S == pytest.approx(speed, rel=0.03, abs=1e-9)
     assert np.all(np.abs(angles) < (0.43, 0.27, 0.25))

@@ -7,13 +7,14 @@ import numpy as np
 from training.world.brush import Brush, argb, linear, radial
 from training.world.geometry import Points, ellipse, smooth
 from training.world.identity import Backdrop
+from training.world.paint import paint_backdrop
 
 _EDGE = 2.6
 _ALL: Points = np.array([(-_EDGE, -_EDGE), (_EDGE, -_EDGE), (_EDGE, _EDGE), (-_EDGE, _EDGE)])
 
 
-def draw_backdrop(brush: Brush, backdrop: Backdrop) -> None:
-    """Fill the whole picture."""
+def draw_backdrop(brush: Brush, backdrop: Backdrop, painted: bool = False) -> None:
+    """Fill the whole picture; `painted` with strokes of a brush."""
     rng = np.random.default_rng(backdrop.seed)
     main, accent = backdrop.main, backdrop.accent
     brush.fill(_ALL, main)
@@ -31,6 +32,8 @@ def draw_backdrop(brush: Brush, backdrop: Backdrop) -> None:
         brush.fill(ellipse(0, -0.1, 1.62, 1.75, 56), accent)
     else:
         _scattered(brush, backdrop, rng)
+    if painted:
+        paint_backdrop(brush, backdrop, _EDGE)
 
 
 def _scattered(brush: Brush, backdrop: Backdrop, rng: np.random.Generator) -> None:

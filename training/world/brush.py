@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import starmap
 
 import skia
@@ -31,6 +32,14 @@ def linear(start: Sequence[float], end: Sequence[float], colors: Sequence[int]) 
 def radial(centre: Sequence[float], radius: float, colors: Sequence[int]) -> skia.Shader:
     """A gradient from a point outwards."""
     return skia.GradientShader.MakeRadial(skia.Point(*centre), radius, list(colors))
+
+
+@lru_cache(maxsize=1024)
+def _soft_paint(color: Color, alpha: float) -> skia.Paint:
+    """Paint for a unit circle: full in the middle, nothing at the edge."""
+    colors = [argb(color, alpha), argb(color, alpha * 0.75), argb(color, alpha * 0.25), argb(color, 0.0)]
+    shader = skia.GradientShader.MakeRadial(skia.Point(0, 0), 1.0, colors, [0.0, 0.35, 0.7, 1.0])
+    return skia.Paint(AntiAlias=True, Shader=shader)
 
 
 class Brush:
@@ -68,6 +77,18 @@ class Brush:
         """Fill a closed curve and outline it."""
         self.fill(points, color, shader=shader)
         self.outline(points)
+
+    def glow(
+        self, centre: Sequence[float], rx: float, ry: float, color: Color, alpha: float, turn_deg: float = 0.0
+    ) -> None:
+        """A soft spot: an ellipse without an edge."""
+        canvas = self.canvas
+        canvas.save()
+        canvas.translate(float(centre[0]), float(centre[1]))
+        canvas.rotate(turn_deg)
+        canvas.scale(rx, ry)
+        canvas.drawCircle(0, 0, 1, _soft_paint(color, alpha))
+        canvas.restore()
 
     @contextmanager
     def clip(self, points: Points) -> Iterator[None]:

@@ -18,7 +18,7 @@ from training.world.identity import (
     NECKLINES,
     NOSE_STYLES,
     PATTERNS,
-    SHADINGS,
+    STYLES,
     Backdrop,
     Brows,
     Clothes,
@@ -31,6 +31,7 @@ from training.world.identity import (
     Nose,
 )
 from training.world.palettes import INK, WHITE, Color, distance, luma, mix, shadow_of, tune
+from training.world.styles import in_style
 
 Split = Literal["train", "test"]
 TRAIN_IDENTITIES = 1_000_000
@@ -59,8 +60,8 @@ def identity_seed(index: int, split: Split) -> int:
     return TRAIN_IDENTITIES + index % TRAIN_IDENTITIES
 
 
-def cast(seed: int) -> Identity:
-    """Sample a whole person."""
+def cast(seed: int, style: str | None = None) -> Identity:
+    """Sample a whole person. Raises `ValueError` for a style that does not exist."""
     rng = np.random.default_rng([0x1DE7, seed])
     skin = _skin(rng)
     femme = float(rng.random())
@@ -68,14 +69,10 @@ def cast(seed: int) -> Identity:
     face = _face(rng, femme)
     extras = _extras(rng, femme, hair, skin)
     clothes = _clothes(rng, skin)
-    shading = _pick(rng, SHADINGS, (0.25, 0.4, 0.35))
-    ink, ink_width = _ink(rng, skin)
-    return Identity(
+    own_style = _pick(rng, STYLES, (0.32, 0.22, 0.3, 0.16))
+    person = Identity(
         seed=seed,
         skin=skin,
-        shading=shading,
-        ink=ink,
-        ink_width=ink_width,
         face=face,
         eyes=_eyes(rng, femme, skin),
         brows=_brows(rng, femme, hair, skin),
@@ -86,6 +83,7 @@ def cast(seed: int) -> Identity:
         clothes=clothes,
         backdrop=_backdrop(rng, (skin, hair.color, clothes.main, hair.cover)),
     )
+    return in_style(person, style or own_style, rng)
 
 
 def _pick(rng: np.random.Generator, options: Sequence[_T], weights: Sequence[float] | None = None) -> _T:
@@ -102,13 +100,6 @@ def _jitter(rng: np.random.Generator, color: Color, hue: float, amount: float) -
 def _skin(rng: np.random.Generator) -> Color:
     skin = _jitter(rng, _pick(rng, palettes.SKINS), 0.005, 0.05)
     return mix(skin, palettes.rgb("F4C9A8"), 0.35) if luma(skin) > 222 else skin
-
-
-def _ink(rng: np.random.Generator, skin: Color) -> tuple[Color, float]:
-    if rng.random() < 0.5:
-        return INK, 0.0
-    ink = _pick(rng, (INK, mix(shadow_of(shadow_of(skin)), INK, 0.55), palettes.rgb("3A2A26")))
-    return ink, float(rng.uniform(0.022, 0.05))
 
 
 def _face(rng: np.random.Generator, femme: float) -> FaceShape:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from training.world import motion
 from training.world.casting import TRAIN_IDENTITIES, Split
 from training.world.identity import Identity
-from training.world.lips import lip_curves, loudness_of, pitch_of
+from training.world.lips import Prosody, lip_curves
 from training.world.motion import Manner
 from training.world.pose import Pose
-from training.world.renderer import ground_truth, render
-from training.world.speech import SAMPLE_RATE, Phoneme, Speech, Waveform, sample_speech
+from training.world.renderer import ground_truth, render, stage_unit
+from training.world.speech import Phoneme, Speech, Waveform, sample_speech
 from training.world.visemes import phoneme_id
 
 Labels = NDArray[np.float32]
@@ -55,6 +55,7 @@ class Clip:
     waveform: Waveform
     """(N,) float32 at 16 kHz, N = frames * 16000 / fps."""
     phonemes: tuple[Phoneme, ...]
+    prosody: Prosody
     manner: Manner
     speed: float
     """Measured mean head speed of the clip, in `motion.SPEED_UNIT_DEG_S`: the mean of `truth.head_speed`."""
@@ -68,20 +69,35 @@ class Clip:
         split: Split = "train",
         varied: bool = False,
         head_speed: float | None = None,
+        style: str | None = None,
     ) -> Clip:
         """The clip of this seed. The same arguments give the same clip, to the sample and to the pixel.
 
         ``varied``: more voices, and words that no language has, for what only listens. ``head_speed``: instead of the
-        seed's own, in `motion.SPEED_UNIT_DEG_S`.
+        seed's own, in `motion.SPEED_UNIT_DEG_S`. ``style``: one of `casting.STYLES` instead of the seed's own, or,
+        in the test split only, the one that no training sees (`casting.KEPT_OUT`).
         """
-        rng = np.random.default_rng([0xC11B, seed, split == "test"])
-        identity = Identity.sample_split(int(rng.integers(TRAIN_IDENTITIES)), split)
         count = max(1, round(seconds * fps))
         speech = sample_speech(seed, count / fps, split, varied)
+        return Clip.spoken(seed, speech, fps, split, head_speed, style)
+
+    @staticmethod
+    def spoken(
+        seed: int,
+        speech: Speech,
+        fps: int = 25,
+        split: Split = "train",
+        head_speed: float | None = None,
+        style: str | None = None,
+        prosody: Prosody | None = None,
+    ) -> Clip:
+        """The clip of this seed with a recording that is there already; ``prosody`` if it is not to be heard anew."""
+        rng = np.random.default_rng([0xC11B, seed, split == "test"])
+        identity = Identity.sample_split(int(rng.integers(TRAIN_IDENTITIES)), split, style)
         manner = Manner.sample(rng)
         if head_speed is not None:
             manner = replace(manner, speed=head_speed)
-        return build(seed, split, identity, speech, manner, fps, rng)
+        return build(seed, split, identity, speech, manner, fps, rng, prosody)
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -96,27 +112,34 @@ class Clip:
 
 
 def build(
-    seed: int, split: Split, identity: Identity, speech: Speech, manner: Manner, fps: int, rng: np.random.Generator
+    seed: int,
+    split: Split,
+    identity: Identity,
+    speech: Speech,
+    manner: Manner,
+    fps: int,
+    rng: np.random.Generator,
+    prosody: Prosody | None = None,
 ) -> Clip:
     """Let a person speak a given recording in a given manner."""
     count = max(1, round(speech.duration_s * fps))
     times = (np.arange(count) + 0.5) / fps
-    loudness, melody = loudness_of(speech.waveform, times, SAMPLE_RATE), pitch_of(speech.waveform, times, SAMPLE_RATE)
-    lips = lip_curves(speech.phonemes, times, loudness, manner.liveliness)
-    angles = motion.head_angles(rng, manner, loudness, melody, fps)
+    heard = prosody or Prosody.of(speech.waveform, times, speech.beat_s)
+    lips = lip_curves(speech.phonemes, times, heard.loudness, manner.liveliness)
+    angles = motion.head_angles(rng, manner, heard, fps)
     poses = motion.poses(
         lips,
         angles,
-        motion.head_shift(rng, manner, angles, fps),
+        motion.head_shift(rng, manner, heard, angles, fps) / stage_unit(identity),
         motion.blinks(rng, times),
         motion.gaze(rng, manner, times, angles),
-        motion.brow_curve(manner, loudness, melody, fps),
-        manner.smile,
+        motion.brow_curve(heard, fps),
+        motion.smile_curve(manner, lips, heard, fps),
     )
     speeds = motion.angular_speed(angles, fps)
     truth = _truth(identity, poses, speech, times, speeds)
     speed = motion.mean_speed(angles, fps)
-    return Clip(seed, split, fps, identity, poses, speech.waveform, speech.phonemes, manner, speed, truth)
+    return Clip(seed, split, fps, identity, poses, speech.waveform, speech.phonemes, heard, manner, speed, truth)
 
 
 def _truth(

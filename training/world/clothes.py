@@ -7,6 +7,7 @@ import numpy as np
 from training.world.brush import Brush
 from training.world.geometry import Points, both_sides, ellipse, smooth
 from training.world.identity import Identity
+from training.world.paint import paint_cloth
 from training.world.palettes import WHITE, light_of, luma, mix, shadow_of
 
 _NECKS: dict[str, list[tuple[float, float]]] = {
@@ -31,7 +32,9 @@ def draw_clothes(brush: Brush, identity: Identity) -> None:
     brush.fill(torso, clothes.main)
     with brush.clip(torso):
         _pattern(brush, identity)
-        if identity.shading != "flat":
+        if identity.shading == "soft":
+            paint_cloth(brush, identity)
+        elif identity.shading == "cel":
             side = smooth([(0.5, 1.5), (0.95, 1.9), (0.8, 2.7), (2.6, 2.7), (2.6, 1.4)])
             brush.fill(side, shadow_of(clothes.main), 0.35)
     brush.outline(torso)

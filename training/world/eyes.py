@@ -25,9 +25,8 @@ def _local(identity: Identity, side: int, points: Points) -> Points:
     """From one eye's own axes (x towards the temple) to the face: (N, 2)."""
     eyes = identity.eyes
     sin, cos = np.sin(eyes.tilt), np.cos(eyes.tilt)
-    x, y = points[:, 0], points[:, 1]
-    turned = np.stack([x * cos + y * sin, y * cos - x * sin], axis=1)
-    return turned * (side, 1) + (side * eyes.spacing, identity.face.eye_y)
+    placed: Points = points @ np.array([(side * cos, -sin), (side * sin, cos)])
+    return placed + (side * eyes.spacing, identity.face.eye_y)
 
 
 def _lids(identity: Identity, blink: float) -> tuple[Points, Points, Points]:

@@ -35,6 +35,8 @@ BODY_RISE = 0.22
 """Shoulders are drawn this much higher than their own numbers say."""
 JAW_DROP = 0.24
 """How far the chin goes down when the jaw is wide open."""
+BODY_FOLLOWS = (0.55, 0.15)
+"""How much of the head's shift the shoulders share, across and down."""
 
 
 @lru_cache(maxsize=256)
@@ -114,6 +116,7 @@ class HeadFrame:
         self._roll = _rotation(pose.roll)
         self._rim = self._project_rim(face.outline(self.jaw_drop), face.outline_depth())
         self.outline = self.place(self._rim)
+        self.shoulders = (BODY_FOLLOWS[0] * pose.x, BODY_FOLLOWS[1] * pose.y)
 
     def place(self, points: PointsLike) -> Points:
         """Tilt and shift with the head, without turning: (N, 2)."""
@@ -130,8 +133,7 @@ class HeadFrame:
         `lift` floats them above the skin; `clamp` keeps them on the head.
         """
         flat = np.asarray(points, dtype=np.float64)
-        solid = np.column_stack([flat, self._depth(flat) + lift])
-        turned = self._turn(solid)
+        turned = self._turn(flat, self._depth(flat) + lift)
         return self.place(self._clamp(turned) if clamp else turned)
 
     def visible(self, x: float, y: float) -> float:
@@ -144,23 +146,25 @@ class HeadFrame:
         rest = np.asarray(points, dtype=np.float64)
         moved = self.rim(rest, depth)
         follow = np.clip((bottom - rest[:, 1]) / (bottom - top), 0.15, 1.0)[:, None]
-        return moved * follow + rest * (1 - follow)
+        return moved * follow + (rest + self.shoulders) * (1 - follow)
 
     def _depth(self, flat: Points) -> Points:
         x, y = flat[:, 0] / (1.1 * self.face.width), flat[:, 1] / 1.42
         return FACE_DEPTH * np.sqrt(np.maximum(1.0 - x * x - y * y, 0.02))
 
-    def _turn(self, solid: Points) -> Points:
-        x, y, z = solid[:, 0], solid[:, 1] - 0.3, solid[:, 2] - PIVOT_Z
-        across = x * self.cos_yaw + z * self.sin_yaw
+    def _turn(self, flat: Points, height: Points) -> Points:
+        x, z = flat[:, 0], height - PIVOT_Z
+        turned = np.empty_like(flat)
+        turned[:, 0] = x * self.cos_yaw + z * self.sin_yaw
         depth = z * self.cos_yaw - x * self.sin_yaw
-        return np.stack([across, y * self.cos_pitch - depth * self.sin_pitch + 0.3], axis=1)
+        turned[:, 1] = (flat[:, 1] - 0.3) * self.cos_pitch - depth * self.sin_pitch + 0.3
+        return turned
 
     def _project_rim(self, points: Points, depth: float | Points) -> Points:
-        shift: Points = np.stack(
-            np.broadcast_arrays(np.multiply(depth, self.sin_yaw), np.multiply(depth, -self.sin_pitch)), -1
-        )
-        return points + shift
+        shifted = np.empty_like(points)
+        shifted[:, 0] = points[:, 0] + depth * self.sin_yaw
+        shifted[:, 1] = points[:, 1] - depth * self.sin_pitch
+        return shifted
 
     def _clamp(self, points: Points) -> Points:
         half = len(self._rim) // 2

@@ -251,7 +251,10 @@ def _details(brush: Brush, frame: HeadFrame, identity: Identity, cap: Points, li
                 end = line[index]
                 middle = crown + (end - crown) * 0.55 + (end - crown)[::-1] * (0.08, -0.08)
                 start = crown + (end - crown) * 0.3
-                brush.line(smooth([start, middle, end], closed=False, steps=4), shadow_of(color), 0.02, alpha=0.55)
+                strand = smooth([start, middle, end], closed=False, steps=4)
+                brush.line(strand, shadow_of(color), 0.02, alpha=0.55)
+                if identity.shading == "soft":
+                    brush.line(strand + (0.05, 0.0), light_of(light_of(color)), 0.03, alpha=0.3)
         if identity.shading != "flat" and style.edge in {"smooth", "quiff"}:
             angle = np.deg2rad(np.linspace(-58, -12, 9))
             arc = np.stack([np.sin(angle) * 0.86 * frame.face.width, -np.cos(angle) * 1.06], axis=1)

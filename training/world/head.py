@@ -7,6 +7,7 @@ import numpy as np
 from training.world.brush import Brush, argb, linear, radial
 from training.world.geometry import BODY_RISE, HeadFrame, Points, ellipse, smooth
 from training.world.identity import Identity
+from training.world.paint import paint_face, paint_neck
 from training.world.palettes import INK, WHITE, mix, shadow_of, tune
 
 
@@ -15,11 +16,14 @@ def draw_neck(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     half = 0.44 * (0.9 + 0.3 * identity.face.jaw)
     top = frame.rim([(-half, 0.5), (half, 0.5)], 0.0)
     low = np.array([(half * 1.04, 1.5), (half * 1.5, 1.72), (1.0, 1.86), (1.0, 2.3), (-1.0, 2.3), (-1.0, 1.86)])
-    low = np.concatenate([low, [(-half * 1.5, 1.72), (-half * 1.04, 1.5)]]) - (0, BODY_RISE)
+    low = np.concatenate([low, [(-half * 1.5, 1.72), (-half * 1.04, 1.5)]]) - (0, BODY_RISE) + frame.shoulders
     neck = smooth(np.concatenate([top, low]), steps=4)
     color = identity.skin if identity.shading == "flat" else mix(identity.skin, identity.shade, 0.35)
     brush.shape(neck, color)
     with brush.clip(neck):
+        if identity.shading == "soft":
+            paint_neck(brush, frame, identity)
+            return
         chin = frame.outline + (0.03, 0.2)
         brush.fill(chin, identity.shade if identity.shading != "flat" else shadow_of(identity.skin), 0.9)
 
@@ -67,7 +71,9 @@ def draw_skin(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
         shader = radial(glow, 1.55, colors)
     brush.shape(outline, identity.skin, shader=shader)
     with brush.clip(outline):
-        if identity.shading == "cel":
+        if identity.shading == "soft":
+            paint_face(brush, frame, identity)
+        elif identity.shading == "cel":
             lit = frame.rim(
                 frame.face.outline(frame.jaw_drop) * (0.97, 1.0) + (-0.16, -0.1), frame.face.outline_depth() + 0.1
             )
@@ -95,10 +101,11 @@ def _marks(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     rng = np.random.default_rng(extras.mark_seed)
     if extras.freckles > 0:
         brown = mix(identity.shade, (140, 74, 40), 0.55)
-        for _ in range(int(8 + 10 * extras.freckles)):
-            x, y = float(rng.uniform(-0.68, 0.68)), float(rng.normal(0.32, 0.06))
-            size = float(rng.uniform(0.01, 0.018))
-            brush.fill(frame.surface(ellipse(x, y, size, size, 8)), brown, 0.7)
+        count = int(8 + 10 * extras.freckles)
+        places = np.stack([rng.uniform(-0.68, 0.68, count), rng.normal(0.32, 0.06, count)], axis=1)
+        dots = places[:, None] + ellipse(0, 0, 1, 1, 8) * rng.uniform(0.01, 0.018, count)[:, None, None]
+        for dot in frame.surface(dots.reshape(-1, 2)).reshape(dots.shape):
+            brush.fill(dot, brown, 0.7)
     if extras.mole:
         x = float(rng.choice([-1, 1])) * float(rng.uniform(0.3, 0.5))
         brush.fill(frame.surface(ellipse(x, 0.56, 0.028, 0.028, 10)), mix(INK, identity.shade, 0.35))

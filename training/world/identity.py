@@ -22,6 +22,10 @@ from training.world.palettes import INK, Color
 if TYPE_CHECKING:
     from training.world.casting import Split
 
+STYLES = ("comic", "flat", "painted", "line")
+"""How a person may be drawn: ink and two tones; shapes without lines; light and shade; pen on paper."""
+KEPT_OUT = "print"
+"""A style that no training sees: two inks on coloured paper."""
 SHADINGS = ("flat", "soft", "cel")
 EYE_STYLES = ("round", "almond", "hooded", "wide", "dot")
 BROW_STYLES = ("soft", "thick", "thin", "straight", "arched")
@@ -196,6 +200,8 @@ class Identity:
     """One drawn person. Equal seeds give equal people, on every machine."""
 
     seed: int = 0
+    style: str = "painted"
+    """One of `STYLES`, or `KEPT_OUT`."""
     skin: Color = (240, 190, 150)
     shading: str = "soft"
     ink: Color = INK
@@ -222,15 +228,17 @@ class Identity:
         return palettes.light_of(self.skin)
 
     @staticmethod
-    def sample(seed: int) -> Identity:
-        """The person of this seed."""
+    def sample(seed: int, style: str | None = None) -> Identity:
+        """The person of this seed, in a style of the seed's own or in one of `STYLES` and `KEPT_OUT`."""
         from training.world.casting import cast
 
-        return cast(seed)
+        return cast(seed, style)
 
     @staticmethod
-    def sample_split(index: int, split: Split) -> Identity:
-        """The `index`-th person of a split; no person is in both."""
+    def sample_split(index: int, split: Split, style: str | None = None) -> Identity:
+        """The `index`-th person of a split; no person is in both, and `KEPT_OUT` is in the test split only."""
         from training.world.casting import cast, identity_seed
 
-        return cast(identity_seed(index, split))
+        if style == KEPT_OUT and split == "train":
+            raise ValueError(f"the style {KEPT_OUT!r} is kept out of training: ask for it with split='test'")
+        return cast(identity_seed(index, split), style)

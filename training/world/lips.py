@@ -33,6 +33,26 @@ class LipCurves:
 
 
 @dataclass(frozen=True, slots=True)
+class Prosody:
+    """What a speaker's movements follow, one value a frame each, (T,) float64."""
+
+    loudness: Curve
+    """0 for 30 dB below the recording's loud parts, 1 for those."""
+    melody: Curve
+    """Pitch in octaves around the recording's median; 0 where there is no voice."""
+    beat_s: float = 0.0
+    """From one beat of a song to the next, the first at 0; 0 where nobody sings."""
+
+    @staticmethod
+    def of(waveform: Waveform, times: Curve, beat_s: float = 0.0) -> Prosody:
+        """Heard in a recording at `times` (T,) seconds; rounded to half precision, as a pack of voices keeps it."""
+        loudness, melody = (
+            curve(waveform, times).astype(np.float16).astype(np.float64) for curve in (loudness_of, pitch_of)
+        )
+        return Prosody(loudness, melody, beat_s)
+
+
+@dataclass(frozen=True, slots=True)
 class _Span:
     viseme: Viseme
     start_s: float

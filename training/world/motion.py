@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from training.world.lips import LipCurves
+from training.world.lips import LipCurves, Prosody
 from training.world.pose import Pose
 
 Curve = NDArray[np.float64]
@@ -16,6 +16,8 @@ Curve = NDArray[np.float64]
 SPEED_UNIT_DEG_S = 20.0
 """A head speed of 1.0, in degrees a second: the clip's mean length of the angular velocity (yaw, pitch, roll)."""
 MAX_SPEED = 1.5
+MAX_TRAVEL = 0.2
+"""How far a head goes from side to side at most, share of the picture."""
 LIMITS = np.array([0.42, 0.26, 0.24])
 """Largest yaw, pitch and roll, radians."""
 _BLINK = np.array([0.0, 0.45, 1.0, 0.85, 0.4, 0.1])
@@ -28,24 +30,26 @@ class Manner:
 
     speed: float = 0.5
     """Head speed, in `SPEED_UNIT_DEG_S`, 0 to 1.5."""
+    travel: float = 0.0
+    """From the leftmost to the rightmost place of the head, share of the picture; up and down a third of it."""
     liveliness: float = 1.0
     """Scales the mouth's moves, 0.8 to 1.15."""
     smile: float = 0.2
     gaze: float = 0.6
     """How far the eyes wander, 0 to 1."""
-    brows: float = 0.5
-    """How much the brows follow the melody, 0 to 1."""
 
     @staticmethod
     def sample(rng: np.random.Generator) -> Manner:
-        """One clip in twelve has a perfectly still head."""
+        """One clip in twelve has a perfectly still head; three in eight of the others stay in their place."""
         speed = 0.0 if rng.random() < 1 / 12 else float(rng.uniform(0.03, MAX_SPEED))
+        stays = rng.random() < 3 / 8 or speed == 0
+        reach = float(rng.uniform(0.03, MAX_TRAVEL))
         return Manner(
             speed=speed,
+            travel=0.0 if stays else reach,
             liveliness=float(rng.uniform(0.82, 1.12)),
             smile=float(np.clip(rng.normal(0.22, 0.22), -0.25, 0.8)),
             gaze=float(rng.uniform(0.2, 1.0)),
-            brows=float(rng.uniform(0.1, 1.0)),
         )
 
 
@@ -63,19 +67,47 @@ def mean_speed(angles: Curve, fps: float) -> float:
     return float(angular_speed(angles, fps)[1:].mean()) if len(angles) > 1 else 0.0
 
 
-def head_angles(rng: np.random.Generator, manner: Manner, loudness: Curve, pitch: Curve, fps: float) -> Curve:
-    """Yaw, pitch and roll, (T, 3) radians, at the manner's mean speed. Nods follow loudness, tilts the melody."""
-    count = len(loudness)
+def head_angles(rng: np.random.Generator, manner: Manner, prosody: Prosody, fps: float) -> Curve:
+    """Yaw, pitch and roll, (T, 3) radians, at the manner's mean speed.
+
+    A loud or lively voice moves the head far, a pause lets it come to rest. Nods follow accents and beats, the head
+    rises and tilts with the melody.
+    """
+    count = len(prosody.loudness)
     offset = rng.normal(0, (0.07, 0.03, 0.03))
     if manner.speed == 0 or count < 2:
         return np.tile(offset, (count, 1))
-    tempo = 0.16 + 0.3 * manner.speed
-    raw = _wander(rng, count, tempo, fps, 3) * (1.0, 0.55, 0.45)
-    accent = gaussian_filter1d(loudness, 0.09 * fps) - gaussian_filter1d(loudness, 0.5 * fps)
-    melody = gaussian_filter1d(pitch, 0.12 * fps)
-    raw[:, 1] += -0.9 * accent + 0.35 * melody
-    raw[:, 2] += 0.3 * melody * float(rng.choice([-1, 1]))
+    raw = _wander(rng, count, 0.16 + 0.3 * manner.speed, fps, 3) * (1.0, 0.55, 0.45)
+    raw *= _drive(prosody, fps)[:, None]
+    melody = gaussian_filter1d(prosody.melody, 0.1 * fps)
+    raw[:, 1] += 2.0 * melody - 1.1 * _accent(prosody, fps)
+    raw[:, 2] += 0.8 * melody
+    raw += _bob(prosody, fps)[:, None] * (0.0, -0.7, 0.25)
     return _at_speed(raw - raw.mean(axis=0), offset, manner.speed, fps)
+
+
+def _drive(prosody: Prosody, fps: float) -> Curve:
+    """How much the voice moves its speaker: (T,), 0.3 in silence to about 1.6."""
+    loud = gaussian_filter1d(prosody.loudness, 0.2 * fps)
+    high = gaussian_filter1d(np.abs(prosody.melody), 0.2 * fps)
+    drive: Curve = 0.3 + 0.9 * loud + 1.6 * high
+    return drive
+
+
+def _accent(prosody: Prosody, fps: float) -> Curve:
+    """Louder than what is around: (T,)."""
+    accent: Curve = gaussian_filter1d(prosody.loudness, 0.09 * fps) - gaussian_filter1d(prosody.loudness, 0.5 * fps)
+    return accent
+
+
+def _bob(prosody: Prosody, fps: float) -> Curve:
+    """Up and down with a song's beat, (T,), lowest on the beat; 0 where nobody sings."""
+    count = len(prosody.loudness)
+    if prosody.beat_s <= 0:
+        return np.zeros(count)
+    phase = 2 * np.pi * (np.arange(count) + 0.5) / fps / prosody.beat_s
+    bob: Curve = np.cos(phase) * gaussian_filter1d(prosody.loudness, 0.4 * fps)
+    return bob
 
 
 def _at_speed(raw: Curve, offset: Curve, speed: float, fps: float) -> Curve:
@@ -98,11 +130,19 @@ def _wander(rng: np.random.Generator, count: int, tempo_hz: float, fps: float, c
     return unit[margin : margin + count]
 
 
-def head_shift(rng: np.random.Generator, manner: Manner, angles: Curve, fps: float) -> Curve:
-    """Shift of the head, (T, 2) stage units: it leans where it turns."""
-    lean = angles[:, :2] * (0.16, -0.12)
-    drift = _wander(rng, len(angles), 0.2, fps, 2) * 0.035 * min(1.0, manner.speed)
-    return lean + drift + rng.normal(0, 0.03, 2)
+def head_shift(rng: np.random.Generator, manner: Manner, prosody: Prosody, angles: Curve, fps: float) -> Curve:
+    """Shift of the head, (T, 2) shares of the picture: it leans where it turns and goes as far as it travels."""
+    count, place = len(angles), rng.normal(0, 0.008, 2)
+    path = _wander(rng, count, 0.14 + 0.22 * manner.speed, fps, 2)
+    if manner.travel == 0:
+        return angles[:, :2] * (0.01, -0.01) + place
+    path *= (0.5 + 0.5 * _drive(prosody, fps))[:, None]
+    path[:, 1] += 0.5 * _bob(prosody, fps)
+    width = np.maximum(np.ptp(path, axis=0), 1e-9)
+    middle = (path.max(axis=0) + path.min(axis=0)) / 2
+    aside = rng.uniform(-0.3, 0.3, 2) * (MAX_TRAVEL - manner.travel) * (1, 0.2)
+    shift: Curve = (path - middle) / width * (manner.travel, manner.travel / 3) + aside
+    return shift
 
 
 def blinks(rng: np.random.Generator, times: Curve) -> Curve:
@@ -128,19 +168,24 @@ def gaze(rng: np.random.Generator, manner: Manner, times: Curve, angles: Curve) 
     return np.clip(look + steady, -1, 1)
 
 
-def brow_curve(manner: Manner, loudness: Curve, pitch: Curve, fps: float) -> Curve:
-    """Brows rise with the melody: (T,), -1 to 1."""
-    melody = gaussian_filter1d(pitch, 0.1 * fps) * 1.6
-    accent = gaussian_filter1d(loudness, 0.15 * fps) - gaussian_filter1d(loudness, 0.8 * fps)
-    brows: Curve = np.clip((melody + 0.9 * accent) * manner.brows, -1, 1)
+def brow_curve(prosody: Prosody, fps: float) -> Curve:
+    """Brows rise with the melody and with accents: (T,), -1 to 1."""
+    melody = gaussian_filter1d(prosody.melody, 0.08 * fps)
+    brows: Curve = np.tanh(2.4 * melody + 0.9 * _accent(prosody, fps))
     return brows
 
 
+def smile_curve(manner: Manner, lips: LipCurves, prosody: Prosody, fps: float) -> Curve:
+    """Corners of the mouth, (T,): a lively voice lifts them, round lips let them go."""
+    lively = gaussian_filter1d(prosody.melody, 0.3 * fps).clip(-0.3, 0.4)
+    smile: Curve = (manner.smile + 0.8 * lively) * (1 - 0.7 * lips.rounding) * (1 - 0.25 * lips.opening)
+    return smile
+
+
 def poses(
-    lips: LipCurves, angles: Curve, shift: Curve, lids: Curve, look: Curve, brows: Curve, smile: float
+    lips: LipCurves, angles: Curve, shift: Curve, lids: Curve, look: Curve, brows: Curve, smiles: Curve
 ) -> tuple[Pose, ...]:
-    """Put all curves together, one pose a frame."""
-    smiles = smile * (1 - 0.7 * lips.rounding) * (1 - 0.25 * lips.opening)
+    """Put all curves together, one pose a frame; ``shift`` in stage units."""
     columns = np.column_stack(
         [angles, shift, look, lids, lids, brows, lips.opening, lips.width, lips.rounding, lips.press, smiles]
     )

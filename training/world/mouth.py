@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.world.brush import Brush
+from training.world.brush import Brush, argb, linear
 from training.world.geometry import HeadFrame, Points, smooth
 from training.world.identity import Identity
 from training.world.palettes import WHITE, light_of, mix, shadow_of
@@ -66,7 +66,11 @@ def draw_mouth(brush: Brush, frame: HeadFrame, identity: Identity) -> None:
     curves = mouth_curves(identity, pose)
     lift = 0.05 * pose.rounding
     outer = frame.surface(curves.outer, lift)
-    brush.fill(outer, mouth.lips)
+    shader = None
+    if identity.shading == "soft":
+        ends = frame.surface([(0, curves.outer[:, 1].min()), (0, curves.outer[:, 1].max())], lift)
+        shader = linear(ends[0], ends[1], [argb(shadow_of(mouth.lips)), argb(mouth.lips), argb(shadow_of(mouth.lips))])
+    brush.fill(outer, mouth.lips, shader=shader)
     if brush.ink_width > 0:
         brush.line(outer, mix(mouth.lips, brush.ink, 0.6), brush.ink_width * 0.6, closed=True)
     _shine(brush, frame, identity, curves)

@@ -16,9 +16,9 @@ class Pose:
     roll: float = 0.0
     """Tilt clockwise, radians, about -0.35 to 0.35."""
     x: float = 0.0
-    """Shift to the right, in half head widths (about 0.23 of the image), about -0.3 to 0.3."""
+    """Shift to the right, in half head widths (about 0.26 of the image), -0.4 to 0.4."""
     y: float = 0.0
-    """Shift down, same unit."""
+    """Shift down, same unit, about -0.15 to 0.15."""
     gaze_x: float = 0.0
     """Pupils to the right, -1 to 1."""
     gaze_y: float = 0.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.world.clip import Clip
-from training.world.identity import Identity
+from training.world.identity import KEPT_OUT, STYLES, Identity
 from training.world.lips import loudness_of
 from training.world.pose import Pose
 from training.world.renderer import render
@@ -47,18 +47,25 @@ def grid(images: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]
     return sheet
 
 
-def identities(first: int, count: int, size: int = 128, columns: int = 8) -> NDArray[np.uint8]:
+def identities(first: int, count: int, size: int = 256, columns: int = 8) -> NDArray[np.uint8]:
     """Many people at rest, with a hint of a smile."""
     rest = Pose(smile=0.3)
     return grid([render(Identity.sample(first + index), rest, size) for index in range(count)], columns)
 
 
-def turns(seeds: Sequence[int], size: int = 128) -> NDArray[np.uint8]:
+def turns(seeds: Sequence[int], size: int = 256) -> NDArray[np.uint8]:
     """Each person over the same poses, one person a row."""
     return grid([render(Identity.sample(seed), pose, size) for seed in seeds for pose in TURNS], len(TURNS))
 
 
-def mouths(seeds: Sequence[int], size: int = 128) -> NDArray[np.uint8]:
+def styles(seeds: Sequence[int], size: int = 256) -> NDArray[np.uint8]:
+    """The same people in every style, one style a row; the last row is the style kept out of training."""
+    pose = Pose(opening=0.4, smile=0.4, yaw=0.15)
+    rows = [render(Identity.sample(seed, style), pose, size) for style in (*STYLES, KEPT_OUT) for seed in seeds]
+    return grid(rows, len(seeds))
+
+
+def mouths(seeds: Sequence[int], size: int = 256) -> NDArray[np.uint8]:
     """Each person with the mouth of every viseme, one person a row, in the order of `VISEMES`."""
     shapes = [
         Pose(opening=v.opening, width=v.width, rounding=v.rounding, press=v.press, smile=0.15) for v in VISEMES.values()
@@ -66,7 +73,7 @@ def mouths(seeds: Sequence[int], size: int = 128) -> NDArray[np.uint8]:
     return grid([render(Identity.sample(seed), pose, size) for seed in seeds for pose in shapes], len(shapes))
 
 
-def film(clip: Clip, size: int = 128, columns: int = 12, step: int = 2) -> NDArray[np.uint8]:
+def film(clip: Clip, size: int = 256, columns: int = 12, step: int = 2) -> NDArray[np.uint8]:
     """Every `step`-th frame of a clip; under each frame its lip gap (dark) and its loudness (light)."""
     loud = loudness_of(clip.waveform, (np.arange(len(clip)) + 0.5) / clip.fps)
     cells = []
@@ -94,17 +101,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training.world.sheet", description="Draw a contact sheet of the drawn world."
     )
-    parser.add_argument("kind", choices=("identities", "turns", "mouths", "clip"))
+    parser.add_argument("kind", choices=("identities", "styles", "turns", "mouths", "clip"))
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
     parser.add_argument("--seed", type=int, default=0, help="first person, or the clip")
     parser.add_argument("--count", type=int, default=8, help="how many people")
-    parser.add_argument("--size", type=int, default=128, help="pixels of a frame's side")
+    parser.add_argument("--size", type=int, default=256, help="pixels of a frame's side")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of the clip")
     parser.add_argument("--split", choices=("train", "test"), default="train")
     options = parser.parse_args(arguments)
     people = range(options.seed, options.seed + options.count)
     if options.kind == "identities":
         image = identities(options.seed, options.count, options.size)
+    elif options.kind == "styles":
+        image = styles(people, options.size)
     elif options.kind == "turns":
         image = turns(people, options.size)
     elif options.kind == "mouths":

@@ -102,6 +102,8 @@ class Voice:
     pitch_range: int = 50
     """How lively: 0 to 99 (espeak)."""
     sings: bool = False
+    beat_s: float = 0.6
+    """From one beat to the next where the voice sings, 0.45 to 0.85 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Speech:
     """(N,) float32 at 16 kHz, within -1 to 1."""
     phonemes: tuple[Phoneme, ...]
     """In order, without gaps."""
+    beat_s: float = 0.0
+    """Of a song: from one beat to the next, the first at 0. Vowels start on beats and halves of beats."""
 
     @property
     def duration_s(self) -> float:
@@ -137,7 +141,8 @@ def sample_voice(rng: np.random.Generator, split: Split, varied: bool = False) -
     sings = bool(rng.random() < 0.2)
     rate = rng.integers(90, 130) if sings else rng.integers(120, 230)
     name = f"{accent}+{variant}" if variant else accent
-    return Voice("espeak", name, language, int(rate), int(rng.integers(25, 80)), int(rng.integers(20, 90)), sings)
+    pitch, lively = int(rng.integers(20, 85)), int(rng.integers(20, 99))
+    return Voice("espeak", name, language, int(rate), pitch, lively, sings, float(rng.uniform(0.45, 0.85)))
 
 
 def sample_speech(seed: int, seconds: float, split: Split = "train", varied: bool = False) -> Speech:
@@ -152,11 +157,14 @@ def sample_speech(seed: int, seconds: float, split: Split = "train", varied: boo
         pieces = [silence(seconds)]
     while sum(piece.duration_s for piece in pieces) < seconds:
         words = sentence(rng, voice.language, split)
-        pieces.append(synthesize(crossed(rng, words) if varied else words, voice, rng))
+        piece = synthesize(crossed(rng, words) if varied else words, voice, rng)
+        if voice.sings:
+            pieces.append(_until_beat(pieces, piece, voice.beat_s))
         pause = rng.uniform(0.6, 1.4) if rng.random() < 0.15 else rng.uniform(0.02, 0.4)
-        pieces.append(silence(float(pause)))
+        pieces += [piece, silence(float(pause))]
     speech = cut(join(pieces), seconds)
-    return replace(speech, waveform=_level(speech.waveform, float(rng.uniform(0.25, 0.95))))
+    level = _level(speech.waveform, float(rng.uniform(0.25, 0.95)))
+    return replace(speech, waveform=level, beat_s=voice.beat_s if voice.sings else 0.0)
 
 
 def synthesize(words: Sequence[str], voice: Voice, rng: np.random.Generator | None = None) -> Speech:
@@ -165,9 +173,15 @@ def synthesize(words: Sequence[str], voice: Voice, rng: np.random.Generator | No
         return _flite(" ".join(words), voice)
     if not voice.sings:
         return _espeak(escape(" ".join(words)), voice)
-    return _hold_vowels(
-        _espeak(_melody(words, rng or np.random.default_rng(0)), voice), rng or np.random.default_rng(0)
-    )
+    rng = rng or np.random.default_rng(0)
+    return _hold_vowels(_espeak(_melody(words, rng), voice), rng, voice.beat_s / 2)
+
+
+def _until_beat(before: Sequence[Speech], song: Speech, beat_s: float) -> Speech:
+    """The silence after which the song's first vowel falls on a beat."""
+    first = next((p.start_s for p in song.phonemes if p.symbol and is_vowel(p.symbol)), 0.0)
+    now = sum(piece.duration_s for piece in before) + first
+    return silence(-now % beat_s)
 
 
 def silence(seconds: float) -> Speech:
@@ -209,17 +223,23 @@ def _melody(words: Sequence[str], rng: np.random.Generator) -> str:
     return " ".join(notes)
 
 
-def _hold_vowels(speech: Speech, rng: np.random.Generator) -> Speech:
-    """Stretch vowels 1.2 to 3.5 times, consonants hardly."""
-    source, target = [0.0], [0.0]
-    phonemes = []
-    for phoneme in speech.phonemes:
-        length = (phoneme.end_s - phoneme.start_s) * SAMPLE_RATE
-        factor = float(rng.uniform(1.2, 3.5)) if is_vowel(phoneme.symbol) else 1.08
-        source.append(source[-1] + length)
-        target.append(target[-1] + length * factor)
-        phonemes.append(Phoneme(phoneme.symbol, target[-2] / SAMPLE_RATE, target[-1] / SAMPLE_RATE))
-    return _sealed(stretch(speech.waveform, source, target), phonemes)
+def _hold_vowels(speech: Speech, rng: np.random.Generator, step_s: float) -> Speech:
+    """Stretch vowels until each next one starts a whole number of steps after the last: some are held for long."""
+    lengths = np.array([p.end_s - p.start_s for p in speech.phonemes])
+    vowels = np.array([bool(p.symbol) and is_vowel(p.symbol) for p in speech.phonemes])
+    factors = np.where(vowels, 1.0, 1.05)
+    starts = np.flatnonzero(vowels)
+    for first, following in zip(starts, [*starts[1:], len(lengths)], strict=True):
+        rest = float((lengths[first + 1 : following] * 1.05).sum())
+        steps = np.ceil((lengths[first] * 1.1 + rest) / step_s) + rng.choice([0, 1, 2, 3], p=[0.62, 0.24, 0.08, 0.06])
+        factors[first] = (steps * step_s - rest) / lengths[first]
+    ends = np.cumsum(lengths * factors)
+    phonemes = [
+        Phoneme(p.symbol, end - length, end)
+        for p, end, length in zip(speech.phonemes, ends.tolist(), (lengths * factors).tolist(), strict=True)
+    ]
+    source, target = (np.concatenate([[0.0], curve]) * SAMPLE_RATE for curve in (np.cumsum(lengths), ends))
+    return _sealed(stretch(speech.waveform, source.tolist(), target.tolist()), phonemes)
 
 
 def _espeak(text: str, voice: Voice) -> Speech:
