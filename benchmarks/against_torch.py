@@ -32,9 +32,7 @@ from emo_rt.export.networks.plain import PlainInputs, plain_prediction
 from emo_rt.export.read_back import read_back
 from emo_rt.media.portrait import load_picture
 from emo_rt.model.contract import Array
-from emo_rt.model.identity import face_inputs
 from emo_rt.model.solvers import solver_table
-from emo_rt.runtime.avatar import locator_mask
 from emo_rt.runtime.clips import noise_for_clip, split_into_clips
 from emo_rt.runtime.loaded_model import to_unit
 
@@ -78,7 +76,7 @@ class TorchClip:
         self.sound, self.portrait = subject.sound(1), subject.avatar.portrait
         self.schedule = solver_table(self.config.schedule, subject.setting.solver, subject.setting.steps)
         table, self.guidance = subject.model.step_table(subject.setting.options())
-        self.guided = "step" in table.graphs
+        self.guided = any(subject.bundle.graphs[name].guided for name in table.graphs)
 
     def plain(self, inputs: PlainInputs) -> Predict:
         """Everything at every step."""
@@ -98,21 +96,18 @@ class TorchClip:
     def _inputs(self) -> PlainInputs:
         config, portrait = self.config, self.portrait
         latent = vae_network.encode(self.model.vae, torch.from_numpy(to_unit(portrait.pixels)))
-        first = latent if config.first_motion == "portrait" else torch.zeros_like(latent)
+        family = self.subject.model.family
+        first = latent if family.first_motion == "portrait" else torch.zeros_like(latent)
         clip = next(iter(split_into_clips(config, self._encode_audio, [self.sound])))
-        options = self.subject.setting.options()
-        known = face_inputs(portrait, config, self.subject.face, load_picture(portrait.picture))
+        known = family.portrait_inputs(portrait, self.subject.face, load_picture(portrait.picture))
         values = {
             "portrait_latent": latent,
-            "face_mask": torch.from_numpy(locator_mask(portrait, config)),
             "motion_latents": first.repeat(config.motion_frames, 1, 1, 1),
             "audio_windows": torch.from_numpy(clip.windows),
             **{name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in known.items()},
         }
-        if config.speed:
-            values["speed"] = torch.full((config.frames,), options.speed)
-        if config.audio.attention == "hierarchical":
-            values["motion_scale"] = torch.tensor(options.motion_scale)
+        for name, value in family.constants(self.subject.setting.options()).items():
+            values[name] = torch.full((config.frames,), value) if np.isscalar(value) else torch.tensor(value)
         return plain_inputs(values)
 
     def _encode_audio(self, waveform: Array) -> Array:

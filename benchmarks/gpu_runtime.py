@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt import AnimateOptions, Animator, Avatar, FaceInputs, Trace
+from emo_rt import AnimateOptions, Animator, Avatar, Trace
 from emo_rt.device.base import Backend
 from emo_rt.device.registry import open_backend
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array
+from emo_rt.model.families.registry import family_of
 from emo_rt.runtime.loaded_model import LoadedModel
 
 
@@ -30,7 +31,7 @@ def measure_runtime(bundle: Bundle, name: str, options: argparse.Namespace, fewe
         found["fewer"] = {str(steps): _rate(animator, steps, options) for steps in fewer}
         found["no_guidance"] = _rate(animator, options.steps, options, guidance=1.0)
         found["guidance_interval"] = _rate(animator, options.steps, options, guidance_interval=(0.2, 0.8))
-        if any("cached" in graph for graph in bundle.graphs):
+        if any(graph.cached for graph in bundle.graphs.values()):
             found["deep_cache"] = {str(n): _rate(animator, options.steps, options, deep_cache=n) for n in (2, 3)}
         memory = animator.memory_stats()
         found["peak_bytes"], found["memory"] = memory.get("device_used"), memory
@@ -106,7 +107,7 @@ def _rate(animator: Animator, steps: int, options: argparse.Namespace, **changes
 def _portrait(animator: Animator) -> Avatar:
     size = animator.config.size
     picture = np.random.default_rng(0).integers(0, 255, (size, size, 3), np.uint8)
-    return animator.prepare(picture, face_box="full", face=FaceInputs.anonymous(animator.config))
+    return animator.prepare(picture, face_box="full", face=family_of(animator.config).anonymous)
 
 
 def _sound(animator: Animator, clips: int) -> Array:

@@ -42,7 +42,7 @@ KEPT = ("lip_correlation", "energy_correlation", "identity_margin")
 
 def settings(steps: Sequence[int], solvers: Sequence[str]) -> dict[str, AnimateOptions]:
     """Solvers by steps; at some steps of the last solver also less guidance and cached inner blocks."""
-    chosen = {BASE: AnimateOptions(steps=40)}
+    chosen = {BASE: AnimateOptions(solver="ddim", steps=40)}
     chosen |= {f"{s} {n}": AnimateOptions(solver=s, steps=n) for s in solvers for n in steps}
     last = solvers[-1]
     for n in steps:
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def is_possible(animator: Animator, options: AnimateOptions) -> bool:
     """Whether the bundle has the graphs that a setting needs."""
     try:
-        animator.warmup(options.replace(steps=2 if options.deep_cache == 1 else options.steps))
+        animator.warmup(options.replace(steps=2 if options.deep_cache in (None, 1) else options.steps))
     except ConfigError:
         return False
     return True

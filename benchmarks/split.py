@@ -64,6 +64,7 @@ from emo_rt.export.presets import preset
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig, ReferenceConfig, UNetConfig, VaeConfig
 from emo_rt.model.contract import STEP_STATE, Array
+from emo_rt.model.presets import BASE, QUALITY, Preset, Variant
 from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.denoiser import Denoiser
 from emo_rt.runtime.step_tables import StepTables
@@ -248,7 +249,8 @@ def _exported(model: EmoModel, folder: Path) -> Bundle:
     """The four graphs alone: tracing the autoencoder and the audio encoder would only take time."""
     modules = {module.spec.name: module for module in graph_modules(model) if module.spec.name in GRAPHS}
     specs = {name: module.spec for name, module in modules.items()}
-    bundle = Bundle(folder, model.config, "float32", "float32", specs, files={}, provenance={}, parity=())
+    offers = {"variants": {BASE: Variant()}, "presets": {QUALITY: Preset()}, "default_preset": QUALITY}
+    bundle = Bundle(folder, model.config, "float32", "float32", specs, **offers, files={}, provenance={}, parity=())
     bundle.graph_path("step").parent.mkdir()
     for name, module in modules.items():
         ir.save(trace(module), bundle.graph_path(name))

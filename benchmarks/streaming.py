@@ -14,6 +14,7 @@ from typing import Any
 from emo_rt.benchmarks.harness import Samples
 from emo_rt.benchmarks.subject import Subject
 from emo_rt.model.config import ModelConfig
+from emo_rt.model.families.registry import family_of
 
 
 def stream(subject: Subject) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def late_frames(arrivals: list[float], sizes: list[int], fps: float) -> int:
 def audio_needed(config: ModelConfig) -> float | None:
     """Seconds of sound before the first clip is certain; ``None`` where the whole sound is needed."""
     audio = config.audio
-    if audio.window_frames == 0:
+    if family_of(config).hearing.is_whole_file:
         return None
     last_window = (config.frames - 1 + audio.context_frames) // audio.window_frames
     heard = (last_window + 1) * audio.window_frames + audio.right_context_frames

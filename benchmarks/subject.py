@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt import AnimateOptions, Animator, Avatar, Bundle, FaceInputs, Video
+from emo_rt import AnimateOptions, Animator, Avatar, Bundle, Video
 from emo_rt.benchmarks.recording import RecordingBackend
 from emo_rt.checks import check
 from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE, is_untrained
 from emo_rt.device.registry import open_backend
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
-from emo_rt.model.contract import STEP_GRAPHS, Array
+from emo_rt.model.contract import Array
 from emo_rt.runtime.loaded_model import LoadedModel
 
 
@@ -76,7 +76,7 @@ class Subject:
         self.model = LoadedModel(self.bundle, self.recorder or backend)
         self.animator = Animator(self.model)
         self.config = self.bundle.config
-        self.face = FaceInputs.anonymous(self.config)
+        self.face = self.model.family.anonymous
         self.clip_samples = self.config.frames * AUDIO_SAMPLE_RATE // self.config.fps
         self.clip_s = self.config.frames / self.config.fps
 
@@ -132,7 +132,7 @@ class Subject:
         }
 
     def _step_graph(self) -> str:
-        return next(name for name in STEP_GRAPHS if name in self.bundle.graphs)
+        return next(name for name, graph in self.bundle.graphs.items() if graph.role == "step")
 
     def close(self) -> None:
         """Free the model. Safe twice."""

@@ -58,6 +58,7 @@ from emo_rt.export.networks.plain import PlainInputs
 from emo_rt.export.presets import preset
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, GraphSpec
+from emo_rt.model.families.registry import family_of
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 
@@ -190,7 +191,7 @@ def count_work(config: ModelConfig, steps: int) -> dict[str, Any]:
         model = build_model(config)
     original, ours, graphs = _count_original(model, steps), *_count_ours(model, steps)
     vae = _count_vae(model)
-    pictures = 1 + (config.motion_frames if config.motion_source == "reencoded" else 0)
+    pictures = 1 + sum(len(call.frames) for call in family_of(config).carry)
     both = {"VAE encode": vae["encode"] * pictures, "VAE decode": vae["decode"] * config.frames}
     order = [*dict.fromkeys(name for _, part in PARTS for name in (CROSS.get(part, part), part)), *both]
     rows = [Row(part, (original | both).get(part, 0), (ours | both).get(part, 0)) for part in order]

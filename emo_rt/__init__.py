@@ -39,7 +39,7 @@ from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.identity import FaceInputs
-from emo_rt.model.options import AnimateOptions
+from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.estimate import Estimate
 from emo_rt.runtime.result import Video
@@ -84,6 +84,7 @@ __all__ = [
     "OutputError",
     "PortraitError",
     "Progress",
+    "ResolvedOptions",
     "RunStats",
     "Trace",
     "Video",

@@ -26,8 +26,8 @@ from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
-from emo_rt.model.identity import FaceInputs, face_inputs, with_landmarks
-from emo_rt.model.options import AnimateOptions
+from emo_rt.model.identity import FaceInputs
+from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
@@ -74,6 +74,8 @@ class Animator:
         every file with its hash. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         checked = Bundle.open(bundle, verify=verify)
+        if checked.outdated:
+            logger.warning("%s", checked.outdated)
         return cls(LoadedModel(checked, open_backend(backend, device, threads, checked)))
 
     @property
@@ -120,6 +122,9 @@ class Animator:
         :class:`PortraitError` (also for a face that is cut off, turned away or too small, and for several faces),
         :class:`FaceNotFoundError`, :class:`InputError`, :class:`MissingDependencyError`.
         """
+        family = self._model.family
+        if head_room is not None:
+            family.check_heeds({"head_room": head_room})
         original = load_picture(picture)
         if face_box is None and face is not None:
             face_box = face.silhouette()
@@ -127,11 +132,12 @@ class Animator:
             raise InputError(f"face_index is {face_index}, and the face's place is given, too; expected one of them")
         if face_box is None:
             face_box, landmarks = locate(original, face_index, detector)
-            face = with_landmarks(face, self.config, landmarks)
+            face = family.with_landmarks(face, landmarks)
         portrait = prepare_portrait(original, self.config.size, face_box=face_box, max_side=max_side)
         if isinstance(face_box, Box):
             self._warn_of_style(original, face_box)
-        avatar = make_avatar(self._model, portrait, face_inputs(portrait, self.config, face, original), head_room)
+        inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, head_room)
+        avatar = make_avatar(self._model, portrait, inputs)
         with self._alive:
             self._avatars.add(avatar)
         return avatar
@@ -141,6 +147,14 @@ class Animator:
         problem = mismatch(self.bundle.trained_on, picture, face, self.config.name)
         if problem is not None:
             logger.warning("%s", problem)
+
+    def resolve(self, options: AnimateOptions | None = None, **changes: Any) -> ResolvedOptions:
+        """What a run with these options does: the model's own is in the place of what they leave open.
+
+        Raises :class:`ConfigError` for a preset that the model does not have, an option that it does not heed, and a
+        value that it does not serve; :meth:`animate` and :meth:`stream` do so, too.
+        """
+        return self._model.resolve((options or AnimateOptions()).replace(**changes))
 
     def animate(
         self,
@@ -214,7 +228,7 @@ class Animator:
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
         # Where the loop is captured, it must be the real one; elsewhere one step of each graph shows all that there is.
         is_all_needed = self._model.backend.kept_clip_buffers or len(set(table.graphs)) > 1
-        steps = options.steps if is_all_needed else 1
+        steps = table.steps if is_all_needed else 1
         with self._grey_avatar() as avatar:
             self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=steps).numpy()
 
@@ -234,7 +248,7 @@ class Animator:
             return self.animate(subject, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen, steps=steps)
 
         with nullcontext(avatar) if avatar else self._grey_avatar() as subject:
-            return estimate(seconds, self.config, chosen.steps, make)
+            return estimate(seconds, self.config, self._model.resolve(chosen).steps, make)
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes: ``weights`` on disk; ``avatars`` and ``runs`` that are alive; ``kept``: buffers that wait for the
@@ -272,7 +286,7 @@ class Animator:
         """For runs whose pictures nobody sees."""
         size = self.config.size
         picture = np.full((size, size, 3), 128, np.uint8)
-        return self.prepare(picture, face_box="full", face=FaceInputs.anonymous(self.config))
+        return self.prepare(picture, face_box="full", face=self._model.family.anonymous)
 
     def _check(self, avatar: Avatar, options: AnimateOptions) -> None:
         if not isinstance(avatar, Avatar):

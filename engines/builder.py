@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -23,6 +22,7 @@ from emo_rt.engines.report import make_report
 from emo_rt.engines.store import make_folder, plan_file, plan_for, put_plan, scratch_file
 from emo_rt.engines.target import Target, resolve_target
 from emo_rt.errors import Cancelled, EngineIntegrityError
+from emo_rt.files import sha256_of
 from emo_rt.model.bundle import Bundle
 from emo_rt.version import __version__
 
@@ -122,8 +122,7 @@ class _Build:
         return compiled
 
     def _put(self, key: PlanKey, compiled: Compiled, scratch: Path, seconds: float) -> Plan:
-        with scratch.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(scratch)
         record = PlanRecord(
             key=key,
             file=plan_file(key, digest),

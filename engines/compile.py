@@ -11,13 +11,14 @@ from typing import Any
 from emo_rt.device.tensorrt.gpus import current_gpu
 from emo_rt.device.tensorrt.package import LogLine, TensorRT, load_package, problem
 from emo_rt.device.tensorrt.plan import Profile
-from emo_rt.engines.facts import EngineFacts, EngineTensor, from_engine, from_log, from_network, wanted
+from emo_rt.engines.facts import EngineFacts, from_engine, from_log, from_network, wanted
 from emo_rt.engines.memory import peak_bytes, reset_peak
 from emo_rt.engines.monitor import BuildProgress, Progress, make_monitor
 from emo_rt.engines.network import add_profile, parse
 from emo_rt.engines.options import BuilderOptions
 from emo_rt.engines.target import Target
 from emo_rt.errors import BackendUnavailableError, EngineBuildError
+from emo_rt.model.interface import FoundTensor
 
 MIB = 1 << 20
 
@@ -46,7 +47,7 @@ class Compiled:
 
     facts: EngineFacts
     """What TensorRT said."""
-    tensors: tuple[EngineTensor, ...]
+    tensors: tuple[FoundTensor, ...]
     """Inputs and outputs."""
     tensors_of: str
     """Whose they are: ``engine``, ``build log`` or ``network``."""

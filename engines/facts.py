@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from emo_rt.device.tensorrt.package import DTYPE_NAMES, LogLine
+from emo_rt.model.interface import FoundTensor
 
 LAYERS = "Layers:"
 """How the log line begins that has the engine's layers and tensors."""
-DYNAMIC = -1
-"""A size that is known only at a run."""
 TYPE_NAMES = {"Float": "float32", "Half": "float16", "UInt8": "uint8", "Int32": "int32", "Int64": "int64"}
 """Names of types in the log → ours."""
 
@@ -56,20 +55,6 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class EngineTensor:
-    """An input or output of an engine."""
-
-    name: str
-    """As in the GraphSpec."""
-    is_input: bool
-    """Input or output."""
-    dtype: str
-    """``float16``."""
-    shape: tuple[int, ...]
-    """Sizes; :data:`DYNAMIC` for a dynamic axis."""
-
-
-@dataclass(frozen=True)
 class EngineFacts:
     """What is known of an engine. ``None`` and empty: TensorRT did not say."""
 
@@ -77,7 +62,7 @@ class EngineFacts:
     """``engine``, ``build log`` or ``network``: who said it."""
     layers: tuple[Layer, ...] = ()
     """In the order of execution."""
-    tensors: tuple[EngineTensor, ...] = ()
+    tensors: tuple[FoundTensor, ...] = ()
     """Inputs and outputs."""
     numbers: Mapping[str, int] | None = None
     """``engines`` in the plan, ``scratch_bytes``, ``activation_bytes``, ``weight_bytes``."""
@@ -94,7 +79,7 @@ def from_log(lines: Iterable[LogLine]) -> EngineFacts:
     """Facts from the builder's log."""
     numbers: dict[str, int] = {}
     layers: list[Layer] = []
-    tensors: list[EngineTensor] = []
+    tensors: list[FoundTensor] = []
     for line in lines:
         for name, pattern in _NUMBERS.items():
             found = pattern.match(line.text)
@@ -124,7 +109,7 @@ def from_engine(module: Any, engine: Any, numbers: Mapping[str, int] | None) -> 
     return EngineFacts("engine", tuple(map(_layer_of_inspector, rows)), tensors, numbers)
 
 
-def from_network(definition: Any) -> tuple[EngineTensor, ...]:
+def from_network(definition: Any) -> tuple[FoundTensor, ...]:
     """Tensors of a parsed network: what an engine gets, where nothing says what it has."""
     inputs = [definition.get_input(index) for index in range(definition.num_inputs)]
     outputs = [definition.get_output(index) for index in range(definition.num_outputs)]
@@ -132,9 +117,9 @@ def from_network(definition: Any) -> tuple[EngineTensor, ...]:
     return tuple(_tensor(tensor.name, is_input, tensor.dtype, tensor.shape) for tensor, is_input in pairs)
 
 
-def _tensor(name: str, is_input: bool, data_type: Any, shape: Sequence[int]) -> EngineTensor:
+def _tensor(name: str, is_input: bool, data_type: Any, shape: Sequence[int]) -> FoundTensor:
     dtype = DTYPE_NAMES.get(data_type.name, str(data_type.name))
-    return EngineTensor(str(name), is_input, dtype, tuple(int(size) for size in shape))
+    return FoundTensor(str(name), is_input, dtype, tuple(int(size) for size in shape))
 
 
 def _read_layer(row: str) -> Layer | None:
@@ -145,13 +130,13 @@ def _read_layer(row: str) -> Layer | None:
     return Layer(found["name"], found["kind"], types, tuple(_NODE.findall(found["nodes"] or "")))
 
 
-def _read_tensor(row: str) -> EngineTensor | None:
+def _read_tensor(row: str) -> FoundTensor | None:
     found = _TENSOR.match(row)
     if not found:
         return None
     name, mode, dtype, sizes = found.groups()
     shape = tuple(int(size) for size in sizes.split(",") if size)
-    return EngineTensor(name, mode == "Input", TYPE_NAMES.get(dtype, dtype), shape)
+    return FoundTensor(name, mode == "Input", TYPE_NAMES.get(dtype, dtype), shape)
 
 
 def _layer_of_inspector(row: Any) -> Layer:

@@ -10,9 +10,10 @@ import contextlib
 import os
 from pathlib import Path
 
-from emo_rt.device.tensorrt.owned_files import PART, OwnedFolder, write_owned
+from emo_rt.device.tensorrt.owned_files import OwnedFolder, write_owned
 from emo_rt.device.tensorrt.plan import Plan, PlanKey, PlanRecord, plans_in
 from emo_rt.errors import OutputError
+from emo_rt.files import PART
 
 SIDECAR, PLAN = ".json", ".plan"
 """Ends of file names."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from emo_rt.cli import terminal
-from emo_rt.errors import ConfigError, OutputError
+from emo_rt.errors import ConfigError
 from emo_rt.export.checkpoints.hallo import HalloFiles, HalloSettings, import_hallo, original_name
 from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
@@ -17,8 +16,10 @@ from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
 from emo_rt.export.presets import preset
+from emo_rt.files import sha256_of
 from emo_rt.memory import peak_memory
 from emo_rt.model.bundle import Bundle
+from emo_rt.model.upgrade import refuse_used
 
 FULL_SIZE = ("emo", "hallo")
 """Presets of billions of parameters, which are not compared with torch unless that is asked for."""
@@ -107,7 +108,7 @@ class Weights:
 def run(request: Request) -> None:
     """Build the model, write the bundle, print the receipt. Raises :class:`ExportError`, :class:`OutputError`, …"""
     start = time.perf_counter()
-    _check_target(request.out)
+    refuse_used(request.out)  # before minutes of work; export_bundle checks again
     report = _Reporter(start, request.quiet)
     weights = _load(request, report)
     counts = parameter_counts(weights.model)
@@ -147,13 +148,8 @@ def _load_hallo(request: HalloRequest, halved: bool, report: _Reporter) -> Weigh
     if halved:
         refuse_half_overflow(model, original_name)
     report("hashing the files for the manifest")
-    sources = [f"{path.name} sha256:{_sha256(path)}" for path in files.resolved()]
+    sources = [f"{path.name} sha256:{sha256_of(path)}" for path in files.resolved()]
     return Weights(model, f"Hallo checkpoint: {', '.join(sources)}", HALLO_LICENCE)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Reporter:
@@ -165,12 +161,6 @@ class _Reporter:
     def __call__(self, line: str) -> None:
         if not self._quiet:
             terminal.note(f"[{time.perf_counter() - self._start:6.1f} s] {line}")
-
-
-def _check_target(path: Path) -> None:
-    """Before minutes of work; :func:`export_bundle` checks again."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path} exists and is not an empty folder; choose another one or remove it")
 
 
 def _receipt(bundle: Bundle, counts: dict[str, int], full_size: bool, seconds: float) -> str:

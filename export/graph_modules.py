@@ -13,7 +13,8 @@ from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
-from emo_rt.model.contract import STEP_GRAPHS, GraphSpec, deep_features, graph_specs
+from emo_rt.model.contract import GraphSpec, deep_features
+from emo_rt.model.families.registry import family_of, graph_specs
 
 
 class GraphModule(nn.Module):
@@ -92,9 +93,9 @@ class StepGraph(GraphModule):
 
     def __init__(self, model: EmoModel, spec: GraphSpec) -> None:
         super().__init__(model, spec)
-        self.guided, self.kept = not spec.name.endswith("_unguided"), model.config.deep_cache
+        self.guided, self.kept = spec.guided, model.config.deep_cache
         self.deep = deep_features(self.guided)
-        self.cached = any(tensor.name == self.deep for tensor in spec.inputs)
+        self.cached = spec.cached
         self.nulls = sorted(model.null_features().items()) if self.guided else []
         for index, (_, tensor) in enumerate(self.nulls):
             self.register_buffer(f"null_{index}", tensor, persistent=False)
@@ -154,16 +155,16 @@ GRAPH_MODULES: dict[str, type[GraphModule]] = {
     "reference": ReferenceGraph,
     "clip": ClipGraph,
     "timestep": TimestepGraph,
-    **dict.fromkeys(STEP_GRAPHS, StepGraph),
+    "step": StepGraph,
     "vae_decoder": VaeDecoderGraph,
     "motion_encoder": MotionEncoderGraph,
 }
 
 
 def graph_modules(model: EmoModel, guidance: tuple[bool, ...] = (True,)) -> list[GraphModule]:
-    """Every graph of the model, in the order of :func:`emo_rt.model.contract.graph_specs`."""
+    """Every graph of the model, in the order of :func:`emo_rt.model.families.registry.graph_specs`."""
     dtype = str(model.dtype).removeprefix("torch.")
-    return [GRAPH_MODULES[spec.name](model, spec) for spec in graph_specs(model.config, dtype, guidance)]
+    return [GRAPH_MODULES[spec.role](model, spec) for spec in graph_specs(model.config, dtype, guidance)]
 
 
 def example_inputs(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
@@ -182,6 +183,5 @@ def example_inputs(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[
 
 def example_samples(config: ModelConfig) -> int:
     """Samples of one encoder window, or of one clip where the whole file is encoded at once."""
-    audio = config.audio
-    frames = audio.left_context_frames + audio.window_frames + audio.right_context_frames
-    return (frames if audio.window_frames else config.frames) * AUDIO_SAMPLE_RATE // config.fps
+    windows = family_of(config).hearing
+    return config.frames * AUDIO_SAMPLE_RATE // config.fps if windows.is_whole_file else windows.samples

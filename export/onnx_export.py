@@ -6,14 +6,11 @@ import contextlib
 import logging
 import platform
 import re
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +23,12 @@ from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modul
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.parity import ParityRow, check_graph
 from emo_rt.export.weights import WeightStore
+from emo_rt.files import whole_folder
 from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle, write_manifest
+from emo_rt.model.interface import DYNAMIC, FoundTensor, interface_problem
+from emo_rt.model.schema1 import standard_offers
+from emo_rt.model.upgrade import refuse_used
+from emo_rt.model.weight_files import name_by_content
 
 OPSET = 23
 """ONNX operator set: the first with ``Attention``, which runtimes fuse."""
@@ -75,25 +77,15 @@ def export_bundle(
     folder cannot be written.
     """
     options, target = options or ExportOptions(), Path(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputError(f"{target} exists and is not an empty folder; choose another one or remove it")
+    refuse_used(target)
     if options.deep_cache is not None:
         model.config = replace(model.config, deep_cache=options.deep_cache)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as exc:
-        raise OutputError(f"cannot write to {target.parent}: {exc.strerror}") from exc
-    try:
-        _write(model, scratch, options, report)
-        if target.exists():
-            target.rmdir()
-        scratch.chmod(0o755)
-        scratch.rename(target)
+        with whole_folder(target) as folder:
+            _write(model, folder, options, report)
     except OSError as exc:
         raise OutputError(f"cannot write {target}: {exc.strerror or exc}") from exc
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return Bundle.open(target)
 
 
@@ -141,6 +133,7 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, report: Report
         del traced
         if options.check:
             rows += check_graph(module, graphs / f"{module.spec.name}.onnx")
+    name_by_content(graphs)
     manifest: dict[str, Any] = {
         "config": model.config.to_dict(),
         "dtype": options.dtype,
@@ -148,6 +141,7 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, report: Report
         "graphs": {module.spec.name: module.spec.to_dict() for module in modules},
         "provenance": _provenance(options),
         "parity": [row.to_dict() for row in rows],
+        **standard_offers(),
     }
     write_manifest(folder, manifest)
 
@@ -178,21 +172,19 @@ def _dynamic(shape: Sequence[int | str]) -> dict[int, Any]:
 def _check_interface(model: ir.Model, module: GraphModule) -> None:
     """The graph takes and gives exactly what the spec says: a tensor that was folded away is a mistake."""
     name = module.spec.name
-    sides = ((model.graph.inputs, module.spec.inputs), (model.graph.outputs, module.spec.outputs))
-    for values, tensors in sides:
-        found = [(v.name, v.dtype.numpy().name if v.dtype else "?", _shape(v)) for v in values]
-        expected = [(t.name, t.dtype, [s if isinstance(s, int) else "?" for s in t.shape]) for t in tensors]
-        pairs = [pair for pair in zip_longest(found, expected) if pair[0] != pair[1]]
-        if pairs:
-            raise ExportError(f"graph {name} does not have the tensors of its spec (found, expected): {pairs[:3]}")
+    found = [_found(value, True) for value in model.graph.inputs] + [_found(v, False) for v in model.graph.outputs]
+    problem = interface_problem(module.spec, found)
+    if problem is not None:
+        raise ExportError(f"graph {name} does not have the tensors of its spec: {problem}")
     unread = [value.name for value in model.graph.inputs if not value.uses()]
     constant = [value.name for value in model.graph.outputs if value.producer() is None]
     if unread or constant:
         raise ExportError(f"graph {name} does not read its inputs {unread}; its outputs {constant} depend on nothing")
 
 
-def _shape(value: ir.Value) -> list[int | str]:
-    return [size if isinstance(size, int) else "?" for size in (value.shape or ())]
+def _found(value: ir.Value, is_input: bool) -> FoundTensor:
+    shape = tuple(size if isinstance(size, int) else DYNAMIC for size in (value.shape or ()))
+    return FoundTensor(value.name or "", is_input, value.dtype.numpy().name if value.dtype else "?", shape)
 
 
 def _strip(model: ir.Model) -> None:

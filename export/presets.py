@@ -36,6 +36,7 @@ def _emo() -> ModelConfig:
 def _hallo() -> ModelConfig:
     return ModelConfig(
         name="hallo",
+        family="hallo",
         frames=16,
         motion_frames=2,
         fps=25,

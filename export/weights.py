@@ -1,7 +1,8 @@
 """Weights of all graphs of a bundle in flat files beside the graphs, each tensor stored once.
 
 Two graphs that share a network (``reference`` and ``clip`` share the ReferenceNet, ``step`` and ``step_unguided`` the
-Backbone) refer to the same bytes.
+Backbone) refer to the same bytes. The files are named after graphs until all are written, then by their content:
+:mod:`emo_rt.model.weight_files`.
 """
 
 from __future__ import annotations

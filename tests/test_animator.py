@@ -142,11 +142,13 @@ class OneByOne:
         total = frame_count(len(sound), config.fps)
         clips = -(-total // config.frames)
         pixels = avatar.portrait.pixels.astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
-        mask = np.repeat(avatar.portrait.face_mask[None, None], config.locator.in_channels, 1)
-        known = {**extra, **self("vae_encoder", pixels=pixels), "face_mask": mask}
+        face = avatar.portrait.face
+        mask = np.zeros((1, config.locator.in_channels, config.size, config.size), np.float32)
+        mask[..., int(face.top) : math.ceil(face.bottom), int(face.left) : math.ceil(face.right)] = 1
+        known = {"face_mask": mask, **extra, **self("vae_encoder", pixels=pixels)}
         known |= self("reference", **known)
-        known["speed"] = np.full(config.frames, options.speed, np.float32)
-        known["motion_scale"] = np.array(options.motion_scale, np.float32)
+        known["speed"] = np.full(config.frames, 0.5 if options.speed is None else options.speed, np.float32)
+        known["motion_scale"] = np.array(options.motion_scale or (1, 1, 1), np.float32)
         shape = (config.motion_frames, 4, config.latent_size, config.latent_size)
         first = config.first_motion == "portrait"
         motion = np.repeat(known["portrait_latent"], shape[0], 0) if first else np.zeros(shape, np.float32)
@@ -168,7 +170,7 @@ class OneByOne:
         x = noise_for_clip(options.seed, index, shape)
         history = [np.zeros_like(x)] * 2
         guidance = config.guidance if options.guidance is None else options.guidance
-        table = solver_table(config.schedule, options.solver, options.steps)
+        table = solver_table(config.schedule, options.solver or "ddim", options.steps or 40)
         for at, row in zip(table.timesteps, table.coefficients, strict=True):
             embedding = self("timestep", timestep=np.array([at], np.float32))
             state = {"latents": x, "x0_history": np.stack(history), "coefficients": row}
@@ -940,6 +942,8 @@ def hallo_inputs(hallo_bundle: Bundle) -> dict[str, Array]:
     random = np.random.default_rng(6)
     masks = [tensor for tensor in hallo_bundle.graphs["step"].inputs if tensor.name.startswith("audio_mask.")]
     inputs = {mask.name: random.random([int(size) for size in mask.shape], np.float32) for mask in masks}
+    (mask,) = (tensor for tensor in hallo_bundle.graphs["reference"].inputs if tensor.name == "face_mask")
+    inputs["face_mask"] = random.integers(0, 2, [int(size) for size in mask.shape]).astype(np.float32)
     return {**inputs, "face_embedding": random.standard_normal((1, 8), np.float32)}
 
 

@@ -24,7 +24,7 @@ ALLOWED = re.compile(
     r"emo_rt/([a-z_]+/)*[a-z0-9_]+\.py"
     r"|emo_rt/py\.typed"
     r"|emo_rt/assets/(README\.md|portrait\.png|voice\.flac)"
-    r"|emo_rt/assets/demo/(emo_rt\.json|MODEL_CARD\.md|graphs/[a-z_]+\.(onnx|bin))"
+    r"|emo_rt/assets/demo/(emo_rt\.json|MODEL_CARD\.md|graphs/([a-z_]+\.onnx|[0-9a-f]{16}\.bin))"
     r"|emo_rt/assets/faces/(NOTICE|standard_face\.json|(detector|landmarks|blendshapes)\.onnx)"
     rf"|{re.escape(INFO)}(METADATA|RECORD|WHEEL|entry_points\.txt|top_level\.txt|licenses/LICENSE)"
 )

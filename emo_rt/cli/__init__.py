@@ -18,6 +18,7 @@ from emo_rt.errors import Cancelled, ConfigError, EmoRtError, MissingDependencyE
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
+from emo_rt.model.upgrade import upgrade_bundle
 
 DONE, FAILED, STOPPED = 0, 1, 130
 """Exit codes; :data:`USAGE` is the fourth."""
@@ -97,12 +98,15 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _options(args: argparse.Namespace, *names: str) -> AnimateOptions:
     given = {name: getattr(args, name) for name in names}
-    return AnimateOptions.mode(args.mode, **{name: value for name, value in given.items() if value is not None})
+    return AnimateOptions(preset=args.mode, **{name: value for name, value in given.items() if value is not None})
 
 
 def _export(args: argparse.Namespace) -> None:
     if args.half_storage and args.dtype == "fp16":
         raise ConfigError("--half-storage is for --dtype fp32; with fp16 the weights are halves already")
+    if args.upgrade is not None:
+        _upgrade(args)
+        return
     _check_source(args)
     try:
         from emo_rt.export import command
@@ -123,6 +127,15 @@ def _export(args: argparse.Namespace) -> None:
             quiet=args.quiet,
         )
     )
+
+
+def _upgrade(args: argparse.Namespace) -> None:
+    if args.source or args.preset or args.random_weights:
+        raise ConfigError("--upgrade converts a bundle as it is; leave out --from, --preset and --random-weights")
+    bundle = upgrade_bundle(args.upgrade, args.out)
+    if not args.quiet:
+        facts = f"schema {bundle.schema}, {terminal.size(bundle.size_bytes)} in {len(bundle.files)} files"
+        terminal.say(f"{bundle.path}: {facts}; {args.upgrade} is as it was")
 
 
 def _build(args: argparse.Namespace) -> None:

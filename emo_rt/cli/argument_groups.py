@@ -10,7 +10,7 @@ from emo_rt.device.registry import BACKENDS, DEVICES
 from emo_rt.errors import PortraitError
 from emo_rt.media.box import FaceBox, parse_face_box
 from emo_rt.media.video_file import FORMATS, VideoOptions
-from emo_rt.model.options import MODES, SOLVERS, AnimateOptions
+from emo_rt.model.options import SOLVERS, AnimateOptions
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """How names of written pictures end."""
@@ -22,7 +22,7 @@ def add_motion(group: Any) -> None:
     group.add_argument(
         "--seed", type=int, default=ANIMATE.seed, help="key of the noise: same seed, same video (default: %(default)s)"
     )
-    add_mode(group, "quality")
+    add_mode(group, None)
     group.add_argument(
         "--guidance",
         type=float,
@@ -39,11 +39,10 @@ def add_motion(group: Any) -> None:
     group.add_argument(
         "--speed",
         type=float,
-        default=ANIMATE.speed,
-        help="head speed: speech 0.1-1.0, song 1.0-1.3 (default: %(default)s)",
+        help="head speed: speech 0.1-1.0, song 1.0-1.3; models with speed layers only (default: 0.5)",
     )
     group.add_argument(
-        "--motion-scale", metavar="P,F,L", type=three_numbers, default=ANIMATE.motion_scale,
+        "--motion-scale", metavar="P,F,L", type=three_numbers,
         help="weight of the sound on pose, face, lips; Hallo models only (default: 1,1,1)",
     )  # fmt: skip
 
@@ -55,10 +54,13 @@ def add_sound(group: Any) -> None:
     )  # fmt: skip
 
 
-def add_mode(group: Any, default: str) -> None:
+def add_mode(group: Any, default: str | None) -> None:
+    shown = default or "the model's own, as a rule quality"
     group.add_argument(
-        "--mode", choices=MODES, default=default, help="how fast, the slowest and best first (default: %(default)s)"
-    )
+        "--mode", metavar="NAME", default=default,
+        help="preset of the model, like quality, balanced, fast, realtime; `emo-rt info` lists them all "
+        f"(default: {shown})",
+    )  # fmt: skip
     group.add_argument("--steps", type=int, help="solver steps per clip (default: the mode's)")
     group.add_argument("--solver", choices=SOLVERS, help="solver (default: the mode's)")
 

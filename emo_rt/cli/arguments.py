@@ -130,6 +130,10 @@ def _add_export(commands: Any) -> None:
     parser.add_argument("-o", "--out", metavar="DIR", type=Path, required=True, help="bundle folder; new or empty")
     weights = parser.add_argument_group("model")
     weights.add_argument(
+        "--upgrade", metavar="BUNDLE", type=Path,
+        help="convert a bundle of an older emo_rt instead; its weights keep every bit (needs no emo_rt[export])",
+    )  # fmt: skip
+    weights.add_argument(
         "--preset", choices=PRESETS,
         help="emo (paper, full size), hallo (layout of that checkpoint), demo (small), demo256 (the same at "
         "256×256), tiny (tests); with --random-weights",
@@ -252,7 +256,7 @@ def _add_bench(commands: Any) -> None:
     )
     how = parser.add_argument_group("how")
     how.add_argument("--steps", type=int, default=20, help="solver steps per clip (default: %(default)s)")
-    how.add_argument("--solver", choices=SOLVERS, default=ANIMATE.solver, help="solver (default: %(default)s)")
+    how.add_argument("--solver", choices=SOLVERS, default="ddim", help="solver (default: %(default)s)")
     how.add_argument("--guidance", type=float, help="guidance scale, 0 … 50; 1 = none (default: the model's own)")
     how.add_argument("--rounds", type=int, default=5, help="repetitions of what is short (default: %(default)s)")
     how.add_argument("--clips", type=int, default=6, help="clips of the long runs (default: %(default)s)")

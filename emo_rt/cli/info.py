@@ -11,9 +11,11 @@ from emo_rt.cli import terminal
 from emo_rt.cli.demo import is_untrained
 from emo_rt.device.tensorrt.plan import Plan, engine_folders, graph_hash, plans_in, profile_shapes, stale_reason
 from emo_rt.errors import EngineIntegrityError
-from emo_rt.model.bundle import GRAPHS_FOLDER, SCHEMA_VERSION, Bundle
+from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle
+from emo_rt.model.families.registry import family_of
 from emo_rt.model.onnx_files import external_locations
-from emo_rt.model.options import AnimateOptions
+from emo_rt.model.options import AnimateOptions, ResolvedOptions
+from emo_rt.model.resolve import resolve
 
 REPORT_SCHEMA = 1
 """Version of the JSON report; raised when a key changes its meaning or goes away."""
@@ -27,18 +29,22 @@ def show(source: str, *, as_json: bool) -> None:
 
 def describe(bundle: Bundle) -> dict[str, Any]:
     """Plain values, stable under :data:`REPORT_SCHEMA`. The bundle must have been opened with ``verify``."""
-    config = bundle.config
+    config, defaults = bundle.config, _resolved(bundle, None)
     return {
         "schema": REPORT_SCHEMA,
-        "bundle_schema": SCHEMA_VERSION,
+        "bundle_schema": bundle.schema,
+        "outdated": bundle.outdated,
         "name": config.name,
+        "family": config.family,
         "path": str(bundle.path),
         "bytes": bundle.size_bytes,
         "files": len(bundle.files),
         "hashes_verified": True,
         "picture": {"width": config.size, "height": config.size, "fps": config.fps},
         "clip": {"frames": config.frames, "motion_frames": config.motion_frames},
-        "defaults": {"steps": AnimateOptions().steps, "guidance": config.guidance},
+        "defaults": {"steps": defaults.steps, "guidance": defaults.guidance, "preset": defaults.preset},
+        "presets": {name: _preset(bundle, name) for name in bundle.presets},
+        "options": sorted(family_of(config).heeds),
         "dtype": bundle.dtype,
         "weights": bundle.weights,
         "untrained": is_untrained(bundle),
@@ -55,25 +61,49 @@ def as_text(report: dict[str, Any]) -> str:
     source = str(made.get("source", "unknown"))
     versions = ", ".join(f"{name} {version}" for name, version in made.get("versions", {}).items())
     rows = [
-        ("name", report["name"]),
+        ("name", f"{report['name']} (family {report['family']}, bundle schema {report['bundle_schema']})"),
         ("path", report["path"]),
         ("size", f"{terminal.size(report['bytes'])} in {report['files']} files; every hash verified"),
+        *([("note", bundle_note)] if (bundle_note := report["outdated"]) else []),
         ("picture", f"{picture['width']}x{picture['height']} pixels, {picture['fps']} fps"),
         ("clip", f"{clip['frames']} frames, continuing {clip['motion_frames']} of the clip before"),
-        ("defaults", f"{defaults['steps']} steps, guidance {defaults['guidance']:g}"),
+        ("default", f"{defaults['preset']}: {defaults['steps']} steps, guidance {defaults['guidance']:g}"),
         ("numbers", f"computed in {report['dtype']}, stored in {report['weights']}"),
         ("licence", str(made.get("licence", "unknown"))),
         ("source", f"{source}: untrained, its picture is noise" if report["untrained"] else source),
         ("made by", f"{made.get('command', 'unknown')}  ({versions})"),
         ("parity", _parity_text(report["parity"])),
     ]
-    return f"{terminal.pairs(rows)}\n\n{_graph_table(report['graphs'])}\n\n{_engine_table(report['engines'])}"
+    tables = _preset_table(report["presets"]), _graph_table(report["graphs"]), _engine_table(report["engines"])
+    return "\n\n".join([terminal.pairs(rows), *tables])
+
+
+def _resolved(bundle: Bundle, preset: str | None) -> ResolvedOptions:
+    return resolve(AnimateOptions(preset=preset), bundle, family_of(bundle.config))
+
+
+def _preset(bundle: Bundle, name: str) -> dict[str, Any]:
+    """What the preset does, and what a live session steps down to."""
+    chosen = _resolved(bundle, name)
+    kept = ("variant", "solver", "steps", "guidance", "guidance_interval", "deep_cache")
+    return {name: getattr(chosen, name) for name in kept} | {"ladder": bundle.presets[name].ladder}
+
+
+def _preset_table(presets: dict[str, Any]) -> str:
+    rows = [("preset", "weights", "solver", "steps", "guidance", "steps down to, live")]
+    for name, preset in presets.items():
+        guidance = f"{preset['guidance']:g}"
+        down = ", ".join(preset["ladder"]) or "-"
+        rows.append((name, preset["variant"], preset["solver"], str(preset["steps"]), guidance, down))
+    return terminal.table(rows)
 
 
 def _graph(bundle: Bundle, name: str) -> dict[str, Any]:
     spec, file = bundle.graphs[name], bundle.graph_path(name)
     return {
         "name": name,
+        "role": spec.role,
+        "variant": spec.variant,
         "inputs": len(spec.inputs),
         "outputs": len(spec.outputs),
         "bytes": file.stat().st_size,

@@ -12,6 +12,7 @@ from emo_rt.device.stream import HostStream, Stream
 from emo_rt.errors import BackendError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import GraphSpec, TensorSpec
+from emo_rt.model.interface import FoundTensor, interface_problem
 
 
 class BoundGraph(ABC):
@@ -120,7 +121,7 @@ class BoundTensors:
 
 def check_names(spec: GraphSpec, inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Raise :class:`BackendError` unless the file has the tensors that the manifest says."""
-    for tensors, found in ((spec.inputs, inputs), (spec.outputs, outputs)):
-        expected = [tensor.name for tensor in tensors]
-        if sorted(expected) != sorted(found):
-            raise BackendError(f"graph {spec.name} has tensors {found}, the manifest says {expected}")
+    found = [FoundTensor(name, True) for name in inputs] + [FoundTensor(name, False) for name in outputs]
+    problem = interface_problem(spec, found)
+    if problem is not None:
+        raise BackendError(f"graph {spec.name} has not the tensors that the manifest says: {problem}")

@@ -26,10 +26,10 @@ from emo_rt.device.nvtx import marked
 from emo_rt.device.onnxruntime_cpu import check_nodes
 from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, DeviceLostError, EmoRtError
 from emo_rt.model.bundle import Bundle
-from emo_rt.model.contract import STEP_GRAPHS, GraphSpec
+from emo_rt.model.contract import GraphSpec
 
 PROVIDER = "CUDAExecutionProvider"
-SELF_CAPTURED = STEP_GRAPHS
+SELF_CAPTURED = ("step",)
 """Graphs that run often enough to be worth a capture."""
 WARM_RUNS = 3
 """Runs until ONNX Runtime replays its own graph: two that fill its memory pool, one that captures."""
@@ -75,7 +75,9 @@ class OrtCudaBackend(CudaBackend):
         super().__init__(cuda)
 
     def _open(self, bundle: Bundle, graph: str, stream: CudaStream) -> Graph:
-        return OrtCudaGraph(self._ort, bundle, graph, stream, self._own and graph in SELF_CAPTURED, self._external)
+        return OrtCudaGraph(
+            self._ort, bundle, graph, stream, self._own and bundle.graphs[graph].role in SELF_CAPTURED, self._external
+        )
 
 
 class OrtCudaGraph(Graph):

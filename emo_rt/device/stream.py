@@ -14,18 +14,18 @@ import numpy as np
 
 from emo_rt.device.buffers import Buffer
 from emo_rt.errors import CaptureError
-from emo_rt.model.contract import STEP_GRAPHS, Array
+from emo_rt.model.contract import Array
 
 STREAMS = ("denoise", "decode", "side")
 """``denoise``: what the next clip waits for. ``decode``: finished latents → pixels. ``side``: portraits and sound."""
 
-STREAM_OF = dict.fromkeys(("clip", *STEP_GRAPHS, "motion_encoder"), "denoise") | {"vae_decoder": "decode"}
-"""Graph → stream, where it is not ``side``."""
+STREAM_OF = dict.fromkeys(("clip", "step", "motion_encoder"), "denoise") | {"vae_decoder": "decode"}
+"""Role of a graph → stream, where it is not ``side``."""
 
 
-def stream_of(graph: str) -> str:
-    """The stream on which a graph runs."""
-    return STREAM_OF.get(graph, "side")
+def stream_of(role: str) -> str:
+    """The stream on which graphs of a role run."""
+    return STREAM_OF.get(role, "side")
 
 
 class Event(ABC):

@@ -163,8 +163,6 @@ class Portrait:
     """The face, in pixels of ``pixels``: 0 … size."""
     pixels: NDArray[np.uint8]
     """(size, size, 3) RGB: the square, resized for the model."""
-    face_mask: NDArray[np.float32]
-    """(size, size): 1 in the face box, else 0. What the face locator takes (EMO, section 3.2)."""
 
     @property
     def covers_picture(self) -> bool:
@@ -210,7 +208,7 @@ def prepare_portrait(
     # From the original: a face that is small in a large picture keeps all its detail.
     pixels = _sample(original, crop.scaled(1 / across, 1 / down), size)
     face = face.shifted(-crop.left, -crop.top).scaled(size / crop.width).clipped(size, size)
-    return Portrait(_frozen(limited), crop, face, _frozen(pixels), _frozen(box_mask(face, size)))
+    return Portrait(_frozen(limited), crop, face, _frozen(pixels))
 
 
 def _limited(picture: NDArray[np.uint8], max_side: int) -> tuple[NDArray[np.uint8], float, float]:

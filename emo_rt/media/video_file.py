@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import math
 import os
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +28,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from emo_rt.checks import check
-from emo_rt.errors import ClosedError, EmoRtError, InputError, OutputError
+from emo_rt.errors import Cancelled, ClosedError, EmoRtError, InputError, OutputError
+from emo_rt.files import whole_file, whole_folder
 from emo_rt.media.audio import AudioSource, open_audio
 from emo_rt.media.mp4 import FRAGMENT_SECONDS, PRESETS, Mux, choose_encoder, open_encoder_works
 from emo_rt.media.untrusted import VIDEO, OpenMedia, open_media
@@ -236,25 +235,20 @@ def write_frames_png(frames: Iterable[Frames], folder: str | os.PathLike[str]) -
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not an empty folder; choose another or empty it")
-    partial = _partial_name(folder)
     failed = f"the pictures cannot be written to {folder}"
     count = 0
-    try:
+    with ExitStack() as stack:
         with _output_errors(failed):
-            partial.mkdir()
+            partial = stack.enter_context(whole_folder(folder))
         for batch in frames:
             with _output_errors(failed):
                 for frame in batch:
                     (partial / f"{count:06d}.png").write_bytes(_png(frame))
                     count += 1
+        if count == 0:
+            raise OutputError("there was no frame, so there are no pictures; pass at least one")
         with _output_errors(failed):
-            if count == 0:
-                raise OutputError("there was no frame, so there are no pictures; pass at least one")
-            if folder.exists():
-                folder.rmdir()
-            partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            stack.pop_all().close()
     return count
 
 
@@ -320,11 +314,6 @@ def _output_errors(failed: str) -> Iterator[None]:
         raise OutputError(f"{failed}: {exc}") from exc
 
 
-def _partial_name(path: Path) -> Path:
-    """A hidden name in the same folder, so that the final rename stays on one file system."""
-    return path.with_name(f".emo_rt-{uuid.uuid4().hex}.part")
-
-
 def _open_target(target: str | os.PathLike[str] | IO[bytes], fragmented: bool) -> _PathTarget | _StreamTarget:
     return _PathTarget(Path(target)) if isinstance(target, (str, os.PathLike)) else _StreamTarget(target, fragmented)
 
@@ -338,20 +327,20 @@ class _PathTarget:
         if path.is_dir():
             raise OutputError(f"{path} is a folder; expected the name of a file")
         self.name, self.format = str(path), FORMATS[path.suffix.lower()]
-        self._path = path.absolute()
-        self._partial = _partial_name(self._path)
-        self.destination = str(self._partial)
+        self._whole = ExitStack()
         with _output_errors(f"the video {path} cannot be written"):
-            self._partial.open("xb").close()  # now rather than after minutes of work
+            self.destination = str(self._whole.enter_context(whole_file(path.absolute())))
 
     def stop(self) -> None:
         pass
 
     def commit(self) -> None:
-        self._partial.replace(self._path)
+        self._whole.pop_all().close()
 
     def discard(self) -> None:
-        self._partial.unlink(missing_ok=True)
+        """Nothing is left, not even where :meth:`commit` has failed. After it there is nothing to discard."""
+        with suppress(Cancelled), self._whole:
+            raise Cancelled
 
 
 class _StreamTarget:

@@ -303,7 +303,9 @@ class ModelConfig:
     """Everything that shapes the graphs of one checkpoint."""
 
     name: str = "emo"
-    """Preset or checkpoint family."""
+    """Name of the preset or checkpoint."""
+    family: str = "emo"
+    """Family of checkpoints, one of :data:`emo_rt.model.families.FAMILIES`: what the graphs take, hear and carry."""
     size: int = 512
     """Width and height of the generated picture, in pixels."""
     frames: int = 12

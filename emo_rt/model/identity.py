@@ -10,7 +10,7 @@ Coordinates of points and boxes are pixels, (x, y); "the square" is the part tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -84,11 +84,6 @@ class FaceInputs:
         if len(named) > 1:
             raise InputError(f"{' and '.join(named)} are given; expected one of {', '.join(_EMBEDDINGS)}")
 
-    @classmethod
-    def anonymous(cls, config: ModelConfig) -> FaceInputs:
-        """What any picture can do with: no embedding where the model takes one. For runs that measure or warm up."""
-        return cls(no_embedding=config.reference.face_tokens > 0)
-
     def has(self, name: str) -> bool:
         """Whether the field of that name says something."""
         value = getattr(self, name)
@@ -109,55 +104,41 @@ _EMBEDDINGS = ("embedding", "embedding_model", "no_embedding")
 def face_inputs(
     portrait: Portrait, config: ModelConfig, given: FaceInputs | None = None, original: Array | None = None
 ) -> dict[str, Array]:
-    """The portrait's inputs beside the picture, by tensor name, all float32; ``{}`` for models that take none (EMO).
+    """The portrait's inputs beside the picture, by tensor name, all float32.
 
-    ``face_mask``: (1, channels, size, size), 1 in the face's box, expanded by 1.2. With face tokens
-    ``face_embedding``: (1, E). With hierarchical audio attention ``audio_mask.{level}``: (3, h·w) in 0 … 1, rows full,
-    face, lip. ``original``: (H, W, 3), the upright picture that ``portrait`` was made of (default: its ``picture``).
+    ``face_mask``: (1, channels, size, size), 1 in the face's box, expanded by 1.2. ``face_embedding``: (1, E).
+    ``audio_mask.{level}``: (3, h·w) in 0 … 1, rows full, face, lip. ``original``: (H, W, 3), the upright picture that
+    ``portrait`` was made of (default: its ``picture``).
 
-    Raises :class:`InputError` where something is missing, cannot be used or is not taken by this model, and
-    :class:`MissingDependencyError` where an embedding model is given and ONNX Runtime is not installed.
+    Raises :class:`InputError` where something is missing or cannot be used, and :class:`MissingDependencyError` where
+    an embedding model is given and ONNX Runtime is not installed.
     """
     given = FaceInputs() if given is None else given
-    _check_taken(config, given)
-    with_embedding, with_masks = _takes(config)
-    if not with_embedding and not with_masks:
-        return {}
+    if not any(given.has(name) for name in _EMBEDDINGS):
+        raise InputError(f"the model {config.name} needs to know whose face it is; {EMBEDDING_HELP}")
     frame = _frame(portrait, portrait.picture if original is None else original)
     points = None if given.landmarks is None else _mesh(given.landmarks)
     regions = _regions(portrait, frame, points)
-    mask = np.outer(*profiles(regions.face, config.size)).astype(np.float32)
-    inputs: dict[str, Array] = {"face_mask": np.repeat(mask[None, None], config.locator.in_channels, axis=1)}
-    if with_embedding:
-        inputs["face_embedding"] = _embedding(portrait, frame, points, given, config.reference.face_embedding_dim)
-    if with_masks:
-        maps = _region_maps(regions) if given.masks is None else _given_maps(given.masks)
-        inputs |= _audio_masks(maps, config)
-    return inputs
+    maps = _region_maps(regions) if given.masks is None else _given_maps(given.masks)
+    embedding = _embedding(portrait, frame, points, given, config.reference.face_embedding_dim)
+    return {"face_mask": _face_mask(regions, config), "face_embedding": embedding, **_audio_masks(maps, config)}
 
 
-def with_landmarks(given: FaceInputs | None, config: ModelConfig, found: Array | None) -> FaceInputs | None:
-    """What is given, and the landmarks that were ``found`` (478, 2), for models that take them."""
-    if found is None or not any(_takes(config)):
-        return given
-    return replace(given or FaceInputs(), landmarks=found)
+def expanded_mask(portrait: Portrait, config: ModelConfig) -> Array:
+    """``face_mask`` alone, from the portrait's face box."""
+    return _face_mask(_regions(portrait, _frame(portrait, portrait.picture), None), config)
 
 
-def _check_taken(config: ModelConfig, given: FaceInputs) -> None:
-    """Raise :class:`InputError` for what the model does not take, and where it needs an embedding and gets none."""
-    with_embedding, with_masks = _takes(config)
-    taken = {**dict.fromkeys(_EMBEDDINGS, with_embedding), "masks": with_masks}
-    taken["landmarks"] = with_embedding or with_masks
-    useless = [name for name in taken if not taken[name] and given.has(name)]
+def refuse_all(given: FaceInputs, name: str) -> None:
+    """Raise :class:`InputError` if anything is given. ``name``: of a model that takes nothing of it."""
+    useless = [field.name for field in fields(FaceInputs) if given.has(field.name)]
     if useless:
-        raise InputError(f"the model {config.name} takes no {', no '.join(useless)}: leave it out; Hallo models do")
-    if with_embedding and not any(given.has(name) for name in _EMBEDDINGS):
-        raise InputError(f"the model {config.name} needs to know whose face it is; {EMBEDDING_HELP}")
+        raise InputError(f"the model {name} takes no {', no '.join(useless)}: leave it out; Hallo models do")
 
 
-def _takes(config: ModelConfig) -> tuple[bool, bool]:
-    """Whether the model takes an embedding, and masks."""
-    return config.reference.face_tokens > 0, config.audio.attention == "hierarchical"
+def _face_mask(regions: _Regions, config: ModelConfig) -> Array:
+    mask = np.outer(*profiles(regions.face, config.size)).astype(np.float32)
+    return np.repeat(mask[None, None], config.locator.in_channels, axis=1)
 
 
 # Where things are

@@ -1,11 +1,11 @@
-"""Which external data files an ONNX file refers to, read from the protobuf bytes without the ``onnx`` package.
+"""Which external data files an ONNX file refers to, and how they get other names, without the ``onnx`` package.
 
 ONNX Runtime opens those files by itself, so their names are checked before it gets the graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emo_rt.errors import BundleIntegrityError
@@ -37,23 +37,57 @@ def external_locations(path: Path) -> set[str]:
         raise BundleIntegrityError(f"{path} is not a readable ONNX file: {exc}; export the bundle again") from exc
 
 
+def renamed_locations(path: Path, names: Mapping[str, str]) -> bytes:
+    """The ONNX file with other names of its external data files: old → new; what is not in ``names`` stays.
+
+    Nothing else changes. Raises :class:`BundleIntegrityError` when the file is no protobuf.
+    """
+    try:
+        return _renamed(memoryview(path.read_bytes()), _MODEL, names, MAX_DEPTH)
+    except (OSError, ValueError) as exc:
+        raise BundleIntegrityError(f"{path} is not a readable ONNX file: {exc}; export the bundle again") from exc
+
+
 def _locations(message: memoryview, schema: Schema, depth: int) -> Iterator[str]:
     if depth == 0:
         raise ValueError(f"more than {MAX_DEPTH} messages lie inside each other")
     if schema is _ENTRY:
-        fields = {number: bytes(value).decode() for number, value in _fields(message)}
-        if fields.get(1) == "location":
-            yield fields.get(2, "")
+        entry = _entry(message)
+        if entry.get(1) == "location":
+            yield entry.get(2, "")
         return
-    for number, value in _fields(message):
-        if number in schema:
+    for number, value, _ in _fields(message):
+        if value is not None and number in schema:
             yield from _locations(value, schema[number], depth - 1)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Length-delimited fields of one protobuf message; scalars are skipped."""
+def _renamed(message: memoryview, schema: Schema, names: Mapping[str, str], depth: int) -> bytes:
+    if depth == 0:
+        raise ValueError(f"more than {MAX_DEPTH} messages lie inside each other")
+    if schema is _ENTRY:
+        entry = _entry(message)
+        if entry.get(1) != "location" or entry.get(2) not in names:
+            return bytes(message)
+        return _field(1, b"location") + _field(2, names[entry[2]].encode())
+    parts = []
+    for number, value, whole in _fields(message):
+        if value is None or number not in schema:
+            parts.append(bytes(whole))
+        else:
+            parts.append(_field(number, _renamed(value, schema[number], names, depth - 1)))
+    return b"".join(parts)
+
+
+def _entry(message: memoryview) -> dict[int, str]:
+    """A key (1) and its value (2)."""
+    return {number: bytes(value).decode() for number, value, _ in _fields(message) if value is not None}
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | None, memoryview]]:
+    """Number, content and the whole of each field of one protobuf message; scalars have no content."""
     position = 0
     while position < len(message):
+        start, value = position, None
         key, position = _varint(message, position)
         if key >= 2**32:  # protobuf drops the upper bits, and would see another field than this reader
             raise ValueError("a field number is too large")
@@ -64,14 +98,26 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             position += 8 if wire == 1 else 4
         elif wire == 2:
             length, position = _varint(message, position)
-            if position + length > len(message):
-                raise ValueError("a field ends behind the file")
-            yield number, message[position : position + length]
+            value = message[position : position + length]
             position += length
         else:
             raise ValueError(f"wire type {wire}")
-    if position > len(message):
-        raise ValueError("a field ends behind the file")
+        if position > len(message):
+            raise ValueError("a field ends behind the file")
+        yield number, value, message[start:position]
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field with content, as protobuf writes it."""
+    return _written_varint(number << 3 | 2) + _written_varint(len(content)) + content
+
+
+def _written_varint(value: int) -> bytes:
+    written = bytearray()
+    while value >= 0x80:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*written, value])
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from emo_rt.checks import check, within
 from emo_rt.device.buffers import Buffers
-from emo_rt.media.box import Box
-from emo_rt.media.portrait import Portrait, box_mask
-from emo_rt.model.config import ModelConfig
+from emo_rt.media.portrait import Portrait
 from emo_rt.model.contract import Array
 from emo_rt.runtime.loaded_model import LoadedModel, to_unit
 
@@ -51,21 +45,10 @@ class Avatar:
         return not self.portrait.covers_picture if choice is None else choice
 
 
-def make_avatar(
-    model: LoadedModel, portrait: Portrait, inputs: Mapping[str, Array] | None = None, head_room: float | None = None
-) -> Avatar:
-    """Run the portrait's graphs. ``inputs``: what the model needs beside picture and face box, by tensor name."""
-    given = {"face_mask": locator_mask(portrait, model.config, head_room), **(inputs or {})}
+def make_avatar(model: LoadedModel, portrait: Portrait, inputs: Mapping[str, Array] | None = None) -> Avatar:
+    """Run the portrait's graphs. ``inputs``: what they take beside the picture, by tensor name; without a
+    ``face_mask`` it is that of the portrait's face box."""
+    given = dict(inputs or {})
+    if "face_mask" not in given:
+        given["face_mask"] = model.family.face_mask(portrait)
     return Avatar(portrait, model.portrait_features(to_unit(portrait.pixels), given), model)
-
-
-def locator_mask(portrait: Portrait, config: ModelConfig, head_room: float | None = None) -> Array:
-    """The face locator's picture: (1, channels, size, size) float32, 1 inside the face box and its margin.
-
-    ``head_room``: the margin; ``None`` = the model's. Raises :class:`ConfigError`.
-    """
-    size, margin = config.size, config.locator.margin if head_room is None else head_room
-    check(within(margin, 0, math.inf), "head_room", margin, "0 or more")
-    square = Box(0, 0, size, size)
-    room = portrait.face.widened(margin).clipped(size, size) if margin < size else square
-    return np.repeat(box_mask(room, size)[None, None], config.locator.in_channels, axis=1)

@@ -21,7 +21,8 @@ from emo_rt.device.stream import Download, Event, Timer
 from emo_rt.errors import EmoRtError
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import TensorSpec
-from emo_rt.model.options import AnimateOptions
+from emo_rt.model.families.base import Family
+from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.decoder import Decoder
 from emo_rt.runtime.denoiser import Denoiser
 from emo_rt.runtime.hearing import Hearing
@@ -30,15 +31,14 @@ from emo_rt.runtime.step_tables import StepTable
 STAGES = {"clip": "denoise", "step": "denoise", "motion": "denoise", "decode": "decode"}
 """Stages whose time is taken on the device → stream."""
 
-CONSTANTS = ("speed", "motion_scale")
-"""Inputs that stay the same during a run."""
-
 
 class OpenedGraphs(Protocol):
     """What clip buffers need of a :class:`~emo_rt.runtime.loaded_model.LoadedModel`, which owns their pool."""
 
     backend: Backend
     """Where its graphs run."""
+    family: Family
+    """The checkpoint's family."""
 
     @property
     def config(self) -> ModelConfig:
@@ -47,6 +47,10 @@ class OpenedGraphs(Protocol):
 
     def graph(self, name: str) -> Graph:
         """An opened graph."""
+        ...
+
+    def serving(self, role: str, variant: str | None = None) -> Graph:
+        """The opened graph for a role."""
         ...
 
     def portrait_tensors(self) -> list[TensorSpec]:
@@ -88,15 +92,17 @@ class ClipBuffers:
             raise
         self.denoise, self.decode = backend.stream("denoise"), backend.stream("decode")
         self.windows = self.denoise.upload(self.buffers["audio_windows"])
-        self._constants = {name: self.denoise.upload(self.buffers[name]) for name in CONSTANTS if name in self.buffers}
+        self._constants = {name: self.denoise.upload(self.buffers[name]) for name in self._constant_names(model)}
         self._tails = [(stream, stream.event()) for stream in map(backend.stream, ("denoise", "decode", "side"))]
         self._motion_frames = config.motion_frames
 
     def _make(self, model: OpenedGraphs, table: StepTable, features: Mapping[str, Buffer]) -> None:
         backend, config = model.backend, model.config
-        steps, clip = {name: model.graph(name) for name in sorted(self.graphs)}, model.graph("clip")
+        steps = {name: model.graph(name) for name in sorted(self.graphs)}
         specs = [step.spec for step in steps.values()]
-        constants = [tensor for tensor in specs[0].inputs if tensor.name == "motion_scale"]
+        clip = model.serving("clip", specs[0].variant)
+        names = self._constant_names(model)
+        constants = [tensor for tensor in specs[0].inputs if tensor.name in names]
         self.buffers = self._own(Buffers(backend, [*clip.spec.inputs, *clip.spec.outputs, *constants]))
         self.portrait: Buffers | None = None
         if backend.kept_clip_buffers:
@@ -107,12 +113,12 @@ class ClipBuffers:
         self.clip = self._own_graph(clip.bind(bound))
         self.denoiser.bind(steps, bound, table)
         self.motion: BoundGraph | None = None
-        pixels = self._make_motion(model) if config.motion_source == "reencoded" else [None] * 3
-        fresh = config.frames - (config.motion_frames if self.motion is not None else 0)
+        pixels = self._make_motion(model) if model.family.carry else [None] * 3
+        fresh = config.frames - sum(len(call.frames) for call in model.family.carry)
         first = self.denoiser.finals[0]
-        self.decoder = Decoder(backend, model.graph("vae_decoder"), first, fresh)
+        self.decoder = Decoder(backend, model.serving("vae_decoder"), first, fresh)
         self._owned.callback(self.decoder.close)
-        self.hearing = Hearing(backend, model.graph("audio_encoder"), config)
+        self.hearing = Hearing(backend, model.serving("audio_encoder"), config)
         self._owned.callback(self.hearing.close)
         self.slots = [_slot(model, final, pixel) for final, pixel in zip(self.denoiser.finals, pixels, strict=True)]
 
@@ -122,15 +128,14 @@ class ClipBuffers:
         portrait = self.portrait.nbytes if self.portrait is not None else 0
         return self.buffers.nbytes + portrait + self.denoiser.nbytes + self.decoder.nbytes
 
-    def begin(self, table: StepTable, features: Mapping[str, Buffer], options: AnimateOptions, first: str) -> Buffer:
-        """Make it ready for the first clip of a run. ``first``: ``portrait`` or ``zero``. Gives the motion latents."""
+    def begin(self, table: StepTable, features: Mapping[str, Buffer], options: ResolvedOptions, first: str) -> Buffer:
+        """Make it ready for the first clip of a run. ``first``: ``portrait`` or ``zeros``. Gives the motion latents."""
         self.denoiser.prepare(table)
         if self.portrait is not None:
             for name, buffer in self.portrait.items():
                 self.denoise.copy(features[name], buffer)
         for name, upload in self._constants.items():
-            value = options.speed if name == "speed" else options.motion_scale
-            upload.write(np.full(self.buffers[name].shape, value, np.float32))
+            upload.write(np.full(self.buffers[name].shape, options.constants[name], np.float32))
         motion = self.buffers["motion_latents"]
         if first == "portrait":
             for frame in range(self._motion_frames):
@@ -152,14 +157,20 @@ class ClipBuffers:
 
     def _make_motion(self, model: OpenedGraphs) -> list[Buffer]:
         """Pictures of the motion frames: one buffer per slot, because the next clip comes before they are read."""
-        encoder, final = model.graph("motion_encoder"), self.denoiser.finals[0]
+        (call,) = model.family.carry
+        encoder, final = model.serving(call.graph), self.denoiser.finals[0]
         target = encoder.spec.outputs[1]
         names = [f"{target.name}.{index}" for index in range(len(self.denoiser.finals))]
         pixels = self._own(Buffers(model.backend, [TensorSpec(name, target.dtype, target.shape) for name in names]))
-        last = final.rows(final.shape[0] - model.config.motion_frames, final.shape[0])
+        last = final.rows(call.frames.start, call.frames.stop)
         bound = {"last_latents": last, "motion_latents": self.buffers["motion_latents"], target.name: pixels[names[0]]}
         self.motion = self._own_graph(encoder.bind(bound))
         return [pixels[name] for name in names]
+
+    @staticmethod
+    def _constant_names(model: OpenedGraphs) -> tuple[str, ...]:
+        """Inputs that stay the same during a run."""
+        return tuple(model.family.constants(AnimateOptions()))
 
     def _own(self, buffers: Buffers) -> Buffers:
         self._owned.callback(buffers.close)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
+from emo_rt.model.families.registry import family_of
 
 Floats = NDArray[np.float32]
 Encode = Callable[[Floats], Floats]
@@ -50,7 +51,7 @@ def noise_for_clip(seed: int, index: int, shape: tuple[int, ...]) -> Floats:
 
 def split_into_clips(config: ModelConfig, encode: Encode, blocks: Iterable[Floats]) -> Iterator[ClipAudio]:
     """Clips of a 16 kHz waveform that comes in ``blocks`` (n,) of any size, each as soon as it is certain."""
-    make = _whole_file_clips if config.audio.window_frames == 0 else _windowed_clips
+    make = _whole_file_clips if family_of(config).hearing.is_whole_file else _windowed_clips
     return make(config, encode, iter(blocks))
 
 

@@ -9,6 +9,7 @@ from emo_rt.device.buffers import Buffers
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, TensorSpec
+from emo_rt.model.families.registry import family_of
 
 
 class Hearing:
@@ -18,10 +19,9 @@ class Hearing:
         self._backend, self._graph, self._config = backend, graph, config
         self._owned = ExitStack()
         self._samples = 0
-        audio = config.audio
-        if audio.window_frames:
-            frames = audio.left_context_frames + audio.window_frames + audio.right_context_frames
-            self._prepare(frames * AUDIO_SAMPLE_RATE // config.fps)
+        windows = family_of(config).hearing
+        if not windows.is_whole_file:
+            self._prepare(windows.samples)
 
     def __call__(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32, a new array."""

@@ -11,18 +11,23 @@ import numpy as np
 
 from emo_rt.device.base import Backend, Graph
 from emo_rt.device.buffers import Buffer, Buffers
-from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
+from emo_rt.errors import BundleError, ClosedError, InputError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
-from emo_rt.model.contract import STEP_GRAPHS, Array, TensorSpec, step_graph
-from emo_rt.model.options import AnimateOptions
+from emo_rt.model.contract import Array, TensorSpec
+from emo_rt.model.families.registry import family_of
+from emo_rt.model.options import AnimateOptions, ResolvedOptions
+from emo_rt.model.resolve import resolve, step_graphs
 from emo_rt.runtime.clip_buffers import ClipBuffersPool
 from emo_rt.runtime.decoder import Decoder
 from emo_rt.runtime.hearing import Hearing
 from emo_rt.runtime.step_tables import StepTable, StepTables
 
-ON_DEMAND = STEP_GRAPHS
-"""Graphs that are opened when first asked for: most runs need only one of them."""
+ON_DEMAND = ("step",)
+"""Roles whose graphs are opened when first asked for: most runs need only one of them."""
+
+OF_VARIANTS = ("clip", "timestep", "step")
+"""Roles of which each variant may have graphs of its own."""
 
 AUDIO_MASK = "audio_mask."
 """How the names of ``step``'s per-portrait inputs begin."""
@@ -33,6 +38,8 @@ class LoadedModel:
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle, self.backend = bundle, backend
+        self.family = family_of(bundle.config)
+        """What this checkpoint's family does in a way of its own."""
         self.pool = ClipBuffersPool(backend.kept_clip_buffers)
         """What runs need on the device, while no run has it."""
         self._lock = threading.Lock()
@@ -41,9 +48,12 @@ class LoadedModel:
         self._closed = False
         try:
             _check_complete(bundle)
-            names = [name for name in bundle.graphs if name not in ON_DEMAND]
+            names = [name for name, graph in bundle.graphs.items() if graph.role not in ON_DEMAND]
             self._graphs = {name: backend.open(bundle, name) for name in names}
-            self._tables = StepTables(backend, self.graph("timestep"), bundle.config)
+            self._tables = {
+                variant: StepTables(backend, self.serving("timestep", variant), bundle.config)
+                for variant in bundle.variants
+            }
         except BaseException:
             backend.close()
             raise
@@ -61,6 +71,16 @@ class LoadedModel:
             opened = self._opened(name)
             return opened if opened is not None else self._open(name)
 
+    def serving(self, role: str, variant: str | None = None) -> Graph:
+        """The opened graph for a role, the variant's own if it has one; ``None`` = the default preset's variant."""
+        chosen = self.default_variant if variant is None else variant
+        return self.graph(self.bundle.find(role, chosen) or role)
+
+    @property
+    def default_variant(self) -> str:
+        """Variant of the default preset."""
+        return self.bundle.presets[self.bundle.default_preset].variant
+
     def _opened(self, name: str) -> Graph | None:
         with self._lock:
             if self._closed:
@@ -76,57 +96,30 @@ class LoadedModel:
         graph.close()
         raise ClosedError("the animator was closed; load it again")
 
+    def resolve(self, options: AnimateOptions) -> ResolvedOptions:
+        """The options with the model's own in the place of what is open. Raises :class:`ConfigError`."""
+        return resolve(options, self.bundle, self.family)
+
     def step_table(self, options: AnimateOptions) -> tuple[StepTable, float]:
         """The steps of a run, and its guidance scale. Opens the graphs. Raises :class:`ConfigError`."""
-        graphs, guidance = self._step_graphs(options)
+        chosen = self.resolve(options)
+        graphs = step_graphs(chosen, self.bundle)
         for name in set(graphs):
             self.graph(name)
-        return self._tables.step_table(options.solver, graphs), guidance
-
-    def _step_graphs(self, options: AnimateOptions) -> tuple[tuple[str, ...], float]:
-        """The graph of each step, and the guidance scale."""
-        guided, guidance = self._guided_steps(options)
-        graphs, age = list[str](), 0
-        for step, one in enumerate(guided):
-            age = age + 1 if step and one == guided[step - 1] and age + 1 < options.deep_cache else 0
-            graphs.append(step_graph(one, cached=age > 0))
-        if not set(graphs) <= set(self.bundle.graphs):
-            raise ConfigError(
-                f"deep_cache is {options.deep_cache}; this bundle has no graphs for it, use 1 or export it with "
-                "--deep-cache 0"
-            )
-        return tuple(graphs), guidance
-
-    def _guided_steps(self, options: AnimateOptions) -> tuple[tuple[bool, ...], float]:
-        """Whether each step computes both halves, and the guidance scale."""
-        graphs, nowhere = self.bundle.graphs, (False,) * options.steps
-        if "step" not in graphs:
-            if options.guidance not in (None, 1.0):
-                raise ConfigError(f"guidance is {options.guidance}; this bundle was exported without guidance, use 1")
-            return nowhere, 1.0
-        guidance = self.config.guidance if options.guidance is None else options.guidance
-        if guidance == 1:
-            return nowhere if "step_unguided" in graphs else (True,) * options.steps, guidance
-        guided = options.guided_steps()
-        if not all(guided) and "step_unguided" not in graphs:
-            raise ConfigError(
-                f"guidance_interval is {options.guidance_interval}; this bundle has only the graph with guidance, use "
-                "(0, 1) or export it with --both"
-            )
-        return guided, guidance
+        return self._tables[chosen.variant].step_table(chosen.solver, graphs), chosen.guidance
 
     def encode_audio(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""
-        with closing(Hearing(self.backend, self.graph("audio_encoder"), self.config)) as hearing:
+        with closing(Hearing(self.backend, self.serving("audio_encoder"), self.config)) as hearing:
             return hearing(waveform)
 
     def portrait_tensors(self) -> list[TensorSpec]:
         """What :meth:`portrait_features` gives."""
-        encoder, reference = self.bundle.graphs["vae_encoder"], self.bundle.graphs["reference"]
+        encoder, reference = self.serving("vae_encoder").spec, self.serving("reference").spec
         return [*encoder.outputs, *reference.outputs, *self._audio_masks()]
 
     def _audio_masks(self) -> list[TensorSpec]:
-        step = next(self.bundle.graphs[name] for name in ON_DEMAND if name in self.bundle.graphs)
+        step = next(graph for graph in self.bundle.graphs.values() if graph.role == "step")
         return [tensor for tensor in step.inputs if tensor.name.startswith(AUDIO_MASK)]
 
     def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Buffers:
@@ -136,7 +129,7 @@ class LoadedModel:
         masks, ``portrait_latent`` and all that ``reference`` gives. Raises :class:`InputError` where an input is
         missing, unknown or of another shape.
         """
-        encoder, reference = self.graph("vae_encoder"), self.graph("reference")
+        encoder, reference = self.serving("vae_encoder"), self.serving("reference")
         masks = self._audio_masks()
         latent = {tensor.name for tensor in encoder.spec.outputs}
         wanted = [*encoder.spec.inputs, *(tensor for tensor in reference.spec.inputs if tensor.name not in latent)]
@@ -160,7 +153,7 @@ class LoadedModel:
         """Latents (n, 4, S, S) → at least the first ``frames`` frames, (≥ frames, size, size, 3) uint8."""
         batch = self.config.decode_frames
         count = -(-frames // batch) * batch
-        with closing(Decoder(self.backend, self.graph("vae_decoder"), latents, count)) as decoder:
+        with closing(Decoder(self.backend, self.serving("vae_decoder"), latents, count)) as decoder:
             decoder.start(latents, count)
             return decoder.result(count)
 
@@ -180,15 +173,22 @@ class LoadedModel:
 
 
 def _check_complete(bundle: Bundle) -> None:
-    """Raise :class:`BundleError` unless the bundle has every graph that a run needs."""
-    needed = {"vae_encoder", "audio_encoder", "reference", "clip", "timestep", "vae_decoder"}
-    if bundle.config.motion_source == "reencoded":
-        needed.add("motion_encoder")
-    if not any(name in bundle.graphs for name in ON_DEMAND):
-        needed.add("step")
-    missing = sorted(needed - set(bundle.graphs))
+    """Raise :class:`BundleError` unless every variant has every graph that a run needs."""
+    needed = family_of(bundle.config).roles
+    there = {graph.role for graph in bundle.graphs.values()}
+    missing = sorted({*needed, "step"} - there)
+    for variant in bundle.variants:
+        missing += [role for role in sorted(needed & there) if bundle.find(role, variant) is None]
+        if not any(graph.role == "step" and graph.variant == variant for graph in bundle.graphs.values()):
+            missing += ["step"] if "step" in there else []
     if missing:
         raise BundleError(f"the bundle {bundle.path} has no graph {', '.join(missing)}; export it again")
+    for name, graph in bundle.graphs.items():
+        if graph.role not in OF_VARIANTS and graph.variant is not None:
+            raise BundleError(
+                f"the bundle {bundle.path} cannot be used: graph {name} is of the variant {graph.variant!r} alone; "
+                f"only {', '.join(OF_VARIANTS)} may be, because an avatar is prepared once for all variants"
+            )
 
 
 def _check_inputs(wanted: Iterable[TensorSpec], given: Mapping[str, Array]) -> None:

@@ -17,6 +17,7 @@ from emo_rt.device.nvtx import marked
 from emo_rt.errors import Cancelled, ClosedError, InputError
 from emo_rt.media.portrait import Paster
 from emo_rt.model.contract import Array
+from emo_rt.model.families.base import ClipState
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.clip_buffers import STAGES, ClipBuffers, Slot
@@ -112,14 +113,16 @@ class Run:
     ) -> None:
         """``clips``: how many there will be, for progress, if that is known."""
         self.stats = RunStats()
-        self._model, self._avatar, self._options, self._control = model, avatar, options, control
+        self._model, self._avatar, self._control = model, avatar, control
+        self._options = model.resolve(options)
         self._clips = clips
         self._stop = threading.Event()
         self._table, self._guidance = model.step_table(options)
         buffers = model.pool.take(model, self._table, avatar.features)
         self._lent: ClipBuffers | None = buffers
         try:
-            self._motion = buffers.begin(self._table, avatar.features, options, model.config.first_motion)
+            first = model.family.plan(ClipState(index=0))
+            self._motion = buffers.begin(self._table, avatar.features, self._options, first.motion)
             self._paster = Paster(avatar.portrait) if avatar.is_pasted_back(options.paste_back) else None
         except BaseException:
             self.close()
@@ -212,8 +215,8 @@ class Run:
 
     def _carry_motion(self, slot: Slot) -> None:
         """The end of this clip becomes the next one's motion frames, decoded and encoded again where that is due."""
-        config, work = self._model.config, self._buffers
-        last = slot.final.rows(config.frames - config.motion_frames, config.frames)
+        frames, work = self._model.family.motion_frames, self._buffers
+        last = slot.final.rows(frames.start, frames.stop)
         if work.motion is None or slot.motion_pixels is None:
             self._motion = last
             return

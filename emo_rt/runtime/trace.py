@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emo_rt.errors import OutputError
+from emo_rt.files import whole_file
 
 
 class Trace:
@@ -50,10 +51,8 @@ class Trace:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON file. Raises :class:`OutputError`; nothing partial is left."""
         target = Path(path)
-        scratch = target.with_name(f".{target.name}.part")
         try:
-            scratch.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
-            os.replace(scratch, target)
+            with whole_file(target) as scratch:
+                scratch.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
         except OSError as exc:
-            scratch.unlink(missing_ok=True)
             raise OutputError(f"cannot write the trace {target}: {exc}") from exc

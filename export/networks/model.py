@@ -19,7 +19,7 @@ from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.networks.transformer import to_tokens
 from emo_rt.export.networks.vae import make_vae
 from emo_rt.model.config import ModelConfig
-from emo_rt.model.contract import Site, audio_heads, has_temporal, sites
+from emo_rt.model.contract import AUDIO_REGIONS, Site, has_temporal, sites
 
 Features = dict[str, Tensor]
 
@@ -200,3 +200,8 @@ def parameter_counts(model: EmoModel) -> dict[str, int]:
     temporal = [module for module in model.backbone.modules() if isinstance(module, TemporalModule)]
     counts["backbone: temporal modules"] = sum(p.numel() for module in temporal for p in module.parameters())
     return counts
+
+
+def audio_heads(config: ModelConfig) -> tuple[str, ...]:
+    """Name suffixes of the audio attentions at one site: one plain, or one per region."""
+    return ("",) if config.audio.attention == "single" else tuple(f"_{region}" for region in AUDIO_REGIONS)

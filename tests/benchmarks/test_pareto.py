@@ -18,7 +18,7 @@ def row(speedup: float, score: float) -> dict[str, Any]:
 def test_settings_have_a_name_each_and_the_base_first() -> None:
     chosen = pareto.settings((4, 8), ("ddim", "unipc"))
     assert next(iter(chosen)) == pareto.BASE
-    assert chosen[pareto.BASE] == AnimateOptions()
+    assert chosen[pareto.BASE] == AnimateOptions(solver="ddim", steps=40)
     assert chosen["unipc 8, guidance 0.2-0.8"].guidance_interval == (0.2, 0.8)
     assert chosen["unipc 8, cache 3"].deep_cache == 3
     assert "unipc 4, cache 2" not in chosen

@@ -218,7 +218,7 @@ class TestFailures:
             (["-o", "a.mp4", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
             (["-o", "a.mp4", "--steps", "0"], "1 to 1000"),
             (["-o", "a.mp4", "--steps", "many"], "--steps"),
-            (["-o", "a.mp4", "--mode", "best"], "--mode"),
+            (["-o", "a.mp4", "--mode", "best"], "one of quality, balanced, fast, realtime"),
             (["-o", "a.mp4", "--guidance-interval", "0.5"], "two numbers"),
             (["-o", "a.mp4", "--guidance-interval", "0.8,0.2"], "0 ≤ first < last ≤ 1"),
             (["-o", "a.mp4", "--deep-cache", "2"], "export it with --deep-cache"),
@@ -435,7 +435,8 @@ class TestInfo:
         graphs = {graph["name"]: graph for graph in report["graphs"]}
         assert list(graphs) == list(tiny_bundle.graphs)
         assert graphs["step"]["inputs"] == len(tiny_bundle.graphs["step"].inputs)
-        assert "step.bin" in graphs["step"]["weight_files"]
+        assert {f"graphs/{name}" for name in graphs["step"]["weight_files"]} < set(tiny_bundle.files)
+        assert graphs["step"]["variant"] == report["presets"]["quality"]["variant"] == "base"
 
     def test_bundle_that_was_not_compared(self, bundle_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
         manifest = bundle_copy / "emo_rt.json"

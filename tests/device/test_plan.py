@@ -30,6 +30,7 @@ from emo_rt.device.tensorrt.plan import (
     stale_reason,
 )
 from emo_rt.errors import EngineIntegrityError, EngineStaleError
+from emo_rt.model.onnx_files import external_locations
 
 RTX = TensorRT("tensorrt_rtx", "1.7.1.116", SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
 CARD = Gpu("NVIDIA GeForce RTX 4090", "sm89")
@@ -104,7 +105,8 @@ class TestStaleReason:
 
     def test_weights_are_part_of_the_graph(self, bundle: Bundle) -> None:
         files = {name: dict(entry) for name, entry in bundle.files.items()}
-        files["graphs/step.bin"]["sha256"] = "cd" * 32
+        weights = min(external_locations(bundle.graph_path("step")))
+        files[f"graphs/{weights}"]["sha256"] = "cd" * 32
         changed = replace(bundle, files=files)
         assert plans.graph_hash(changed, "step") != plans.graph_hash(bundle, "step")
         assert plans.graph_hash(changed, "vae_decoder") == plans.graph_hash(bundle, "vae_decoder")

@@ -245,9 +245,9 @@ def test_a_closed_session_and_a_closed_launch_run_no_more(tiny_bundle: Bundle, r
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"dtype": "float16"}, "is ('input', 'float32', (1,)), expected ('input', 'float16', (1,))"),
-        ({"shape": (2,)}, "expected ('input', 'float32', (2,))"),
-        ({"name": "time"}, "tensor time is None"),
+        ({"dtype": "float16"}, "input timestep float32[1], expected input timestep float16[1]"),
+        ({"shape": (2,)}, "expected input timestep float32[2]"),
+        ({"name": "time"}, "no such tensor, expected input time float32[1]"),
     ],
 )
 def test_an_engine_of_another_interface_is_refused(

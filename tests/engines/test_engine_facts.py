@@ -11,7 +11,7 @@ import pytest
 
 from emo_rt.device.tensorrt.gpus import Gpu
 from emo_rt.device.tensorrt.package import LogLine, TensorRT
-from emo_rt.engines.facts import EngineFacts, EngineTensor, Layer, from_engine, from_log, wanted
+from emo_rt.engines.facts import EngineFacts, Layer, from_engine, from_log, wanted
 from emo_rt.engines.interface import check_interface
 from emo_rt.engines.monitor import STEPS, BuildProgress
 from emo_rt.engines.options import BuilderOptions
@@ -19,6 +19,7 @@ from emo_rt.engines.report import attention_text, make_report
 from emo_rt.engines.target import Target, resolve_target
 from emo_rt.errors import BackendUnavailableError, ConfigError, EngineBuildError
 from emo_rt.model.contract import GraphSpec, TensorSpec
+from emo_rt.model.interface import FoundTensor
 
 DUMP = """Layers:
 Name: __myl_Conv_myl0_0, LayerType: correlation, Inputs: [ { Name: x, Dimensions: [1,4], Datatype: Half }], \
@@ -51,7 +52,7 @@ class TestLog:
             "__myl_Conv_myl0_0", "correlation", frozenset({"float16"}), ("node_conv2d", "node_add")
         )
         assert [layer.is_fused_attention for layer in facts.layers] == [False, True, False, False]
-        assert facts.tensors == (EngineTensor("x", True, "float16", (1, -1)), EngineTensor("y", False, "uint8", ()))
+        assert facts.tensors == (FoundTensor("x", True, "float16", (1, -1)), FoundTensor("y", False, "uint8", ()))
         assert facts.numbers == {"engines": 1, "scratch_bytes": 8192, "weight_bytes": 77}
 
     def test_silence(self) -> None:
@@ -107,7 +108,7 @@ def test_inspector_of_either_version(output: dict[str, str], types: set[str]) ->
     assert facts.source == "engine"
     assert facts.layers[0] == Layer("fused_mha", "kgen", frozenset(types), ("attention_1",))
     assert facts.layers[1].name == "only a name"
-    assert facts.tensors == (EngineTensor("x", True, "float16", (1, -1)),)
+    assert facts.tensors == (FoundTensor("x", True, "float16", (1, -1)),)
 
 
 class TestReport:
@@ -132,7 +133,7 @@ class TestReport:
 
 class TestInterface:
     spec = GraphSpec("g", (TensorSpec("x", "float16", (1, "n")),), (TensorSpec("y", "uint8", (2,)),))
-    right = (EngineTensor("x", True, "float16", (1, -1)), EngineTensor("y", False, "uint8", (2,)))
+    right = (FoundTensor("x", True, "float16", (1, -1)), FoundTensor("y", False, "uint8", (2,)))
 
     def test_order_does_not_matter(self) -> None:
         check_interface(self.spec, self.right)
@@ -142,17 +143,17 @@ class TestInterface:
         ("tensors", "words"),
         [
             (right[:1], "no such tensor, expected output y uint8[2]"),
-            ((*right, EngineTensor("z", True, "int32", ())), "input z int32[], expected no such tensor"),
-            ((right[0], EngineTensor("y", False, "uint8", (3,))), "output y uint8[3], expected output y uint8[2]"),
-            ((right[0], EngineTensor("y", False, "float32", (2,))), "float32[2], expected output y uint8[2]"),
-            ((right[0], EngineTensor("y", True, "uint8", (2,))), "input y uint8[2], expected output y"),
+            ((*right, FoundTensor("z", True, "int32", ())), "input z int32[], expected no such tensor"),
+            ((right[0], FoundTensor("y", False, "uint8", (3,))), "output y uint8[3], expected output y uint8[2]"),
+            ((right[0], FoundTensor("y", False, "float32", (2,))), "float32[2], expected output y uint8[2]"),
+            ((right[0], FoundTensor("y", True, "uint8", (2,))), "input y uint8[2], expected output y"),
             (
-                (EngineTensor("x", True, "float16", (1, 9)), right[1]),
+                (FoundTensor("x", True, "float16", (1, 9)), right[1]),
                 "x float16[1, 9], expected input x float16[1, -1]",
             ),
         ],
     )
-    def test_differences(self, tensors: tuple[EngineTensor, ...], words: str) -> None:
+    def test_differences(self, tensors: tuple[FoundTensor, ...], words: str) -> None:
         with pytest.raises(EngineBuildError) as caught:
             check_interface(self.spec, tensors)
         assert words in str(caught.value)

@@ -19,12 +19,13 @@ import pytest
 from emo_rt import Bundle
 from emo_rt.engines import compile, store, worker
 from emo_rt.engines.builder import Hooks, build_engines
-from emo_rt.engines.facts import EngineFacts, EngineTensor
+from emo_rt.engines.facts import EngineFacts
 from emo_rt.engines.lock import LOCK_NAME, BuildLock
 from emo_rt.engines.options import BuilderOptions, BuildRequest
 from emo_rt.engines.process import BuilderProcess
 from emo_rt.engines.target import Target
 from emo_rt.errors import Cancelled, EngineBuildError, EngineIntegrityError, OutputError
+from emo_rt.model.interface import FoundTensor
 
 REQUEST = BuildRequest("tensorrt_rtx", "sm89", ("timestep", "step"))
 """A graph that builds at once, and one that takes seconds."""
@@ -270,7 +271,7 @@ def test_without_tensors_in_the_log_the_network_is_asked(job: compile.Job, monke
     monkeypatch.setattr(compile, "_examine", lambda *_: EngineFacts("build log", numbers={}))
     compiled = compile.compile_graph(job, None)
     assert compiled.tensors_of == "network"
-    assert compiled.tensors[0] == EngineTensor("timestep", True, "float32", (1,))
+    assert compiled.tensors[0] == FoundTensor("timestep", True, "float32", (1,))
 
 
 def test_worker_translates_errors(job: compile.Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from emo_rt.export.networks.speed import SpeedEncoder
 from emo_rt.export.presets import preset
 from emo_rt.model.config import SpeedConfig
-from emo_rt.model.contract import graph_specs, sites
+from emo_rt.model.contract import sites
+from emo_rt.model.families.registry import graph_specs
 
 CLEAR = 1e-3
 """Relative change of a prediction that no rounding explains (fp32 rounding: about 1e-6)."""

@@ -13,7 +13,8 @@ from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modul
 from emo_rt.export.networks.model import build_model
 from emo_rt.export.presets import preset
 from emo_rt.model.config import ModelConfig
-from emo_rt.model.contract import deep_features, graph_specs, step_graph
+from emo_rt.model.contract import deep_features, step_graph
+from emo_rt.model.families.registry import graph_specs
 from tests.conftest import hallo_tiny
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from emo_rt.errors import ConfigError, InputError, PortraitError
-from emo_rt.media.portrait import Box, Paster, Portrait, load_picture, paste_back, prepare_portrait
+from emo_rt.media.portrait import Box, Paster, Portrait, box_mask, load_picture, paste_back, prepare_portrait
 
 MEDIA = Path(__file__).resolve().parents[3] / "shared" / "media"
 
@@ -262,7 +262,7 @@ class TestFraming:
     def test_a_face_at_the_edge_moves_the_square_inside(self, box):
         portrait = prepare_portrait(waves(1000, 800), 64, face_box=box)
         assert portrait.crop == portrait.crop.clipped(1000, 800)
-        assert portrait.face_mask.any()
+        assert box_mask(portrait.face, 64).any()
 
     def test_a_face_that_fills_the_picture_reaches_beyond(self):
         picture = waves(400, 200)
@@ -298,11 +298,11 @@ class TestFraming:
         assert prepare_portrait(waves(480, 480), 96, face_box="full").covers_picture
 
     def test_the_mask_is_one_in_the_face(self):
-        portrait = prepare_portrait(waves(220, 220), 220, face_box=Box(60, 50, 140, 150))
-        assert portrait.face_mask.dtype == np.float32
+        mask = box_mask(Box(60.5, 50, 139.5, 149.1), 220)
+        assert mask.dtype == np.float32
         expected = np.zeros((220, 220), np.float32)
         expected[50:150, 60:140] = 1
-        assert np.array_equal(portrait.face_mask, expected)
+        assert np.array_equal(mask, expected)
 
     def test_large_pictures_are_limited_but_the_face_keeps_its_detail(self):
         rng = np.random.default_rng(0)
@@ -327,7 +327,7 @@ class TestFraming:
     def test_arrays_are_read_only_and_the_callers_is_not(self):
         picture = waves(64, 64)
         portrait = prepare_portrait(picture, 64, face_box="full")
-        for array in (portrait.picture, portrait.pixels, portrait.face_mask):
+        for array in (portrait.picture, portrait.pixels):
             assert not array.flags.writeable
         picture[:] = 0
         assert portrait.picture.any()
@@ -460,8 +460,7 @@ def test_any_picture_and_box(width, height, corners, size, max_side):
     assert portrait.crop.width == portrait.crop.height
     assert portrait.pixels.shape == (size, size, 3)
     assert portrait.face == portrait.face.clipped(size, size)
-    assert set(np.unique(portrait.face_mask)) <= {0.0, 1.0}
-    assert portrait.face_mask.any()
+    assert box_mask(portrait.face, size).any()
     whole = paste_back(portrait, 255 - portrait.pixels[None])[0]
     assert np.array_equal(whole[outside(portrait)], portrait.picture[outside(portrait)])
 

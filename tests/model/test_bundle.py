@@ -18,7 +18,8 @@ from emo_rt import Animator, Bundle
 from emo_rt.errors import BundleError, BundleIntegrityError, BundleVersionError, EmoRtError
 from emo_rt.model import bundle as bundle_module
 from emo_rt.model.bundle import MANIFEST, SCHEMA_VERSION, write_manifest
-from emo_rt.model.contract import graph_specs
+from emo_rt.model.families.registry import graph_specs
+from emo_rt.model.onnx_files import external_locations
 from tests.model.test_onnx_files import external_tensor
 
 quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -33,6 +34,12 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Non
     content = manifest(folder)
     edit(content)
     (folder / MANIFEST).write_text(json.dumps(content))
+
+
+def weight_file(folder: Path, graph: str = "step") -> str:
+    """Name of the largest weight file of a graph, from the bundle's folder on."""
+    found = external_locations(folder / f"graphs/{graph}.onnx")
+    return max((f"graphs/{name}" for name in found), key=lambda name: (folder / name).stat().st_size)
 
 
 def rewrite_manifest(folder: Path) -> None:
@@ -55,8 +62,9 @@ def test_a_bundle_moves_with_its_folder(bundle_copy: Path) -> None:
     assert Bundle.open(str(moved)).graph_path("step").is_file()
 
 
-@pytest.mark.parametrize("target", ["graphs/step.onnx", "graphs/step.bin"])
-def test_a_changed_file_is_found_by_its_hash(bundle_copy: Path, target: str) -> None:
+@pytest.mark.parametrize("graph", [True, False])
+def test_a_changed_file_is_found_by_its_hash(bundle_copy: Path, graph: bool) -> None:
+    target = "graphs/step.onnx" if graph else weight_file(bundle_copy)
     content = bytearray((bundle_copy / target).read_bytes())
     content[len(content) // 2] ^= 1
     (bundle_copy / target).write_bytes(content)
@@ -65,15 +73,15 @@ def test_a_changed_file_is_found_by_its_hash(bundle_copy: Path, target: str) -> 
 
 
 def test_without_verification_hashes_are_not_compared(bundle_copy: Path) -> None:
-    edit_manifest(bundle_copy, lambda m: m["files"]["graphs/step.bin"].update(sha256="0" * 64))
+    edit_manifest(bundle_copy, lambda m: m["files"]["graphs/step.onnx"].update(sha256="0" * 64))
     assert Bundle.open(bundle_copy, verify=False).config.name == "tiny"
 
 
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_file_of_another_size_is_refused(bundle_copy: Path, verify: bool) -> None:
-    with (bundle_copy / "graphs/step.bin").open("ab") as file:
+    with (bundle_copy / weight_file(bundle_copy)).open("ab") as file:
         file.write(b"x")
-    with pytest.raises(BundleIntegrityError, match=r"step\.bin has \d+ bytes, the manifest says \d+"):
+    with pytest.raises(BundleIntegrityError, match=r"\.bin has \d+ bytes, the manifest says \d+"):
         Bundle.open(bundle_copy, verify=verify)
 
 
@@ -126,14 +134,29 @@ def test_endlessly_nested_json_is_refused(bundle_copy: Path) -> None:
         Bundle.open(bundle_copy)
 
 
-@pytest.mark.parametrize("key", ["config", "dtype", "weights", "graphs", "files", "provenance", "parity"])
+KEYS = [
+    "config",
+    "dtype",
+    "weights",
+    "graphs",
+    "variants",
+    "presets",
+    "default_preset",
+    "files",
+    "provenance",
+    "parity",
+]
+"""Parts of a manifest."""
+
+
+@pytest.mark.parametrize("key", KEYS)
 def test_a_missing_part_of_the_manifest_is_named(bundle_copy: Path, key: str) -> None:
     edit_manifest(bundle_copy, lambda m: m.pop(key))
     with pytest.raises(BundleError, match=rf"emo_rt\.json is malformed: it has no '{key}'; export the bundle again"):
         Bundle.open(bundle_copy)
 
 
-@pytest.mark.parametrize("key", ["config", "dtype", "weights", "graphs", "files", "provenance", "parity"])
+@pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("value", [None, 3, "text", ["a"], {"a": 1}])
 def test_a_part_of_another_type_is_a_typed_error(bundle_copy: Path, key: str, value: Any) -> None:
     edit_manifest(bundle_copy, lambda m: m.update({key: value}))
@@ -184,9 +207,10 @@ def test_a_graph_name_that_could_lead_outside_is_refused(bundle_copy: Path, name
 
 
 def test_a_symbolic_link_is_refused(bundle_copy: Path, tmp_path: Path) -> None:
-    outside = shutil.move(bundle_copy / "graphs/step.bin", tmp_path / "outside.bin")
-    (bundle_copy / "graphs/step.bin").symlink_to(outside)
-    with pytest.raises(BundleIntegrityError, match=r"step\.bin is a symbolic link; a bundle holds real files only"):
+    weights = bundle_copy / weight_file(bundle_copy)
+    outside = shutil.move(weights, tmp_path / "outside.bin")
+    weights.symlink_to(outside)
+    with pytest.raises(BundleIntegrityError, match=r"\.bin is a symbolic link; a bundle holds real files only"):
         Bundle.open(bundle_copy)
 
 
@@ -203,15 +227,15 @@ def test_a_bundle_may_itself_be_reached_through_a_link(bundle_copy: Path, tmp_pa
 
 
 def test_a_second_hard_link_is_refused(bundle_copy: Path, tmp_path: Path) -> None:
-    os.link(bundle_copy / "graphs/step.bin", tmp_path / "also.bin")
-    with pytest.raises(BundleIntegrityError, match=r"step\.bin is not a regular file with a single hard link"):
+    os.link(bundle_copy / weight_file(bundle_copy), tmp_path / "also.bin")
+    with pytest.raises(BundleIntegrityError, match=r"\.bin is not a regular file with a single hard link"):
         Bundle.open(bundle_copy)
 
 
 def test_the_bundle_inside_the_package_may_be_hard_linked(
     bundle_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.link(bundle_copy / "graphs/step.bin", tmp_path / "also.bin")
+    os.link(bundle_copy / weight_file(bundle_copy), tmp_path / "also.bin")
     monkeypatch.setattr(bundle_module, "DEMO_FOLDER", bundle_copy)
     monkeypatch.chdir(tmp_path)
     assert Bundle.open("demo").path == bundle_copy
@@ -292,6 +316,38 @@ def test_the_manifest_is_written_last_and_whole(tmp_path: Path) -> None:
             }
         },
     }
+
+
+def test_a_weight_file_is_named_by_its_content(bundle_copy: Path) -> None:
+    """Else one that is there could not be told from the one that a bundle names."""
+    name = weight_file(bundle_copy)
+    (bundle_copy / name).rename(bundle_copy / "graphs/0123456789abcdef.bin")
+    rewrite_manifest(bundle_copy)
+    with pytest.raises(
+        BundleIntegrityError, match=rf"'graphs/0123456789abcdef\.bin'; by its hash its name is '{name}'"
+    ):
+        Bundle.open(bundle_copy)
+
+
+OFFERS: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
+    ("default_preset is 'best'; expected one of quality", lambda m: m.update(default_preset="best")),
+    ("variant of preset fast is 'other'; expected one of base", lambda m: m["presets"]["fast"].update(variant="other")),
+    ("ladder of preset fast", lambda m: m["presets"]["fast"].update(ladder=["faster"])),
+    ("variant of graph step is 'other'", lambda m: m["graphs"]["step"].update(variant="other")),
+    ("steps is 0; expected an integer", lambda m: m["presets"]["fast"].update(steps=0)),
+    ("unknown setting colour", lambda m: m["presets"]["fast"].update(colour=1)),
+    ("description of graph 'step' is malformed", lambda m: m["graphs"]["step"].update(guided="yes")),
+    ("description of graph 'step' is malformed", lambda m: m["graphs"]["step"].update(colour=1)),
+]
+
+
+@pytest.mark.parametrize(("message", "edit"), OFFERS, ids=[message for message, _ in OFFERS])
+def test_an_offer_that_cannot_be_kept_is_refused(
+    bundle_copy: Path, message: str, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    edit_manifest(bundle_copy, edit)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(bundle_copy)
 
 
 @quick

@@ -117,7 +117,7 @@ BAD_OPTIONS: list[tuple[str, Any, str]] = [
     ("guidance", "3.5", "0 … 50"),
     ("speed", -0.1, "0 … 3"),
     ("speed", float("inf"), "0 … 3"),
-    ("speed", None, "0 … 3"),
+    ("speed", "fast", "0 … 3"),
     ("motion_scale", (1.0, 1.0), "three numbers from 0 to 10"),
     ("motion_scale", (1.0, 1.0, 11.0), "three numbers from 0 to 10"),
     ("motion_scale", 1.0, "three numbers from 0 to 10"),

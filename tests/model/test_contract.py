@@ -10,7 +10,8 @@ import pytest
 from emo_rt.errors import BundleError
 from emo_rt.export.presets import preset
 from emo_rt.model.config import ModelConfig
-from emo_rt.model.contract import DTYPES, GraphSpec, TensorSpec, graph_specs, sites, time_channels
+from emo_rt.model.contract import DTYPES, GraphSpec, TensorSpec, sites, time_channels
+from emo_rt.model.families.registry import graph_specs
 from tests.conftest import hallo_tiny
 
 PRESETS = [preset(name) for name in ("emo", "hallo", "demo", "demo256", "tiny")] + [hallo_tiny()]

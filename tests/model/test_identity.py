@@ -22,7 +22,8 @@ from emo_rt.faces.locate import locate
 from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
 from emo_rt.media.portrait import Portrait, load_picture, prepare_portrait
 from emo_rt.model.contract import Array
-from emo_rt.model.identity import ARCFACE_TEMPLATE, FIVE_POINTS, face_inputs, with_landmarks
+from emo_rt.model.families.registry import family_of
+from emo_rt.model.identity import ARCFACE_TEMPLATE, FIVE_POINTS, face_inputs
 from emo_rt.runtime.loaded_model import LoadedModel
 from tests.conftest import hallo_tiny, shared_file
 
@@ -311,7 +312,6 @@ def test_a_model_in_the_manner_of_emo_refuses(tiny_animator: Animator, given: Fa
 
 
 def test_a_model_in_the_manner_of_emo_takes_nothing(tiny_animator: Animator) -> None:
-    assert face_inputs(portrait_of(Box(100, 100, 300, 300)), tiny_animator.config) == {}
     tiny_animator.prepare(picture(64, 64), face_box="full", face=FaceInputs())
 
 
@@ -422,7 +422,8 @@ def test_a_real_face_has_its_lips_in_the_lip_mask() -> None:
     """In that picture the lips are in columns 235 … 283 and rows 255 … 278 of the square of 512 pixels."""
     path = shared_file("media/portrait_woman.png")
     original = load_picture(path)
-    given = with_landmarks(NO_EMBEDDING, CONFIG, locate(original).landmarks)
+    given = family_of(CONFIG).with_landmarks(NO_EMBEDDING, locate(original).landmarks)
+    assert given is not None
     portrait = prepare_portrait(original, 512, face_box=Box(402.56, 102.4, 627.84, 366.08))
     found = face_inputs(portrait, CONFIG, given, original)["audio_mask.0"]
     lips = found[2].reshape(128, 128)

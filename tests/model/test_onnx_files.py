@@ -16,7 +16,7 @@ from onnx import helper
 
 from emo_rt import Bundle
 from emo_rt.errors import BundleIntegrityError
-from emo_rt.model.onnx_files import external_locations
+from emo_rt.model.onnx_files import external_locations, renamed_locations
 
 quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -113,8 +113,23 @@ def test_a_model_that_onnx_itself_saved(tmp_path: Path) -> None:
 
 def test_the_graphs_of_a_bundle_refer_to_files_of_the_bundle(tiny_bundle: Bundle) -> None:
     found = set[str]().union(*(external_locations(tiny_bundle.graph_path(name)) for name in tiny_bundle.graphs))
-    assert {"step.bin", "reference.bin"} <= found
-    assert {f"graphs/{name}" for name in found} <= set(tiny_bundle.files)
+    assert found
+    assert {f"graphs/{name}" for name in found} == {name for name in tiny_bundle.files if name.endswith(".bin")}
+
+
+def test_only_the_names_of_external_files_change(tmp_path: Path) -> None:
+    model = helper.make_model(helper.make_graph([], "g", [], [], [external_tensor("a.bin"), external_tensor("b.bin")]))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    renamed = onnx.load_from_string(renamed_locations(tmp_path / "m.onnx", {"a.bin": "c" * 200}))
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = "c" * 200 if entry.value == "a.bin" else entry.value
+    assert renamed == model
+
+
+def test_a_graph_without_the_names_stays_as_it_is(tiny_bundle: Bundle) -> None:
+    path = tiny_bundle.graph_path("step")
+    assert renamed_locations(path, {"nobody.bin": "x.bin"}) == path.read_bytes()
 
 
 def varint(value: int) -> bytes:

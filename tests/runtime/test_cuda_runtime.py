@@ -364,7 +364,8 @@ def test_all_memory_comes_back(tiny_bundle: Bundle) -> None:
         assert tables < stats["kept"]
         assert empty["device_used"] == 0
         animator._model.pool.close()
-        animator._model._tables._made.clear()
+        for tables in animator._model._tables.values():
+            tables._made.clear()
         assert animator.memory_stats()["device_used"] == 0
 
 

@@ -18,7 +18,8 @@ from emo_rt.device.registry import open_backend
 from emo_rt.errors import ConfigError
 from emo_rt.export.presets import preset
 from emo_rt.media.portrait import prepare_portrait
-from emo_rt.model.contract import Array, GraphSpec, TensorSpec, graph_specs
+from emo_rt.model.contract import Array, GraphSpec, TensorSpec
+from emo_rt.model.families.registry import graph_specs
 from emo_rt.model.options import SOLVERS
 from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.avatar import Avatar, make_avatar
@@ -175,7 +176,7 @@ def test_guidance_is_computed_in_its_interval_only(
 ) -> None:
     """Without guidance is scale 1 in the formula; the graph without it computes one half of the rows."""
     options = AnimateOptions(steps=5, guidance=2.5, guidance_interval=(0.2, 0.6))
-    assert options.guided_steps() == (False, True, True, False, False)
+    assert model.resolve(options).guided_steps() == (False, True, True, False, False)
     table, guidance = model.step_table(options)
     denoiser = Denoiser(backend, [model.graph(name).spec for name in ("step", "step_unguided")])
     denoiser.bind({name: model.graph(name) for name in ("step", "step_unguided")}, features, table)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo_rt import Animator, OutputError, Trace
+from emo_rt import Animator, Bundle, OutputError, Trace
 from emo_rt.cli import main
 from emo_rt.cli.demo import DEMO_PORTRAIT, DEMO_VOICE
 from emo_rt.device.nvtx import marked
@@ -49,9 +49,10 @@ def test_a_run_on_the_cpu_is_traced(tiny_animator: Animator) -> None:
     assert [event["args"]["clip"] for event in events if event["name"] == "step"] == [0, 1]
 
 
-def test_the_command_line_writes_a_trace(tmp_path: Path) -> None:
+def test_the_command_line_writes_a_trace(tiny_bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "trace.json"
     arguments = [str(DEMO_PORTRAIT), str(DEMO_VOICE), "-o", str(tmp_path / "a.mp4"), "--face-box", "full", "-q"]
+    arguments += ["--bundle", str(tiny_bundle.path)]
     assert main(["animate", *arguments, "--steps", "1", "--threads", "1", "--trace", str(out)]) == 0
     assert len(json.loads(out.read_text())["traceEvents"]) > 10
 

@@ -9,7 +9,10 @@ from emo_rt import AnimateOptions, Animator
 from emo_rt.benchmarks import quality
 from training.world.speech import available_engines
 
-pytestmark = pytest.mark.skipif(len(available_engines()) < 2, reason="needs `apt-get install espeak-ng flite`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(len(available_engines()) < 2, reason="needs `apt-get install espeak-ng flite`"),
+]
 
 
 def test_lips_follow_the_voice_and_faces_stay() -> None:

@@ -23,6 +23,7 @@ from emo_rt.device.tensorrt.plan import Plan, find_plan
 from emo_rt.errors import BackendError, BackendUnavailableError, CaptureError, ClosedError, MissingDependencyError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import GraphSpec
+from emo_rt.model.interface import FoundTensor, interface_problem
 
 logger = logging.getLogger(__name__)
 
@@ -194,27 +195,19 @@ def load_engine(package: TensorRT, runtime: Any, plan: Plan, bundle: Bundle) -> 
 
 def check_engine(engine: Any, spec: GraphSpec, package: TensorRT) -> None:
     """Raise :class:`BackendError` unless the engine takes and gives what the graph does: names, shapes, types."""
-    found = {}
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
-        found[name] = (
-            "input" if engine.get_tensor_mode(name) == package.module.TensorIOMode.INPUT else "output",
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    found = [
+        FoundTensor(
+            name,
+            engine.get_tensor_mode(name) == package.module.TensorIOMode.INPUT,
             package.dtype_name(engine.get_tensor_dtype(name)),
             tuple(engine.get_tensor_shape(name)),
         )
-    sides = (("input", spec.inputs), ("output", spec.outputs))
-    expected = {
-        tensor.name: (side, tensor.dtype, tuple(-1 if isinstance(size, str) else size for size in tensor.shape))
-        for side, tensors in sides
-        for tensor in tensors
-    }
-    wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-    if wrong:
-        name = wrong[0]
-        raise BackendError(
-            f"the engine of graph {spec.name} does not fit the bundle: tensor {name} is {found.get(name)}, "
-            f"expected {expected.get(name)}; build it again"
-        )
+        for name in names
+    ]
+    problem = interface_problem(spec, found)
+    if problem is not None:
+        raise BackendError(f"the engine of graph {spec.name} does not fit the bundle: {problem}; build it again")
 
 
 def scratch_size(engine: Any) -> int:

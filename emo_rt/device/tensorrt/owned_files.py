@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from emo_rt.errors import EngineIntegrityError
+from emo_rt.files import whole_file
 
 POSIX = os.name == "posix"
 NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 ROOT_ID = 0
-PART = ".part"
-"""End of the name of a file that is being written."""
 
 
 class OwnedFolder:
@@ -85,18 +83,12 @@ def write_owned(path: Path, content: bytes, mode: int) -> None:
 
     Written beside the target and to the disk first, then renamed.
     """
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            if POSIX:
-                os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as scratch, scratch.open("r+b") as file:
+        file.write(content)
+        file.flush()
+        if POSIX:
+            os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
     if POSIX:  # so that the new name survives a power cut
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -23,6 +23,7 @@ from emo_rt.errors import EngineIntegrityError, EngineStaleError
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.bundle import DEMO_FOLDER, GRAPHS_FOLDER, Bundle
 from emo_rt.model.config import ModelConfig
+from emo_rt.model.families.registry import family_of
 from emo_rt.model.onnx_files import external_locations
 
 SCHEMA_VERSION = 1
@@ -300,19 +301,16 @@ def profile_shapes(bundle: Bundle, graph: str) -> dict[str, Profile]:
 
 def _waveform_samples(config: ModelConfig) -> tuple[int, int, int]:
     """Smallest, usual and largest number of samples: of the windows, or of whole files where there are none."""
-    audio = config.audio
-    frames = audio.window_frames + audio.left_context_frames + audio.right_context_frames
-    usual = round(AUDIO_SAMPLE_RATE * frames / config.fps)
-    if audio.window_frames == 0:
+    windows = family_of(config).hearing
+    if windows.is_whole_file:
         return FRONTEND_SAMPLES, AUDIO_SAMPLE_RATE * 5, AUDIO_SAMPLE_RATE * LONGEST_FILE_S
     # The first window of a clip has no left context and the last one may end early; half a frame is for rounding.
-    return FRONTEND_SAMPLES, usual, usual + round(AUDIO_SAMPLE_RATE / config.fps)
+    return FRONTEND_SAMPLES, windows.samples, windows.samples + round(AUDIO_SAMPLE_RATE / config.fps)
 
 
 def _inside(cache: Path, bundle: Bundle) -> Path:
     """A bundle's folder in a cache: named after the content, so that two machines agree on it."""
-    content = "\n".join(f"{name} {entry['sha256']}" for name, entry in sorted(bundle.files.items()))
-    return cache / f"{bundle.config.name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    return cache / f"{bundle.config.name}-{bundle.sha256[:12]}"
 
 
 def _read_key(data: Mapping[str, Any]) -> PlanKey:

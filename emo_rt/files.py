@@ -1,0 +1,58 @@
+"""Files that are whole or not there, and hashes of files: one place for what every writer and checker needs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PART = ".part"
+"""End of the name of a file that is being written."""
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's content, as 64 hexadecimal digits. Raises :class:`OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A hidden name beside ``target`` to write to; it becomes ``target`` at the end, or goes away on an error.
+
+    The rename is one step. Raises :class:`OSError`.
+    """
+    scratch = _hidden_name(target)
+    scratch.open("xb").close()  # now rather than after minutes of work; with the permissions that the umask says
+    try:
+        yield scratch
+        os.replace(scratch, target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A hidden folder beside ``target`` to fill; it becomes ``target`` at the end, or goes away on an error.
+
+    ``target`` must not exist or be an empty folder; the folder that it lies in must exist. Raises :class:`OSError`.
+    """
+    scratch = _hidden_name(target)
+    scratch.mkdir()
+    try:
+        yield scratch
+        if target.exists():
+            target.rmdir()
+        scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _hidden_name(target: Path) -> Path:
+    """On the same file system, and unlike any other. Short: the target's own name may be as long as names can be."""
+    return target.with_name(f".emo_rt-{uuid.uuid4().hex}{PART}")

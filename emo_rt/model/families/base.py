@@ -1,0 +1,181 @@
+"""What differs between families of checkpoints: one class for each, and nothing of it anywhere else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from emo_rt.errors import ConfigError
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.media.portrait import Portrait
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import Array, GraphSpec
+from emo_rt.model.families.graphs import GraphBuilder
+from emo_rt.model.identity import FaceInputs
+from emo_rt.model.options import AnimateOptions
+
+COMMON_OPTIONS = frozenset(
+    {"seed", "preset", "steps", "solver", "guidance", "guidance_interval", "deep_cache", "paste_back", "max_audio_s"}
+)
+"""Options that every family heeds."""
+
+
+class Call(NamedTuple):
+    """One run of a graph."""
+
+    graph: str
+    """Role of the graph."""
+    frames: range
+    """Frames of the clip that it computes, or reads."""
+
+
+@dataclass(frozen=True)
+class ClipState:
+    """Where a talker stands before a clip. Tensors stay on the device, in the runtime's hands."""
+
+    index: int
+    """Number of the clip, from 0."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one clip is made."""
+
+    motion: Literal["zeros", "portrait", "carried"]
+    """Motion frames: none yet, the portrait repeated, or what :meth:`Family.carry` left."""
+    before: tuple[Call, ...]
+    """Graphs that run once, in front of the solver."""
+    step: tuple[Call, ...]
+    """Graphs of one solver step. One call: prediction, guidance and solver in one launch."""
+
+
+@dataclass(frozen=True)
+class HearingWindows:
+    """What one run of the audio encoder hears, in video frames."""
+
+    left: int
+    """Context before the frames that are wanted."""
+    frames: int
+    """Frames that one run yields; 0 = the whole sound in one run, which nothing can stream exactly."""
+    right: int
+    """Context behind them."""
+    fps: int
+    """Video frames per second."""
+    is_normalized: bool
+    """Whether the whole waveform is scaled to zero mean and unit variance first."""
+
+    @property
+    def is_whole_file(self) -> bool:
+        """Whether the encoder hears the whole sound at once."""
+        return self.frames == 0
+
+    @property
+    def length(self) -> int:
+        """Frames of sound that one run hears."""
+        return self.left + self.frames + self.right
+
+    @property
+    def samples(self) -> int:
+        """The same in samples at 16 kHz."""
+        return self.length * AUDIO_SAMPLE_RATE // self.fps
+
+
+class Family(ABC):
+    """One family of checkpoints, for one configuration."""
+
+    name: str
+    """As configurations name it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+
+    # What a caller may ask for
+
+    @property
+    @abstractmethod
+    def heeds(self) -> frozenset[str]:
+        """Names of the options of :class:`AnimateOptions` and :meth:`emo_rt.Animator.prepare` that it heeds."""
+
+    @abstractmethod
+    def constants(self, options: AnimateOptions) -> Mapping[str, Any]:
+        """Inputs of graphs that stay the same during a run: tensor → its values, as far as the tensor is there."""
+
+    def check_heeds(self, given: Mapping[str, Any]) -> None:
+        """Raise :class:`ConfigError` for an option that is set and would have no effect. ``given``: name → value."""
+        for name, value in given.items():
+            if name not in self.heeds:
+                raise ConfigError(
+                    f"{name} is {value!r}; the model {self.config.name!r} (family {self.name}) does not heed it, so "
+                    f"leave it out. It heeds {', '.join(sorted(self.heeds))}"
+                )
+
+    # What is computed
+
+    def graphs(self, dtype: str = "float32", guidance: Sequence[bool] = (True,)) -> list[GraphSpec]:
+        """All graphs of a model in the order in which the runtime first needs them.
+
+        ``guidance``: which step graphs to have: True gives ``step``, False gives ``step_unguided``.
+        """
+        return self._builder(dtype, guidance).all()
+
+    def _builder(self, dtype: str, guidance: Sequence[bool]) -> GraphBuilder:
+        return GraphBuilder(self.config, dtype, guidance)
+
+    @property
+    @abstractmethod
+    def roles(self) -> frozenset[str]:
+        """Roles for which a bundle must have a graph, ``step`` left out: of that it has one or several."""
+
+    @abstractmethod
+    def face_mask(self, portrait: Portrait, head_room: float | None = None) -> Array:
+        """The face locator's picture: (1, channels, size, size) float32. Raises :class:`ConfigError`."""
+
+    @abstractmethod
+    def portrait_inputs(
+        self, portrait: Portrait, given: FaceInputs, original: Array, head_room: float | None = None
+    ) -> dict[str, Array]:
+        """What the portrait's graphs take beside the picture, by tensor name, all float32, ``face_mask`` among them.
+
+        ``original``: (H, W, 3) uint8, the upright picture that ``portrait`` was made of. Raises :class:`InputError`
+        where something is missing, cannot be used or is not taken by this model, and :class:`ConfigError`.
+        """
+
+    def with_landmarks(self, given: FaceInputs | None, found: Array | None) -> FaceInputs | None:
+        """What is given, and the landmarks (478, 2) that were ``found``, in families that take them."""
+        return given
+
+    @property
+    def anonymous(self) -> FaceInputs:
+        """What any picture can do with, for runs that measure or warm up."""
+        return FaceInputs()
+
+    @property
+    def hearing(self) -> HearingWindows:
+        """What the audio encoder hears at once."""
+        audio = self.config.audio
+        left, right = audio.left_context_frames, audio.right_context_frames
+        return HearingWindows(left, audio.window_frames, right, self.config.fps, audio.normalize)
+
+    def plan(self, state: ClipState) -> Plan:
+        """How the next clip is made."""
+        everything = range(self.config.frames)
+        motion = self.first_motion if state.index == 0 else "carried"
+        return Plan(motion, (Call("clip", everything),), (Call("step", everything),))
+
+    @property
+    @abstractmethod
+    def first_motion(self) -> Literal["zeros", "portrait"]:
+        """Motion frames of the first clip."""
+
+    @property
+    def carry(self) -> tuple[Call, ...]:
+        """Calls that turn the end of a clip into the next one's motion frames, on the device. None: they are the last
+        latents themselves. What such a call decodes need not be decoded again."""
+        return ()
+
+    @property
+    def motion_frames(self) -> range:
+        """Frames of a clip that the next one continues."""
+        return range(self.config.frames - self.config.motion_frames, self.config.frames)
