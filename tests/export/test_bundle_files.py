@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,6 +167,12 @@ class TestStorage:
         places = [place for graph in stored_tensors(tiny_bundle).values() for place in graph]
         assert stored_bytes(places) < 1.05 * parameters
 
+    def test_graph_without_weights_of_its_own_has_no_file(self, tmp_path: Path) -> None:
+        store = WeightStore(tmp_path, half=False)
+        for name in ("first", "second"):
+            store.move_out(_model_of({"weights": np.ones(5000)}), name)
+        assert [path.name for path in tmp_path.iterdir()] == ["first.bin"]
+
     def test_half_storage_halves_the_weights(self, tiny_bundle: Bundle, half_bundle: Bundle) -> None:
         full, half = stored_tensors(tiny_bundle), stored_tensors(half_bundle)
         for graph in ("reference", "step", "vae_decoder"):
@@ -236,6 +243,10 @@ def one_graph(monkeypatch: pytest.MonkeyPatch) -> EmoModel:
 
 class TestTarget:
     """The folder that a bundle is written to."""
+
+    def test_config_says_what_steps_may_keep(self, no_graphs: EmoModel, tmp_path: Path) -> None:
+        bundle = export_bundle(no_graphs, tmp_path / "bundle", ExportOptions(deep_cache=1))
+        assert bundle.config == replace(preset("tiny"), deep_cache=1)
 
     def test_holds_a_bundle_that_opens(self, no_graphs: EmoModel, tmp_path: Path) -> None:
         bundle = export_bundle(no_graphs, tmp_path / "new" / "bundle")

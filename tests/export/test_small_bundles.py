@@ -59,10 +59,10 @@ def test_one_graph_exported_anew_is_the_same(
 ) -> None:
     """The quick part of the next test: how graphs and weights are written."""
     committed = Bundle.open(unpack("lean-half", bundle_cache))
-    monkeypatch.setattr(onnx_export, "graph_modules", lambda *options: graph_modules(*options)[:1])
+    monkeypatch.setattr(onnx_export, "graph_modules", lambda *options: graph_modules(*options)[1:2])
     small = SMALL["lean-half"]
     fresh = export_bundle(bundle_model(small.config), tmp_path / "bundle", ExportOptions(**small.options))
-    assert list(fresh.graphs) == list(committed.graphs)[:1]
+    assert list(fresh.graphs) == ["audio_encoder"]  # it has a dynamic axis
     assert_same_files(fresh, committed)
 
 

@@ -9,12 +9,34 @@ from emo_rt import AnimateOptions, Animator
 from emo_rt.benchmarks import quality
 from training.world.speech import available_engines
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(len(available_engines()) < 2, reason="needs `apt-get install espeak-ng flite`"),
-]
+pytestmark = pytest.mark.skipif(len(available_engines()) < 2, reason="needs `apt-get install espeak-ng flite`")
 
 
+@pytest.fixture
+def people(monkeypatch: pytest.MonkeyPatch) -> list[quality.Person]:
+    """Two people with two seconds each."""
+    monkeypatch.setattr(quality, "SECONDS", 2.0)
+    return quality.load_people(2, 128)
+
+
+def test_the_true_videos_have_the_best_figures(people: list[quality.Person]) -> None:
+    reader = quality.Reader()
+    truths = [reader.read(person.frames) for person in people]
+    found = quality.measure(people, truths, [person.frames for person in people], reader, clip_frames=12)
+    assert found["lip_correlation"] > 0.9
+    assert found["lip_lag"] == 0
+    assert found["identity_top1"] == 1
+    assert found["jitter_ratio"] < 1.5, "no clip begins with a jump"
+    assert found["frechet"] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_person_gets_a_video(tiny_animator: Animator, people: list[quality.Person]) -> None:
+    videos = quality.generate(tiny_animator, people, AnimateOptions(steps=1, guidance=1))
+    assert [video.shape for video in videos] == [(len(person.frames), 32, 32, 3) for person in people]
+    assert not np.array_equal(*videos)
+
+
+@pytest.mark.slow
 def test_lips_follow_the_voice_and_faces_stay() -> None:
     """Lower bounds for two people and few steps; benchmarks/README.md has the figures for twenty."""
     with Animator.load("demo", device="cpu") as animator:
