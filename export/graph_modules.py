@@ -182,6 +182,4 @@ def example_inputs(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[
 
 def example_samples(config: ModelConfig) -> int:
     """Samples of one encoder window, or of one clip where the whole file is encoded at once."""
-    audio = config.audio
-    frames = audio.left_context_frames + audio.window_frames + audio.right_context_frames
-    return (frames if audio.window_frames else config.frames) * AUDIO_SAMPLE_RATE // config.fps
+    return (config.heard_frames or config.frames) * AUDIO_SAMPLE_RATE // config.fps

@@ -131,7 +131,8 @@ class AudioConfig:
     normalize: bool = False
     """Scale the whole waveform to zero mean and unit variance first. Needs ``window_frames`` = 0."""
     window_frames: int = 24
-    """Video frames that one run of the audio encoder yields; 0 = the whole file in one run (no exact streaming)."""
+    """0 = the audio encoder hears the whole file in one run (no exact streaming). Any other number: it runs once per
+    clip, see :attr:`ModelConfig.heard_frames`; training takes so many frames at once."""
     left_context_frames: int = 24
     """Frames of audio before the window that the encoder also hears."""
     right_context_frames: int = 12
@@ -384,6 +385,17 @@ class ModelConfig:
                 frames,
                 f"a whole number of samples at {AUDIO_SAMPLE_RATE} Hz and {self.fps} fps",
             )
+
+    @property
+    def heard_frames(self) -> int:
+        """Frames of sound in one run of the audio encoder; 0 = the whole file.
+
+        One run serves one clip: the left context, the m neighbours in front, the clip, the m behind, the right context.
+        """
+        audio = self.audio
+        if audio.window_frames == 0:
+            return 0
+        return audio.left_context_frames + self.frames + 2 * audio.context_frames + audio.right_context_frames
 
     @property
     def latent_size(self) -> int:

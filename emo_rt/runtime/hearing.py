@@ -9,19 +9,20 @@ from emo_rt.device.buffers import Buffers
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, TensorSpec
+from emo_rt.runtime.clips import samples_of
 
 
 class Hearing:
-    """The ``audio_encoder`` graph with buffers for one length of sound, made again only for another. One per run."""
+    """The ``audio_encoder`` graph with buffers for one length of sound, made again only for another."""
 
     def __init__(self, backend: Backend, graph: Graph, config: ModelConfig) -> None:
         self._backend, self._graph, self._config = backend, graph, config
         self._owned = ExitStack()
         self._samples = 0
-        audio = config.audio
-        if audio.window_frames:
-            frames = audio.left_context_frames + audio.window_frames + audio.right_context_frames
-            self._prepare(frames * AUDIO_SAMPLE_RATE // config.fps)
+        self.nbytes = 0
+        """Memory of the buffers."""
+        if config.heard_frames:
+            self._prepare(samples_of(config.heard_frames, config))
 
     def __call__(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32, a new array."""
@@ -35,7 +36,7 @@ class Hearing:
     def close(self) -> None:
         """Give the buffers back. Safe twice."""
         self._owned.close()
-        self._samples = 0
+        self._samples = self.nbytes = 0
 
     def _prepare(self, samples: int) -> None:
         self.close()
@@ -44,8 +45,11 @@ class Hearing:
         heard = TensorSpec(source.name, source.dtype, (1, samples))
         given = TensorSpec(hidden.name, hidden.dtype, (frames, *hidden.shape[1:]))
         buffers = self._owned.enter_context(Buffers(self._backend, [heard, given]))
+        self.nbytes = buffers.nbytes
         stream = self._backend.stream("side")
         self._bound = self._graph.bind(buffers)
         self._owned.callback(self._bound.close)
         self._upload, self._download = stream.upload(buffers[source.name]), stream.download(buffers[hidden.name])
+        self._owned.callback(self._upload.close)
+        self._owned.callback(self._download.close)
         self._samples = samples

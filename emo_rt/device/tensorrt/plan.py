@@ -300,13 +300,10 @@ def profile_shapes(bundle: Bundle, graph: str) -> dict[str, Profile]:
 
 def _waveform_samples(config: ModelConfig) -> tuple[int, int, int]:
     """Smallest, usual and largest number of samples: of the windows, or of whole files where there are none."""
-    audio = config.audio
-    frames = audio.window_frames + audio.left_context_frames + audio.right_context_frames
-    usual = round(AUDIO_SAMPLE_RATE * frames / config.fps)
-    if audio.window_frames == 0:
+    usual = config.heard_frames * AUDIO_SAMPLE_RATE // config.fps
+    if usual == 0:
         return FRONTEND_SAMPLES, AUDIO_SAMPLE_RATE * 5, AUDIO_SAMPLE_RATE * LONGEST_FILE_S
-    # The first window of a clip has no left context and the last one may end early; half a frame is for rounding.
-    return FRONTEND_SAMPLES, usual, usual + round(AUDIO_SAMPLE_RATE / config.fps)
+    return FRONTEND_SAMPLES, usual, usual + round(AUDIO_SAMPLE_RATE / config.fps)  # a frame more, for rounding
 
 
 def _inside(cache: Path, bundle: Bundle) -> Path:
