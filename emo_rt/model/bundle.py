@@ -81,6 +81,12 @@ class Bundle:
         """Bytes of all files, the manifest left out."""
         return sum(int(entry["bytes"]) for entry in self.files.values())
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names and hashes of all files: what tells one model from another."""
+        listed = sorted((name, str(entry["sha256"])) for name, entry in self.files.items())
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
     @classmethod
     def _from_manifest(cls, path: Path, data: Mapping[str, Any]) -> Bundle:
         try:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from types import TracebackType
 
 import numpy as np
 
 from emo_rt.device.base import Backend, Graph
-from emo_rt.device.buffers import Buffer, Buffers
+from emo_rt.device.buffers import Buffers
 from emo_rt.errors import BundleError, ClosedError, ConfigError, InputError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import STEP_GRAPHS, Array, TensorSpec, step_graph
 from emo_rt.model.options import AnimateOptions
-from emo_rt.runtime.clip_buffers import ClipBuffersPool
-from emo_rt.runtime.decoder import Decoder
-from emo_rt.runtime.hearing import Hearing
+from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.step_tables import StepTable, StepTables
 
 ON_DEMAND = STEP_GRAPHS
@@ -33,8 +31,6 @@ class LoadedModel:
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle, self.backend = bundle, backend
-        self.pool = ClipBuffersPool(backend.kept_clip_buffers)
-        """What runs need on the device, while no run has it."""
         self._lock = threading.Lock()
         self._opening = {name: threading.Lock() for name in bundle.graphs}
         """One per graph: a graph takes seconds to open, and the others need not wait for it."""
@@ -76,11 +72,24 @@ class LoadedModel:
         graph.close()
         raise ClosedError("the animator was closed; load it again")
 
+    def check(self, options: AnimateOptions) -> None:
+        """Raise :class:`ConfigError` unless the model has the step graphs and the solver has the steps.
+
+        Nothing is opened or run. Raises :class:`ClosedError`, too.
+        """
+        self._opened("timestep")
+        graphs, _ = self._step_graphs(options)
+        solver_table(self.config.schedule, options.solver, len(graphs))
+
+    def open_graphs(self, options: AnimateOptions) -> None:
+        """Open the step graphs that a run needs. The first time that takes seconds."""
+        for name in sorted(set(self._step_graphs(options)[0])):
+            self.graph(name)
+
     def step_table(self, options: AnimateOptions) -> tuple[StepTable, float]:
         """The steps of a run, and its guidance scale. Opens the graphs. Raises :class:`ConfigError`."""
         graphs, guidance = self._step_graphs(options)
-        for name in set(graphs):
-            self.graph(name)
+        self.open_graphs(options)
         return self._tables.step_table(options.solver, graphs), guidance
 
     def _step_graphs(self, options: AnimateOptions) -> tuple[tuple[str, ...], float]:
@@ -115,11 +124,6 @@ class LoadedModel:
             )
         return guided, guidance
 
-    def encode_audio(self, waveform: Array) -> Array:
-        """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""
-        with closing(Hearing(self.backend, self.graph("audio_encoder"), self.config)) as hearing:
-            return hearing(waveform)
-
     def portrait_tensors(self) -> list[TensorSpec]:
         """What :meth:`portrait_features` gives."""
         encoder, reference = self.bundle.graphs["vae_encoder"], self.bundle.graphs["reference"]
@@ -129,12 +133,12 @@ class LoadedModel:
         step = next(self.bundle.graphs[name] for name in ON_DEMAND if name in self.bundle.graphs)
         return [tensor for tensor in step.inputs if tensor.name.startswith(AUDIO_MASK)]
 
-    def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Buffers:
+    def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Generator[None, None, Buffers]:
         """Run ``vae_encoder`` and ``reference`` on (1, 3, size, size) ``pixels`` in −1 … 1 and on ``inputs`` by name.
 
-        ``inputs``: what else ``reference`` takes, and the audio masks that ``step`` takes. The result holds those
-        masks, ``portrait_latent`` and all that ``reference`` gives. Raises :class:`InputError` where an input is
-        missing, unknown or of another shape.
+        In slices, one per graph. ``inputs``: what else ``reference`` takes, and the audio masks that ``step`` takes.
+        The result holds those masks, ``portrait_latent`` and all that ``reference`` gives. Raises :class:`InputError`
+        where an input is missing, unknown or of another shape.
         """
         encoder, reference = self.graph("vae_encoder"), self.graph("reference")
         masks = self._audio_masks()
@@ -151,25 +155,17 @@ class LoadedModel:
                     with closing(graph.bind({**given, **kept})) as bound:
                         bound.run()
                         self.backend.stream("side").synchronize()
+                    yield
         except BaseException:
             kept.close()
             raise
         return kept
 
-    def decode(self, latents: Buffer, frames: int) -> Array:
-        """Latents (n, 4, S, S) → at least the first ``frames`` frames, (≥ frames, size, size, 3) uint8."""
-        batch = self.config.decode_frames
-        count = -(-frames // batch) * batch
-        with closing(Decoder(self.backend, self.graph("vae_decoder"), latents, count)) as decoder:
-            decoder.start(latents, count)
-            return decoder.result(count)
-
     def close(self) -> None:
-        """Free all graphs, and the device's memory. Safe twice. Runs that are going on end with an error."""
+        """Free all graphs, and the device's memory. Safe twice. Sessions that are going on end with an error."""
         with self._lock:
             self._closed = True
             self._graphs.clear()
-        self.pool.close()
         self.backend.close()
 
     def __enter__(self) -> LoadedModel:
