@@ -29,7 +29,7 @@ from emo_rt import (
 )
 from emo_rt.export.presets import preset
 from emo_rt.model.contract import Array
-from emo_rt.runtime import session as sessions
+from emo_rt.runtime import clip_maker
 from emo_rt.runtime.session import session_bytes
 
 RATE, FRAME = 16_000, 640
@@ -91,7 +91,7 @@ class Gate:
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """How fast a test takes chunks must not decide whose turn it is."""
-    monkeypatch.setattr(sessions, "CLIPS_UNDER_WAY", 1000)
+    monkeypatch.setattr(clip_maker, "CLIPS_UNDER_WAY", 1000)
 
 
 # Many at once
@@ -402,7 +402,7 @@ def test_a_slow_taker_holds_back_only_itself(tiny_animator: Animator, avatar: Av
         say(slow, voice(20))
         say(quick, voice(20))
         assert len(frames(quick)) == 80
-        assert max(made) < sessions.CLIPS_UNDER_WAY
+        assert max(made) < clip_maker.CLIPS_UNDER_WAY
         assert [chunk.index for chunk in islice(slow, 20)] == list(range(20))
 
 
