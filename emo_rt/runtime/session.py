@@ -193,9 +193,9 @@ class Session(ClipMaker):
 
 
 def session_bytes(config: ModelConfig) -> int:
-    """Declared size of an idle session: motion frames, and the sound that the next clip hears.
+    """Most memory of an idle session: motion frames, and twice the sound of a window, which is cut once it has doubled.
 
     That of a model that hears whole files grows with the sound, 64 kB a second, and with its hidden states.
     """
     latents = config.motion_frames * config.vae.latent_channels * config.latent_size**2
-    return 4 * (latents + samples_of(config.heard_frames + config.frames, config))
+    return 4 * (latents + 2 * samples_of(config.heard_frames, config))
