@@ -11,7 +11,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -191,7 +191,8 @@ class WorkerRunner:
         self.golden, self.loaded = golden, loaded
         options = AnimateOptions(steps=golden.steps, guidance=golden.guidance if golden.guided else 1.0)
         self.table, self.guidance = loaded.step_table(options)
-        self.worker: Worker | None = None
+        self._last = ExitStack()
+        self.worker: Worker
 
     def hear(self, waveform: Array) -> Array:
         with closing(Hearing(self.loaded.backend, self.loaded.serving("audio_encoder"), self.golden.config)) as hearing:
@@ -205,10 +206,9 @@ class WorkerRunner:
         return buffers["portrait_latent"].read()
 
     def see(self, pixels: Array, inputs: dict[str, Array]) -> Callable[[str], Array]:
-        if self.worker is not None:
-            self.worker.close()
+        self._last.close()
         self.portrait = drive(self.loaded.portrait_features(pixels, inputs))
-        self.worker = Worker(self.loaded, self.table, self.portrait)
+        self.worker = self._last.enter_context(closing(Worker(self.loaded, self.table, self.portrait)))
         self.worker.load(self.portrait, {"speed": 0.0, "motion_scale": self.golden.motion_scale})
         self.slot = self.worker.take_slot()
         return lambda name: self.portrait[name].read()

@@ -164,7 +164,7 @@ class ClipMaker:
         self._watch.stats.loop = clip.worker.denoiser.description
         self._clip = None
         self._pool.give_back(clip.worker)
-        if self._sounds.is_done:
+        if not self._model.family.hearing.is_whole_file or self._sounds.is_done:  # no other clip hears the same
             self._encoded.forget()
 
     def _land(self, made: Slice, clip: _Clip) -> None:

@@ -21,7 +21,6 @@ from emo_rt.model.families.registry import family_of
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.clip_maker import ClipMaker
-from emo_rt.runtime.clips import samples_of
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.stages import Chunk, Control, RunStats
 
@@ -204,11 +203,11 @@ class Session(ClipMaker):
 
 
 def session_bytes(config: ModelConfig) -> int:
-    """Declared size of an idle session: motion frames, and the sound that the next clip hears.
+    """Most memory of an idle session: motion frames, and twice the sound of a window, which is cut once it has doubled.
 
     That of a model that hears whole files grows with the sound, 64 kB a second, and with its hidden states.
     """
     latents = config.motion_frames * config.vae.latent_channels * config.latent_size**2
     hearing = family_of(config).hearing
-    heard = 0 if hearing.is_whole_file else hearing.length
-    return 4 * (latents + samples_of(heard + config.frames, config))
+    heard = 0 if hearing.is_whole_file else hearing.samples
+    return 4 * (latents + 2 * heard)

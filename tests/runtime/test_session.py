@@ -244,7 +244,7 @@ def test_a_session_keeps_little_between_two_clips(tiny_animator: Animator, avata
         session.push(voice(6))
         for _ in range(5):
             next(session)
-        assert 0 < session.nbytes <= 2 * session_bytes(tiny_animator.config)
+        assert 0 < session.nbytes <= session_bytes(tiny_animator.config)
 
 
 @pytest.mark.parametrize("name", ["tiny", "demo", "emo", "hallo"])
