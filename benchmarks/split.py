@@ -90,7 +90,11 @@ def small_config(name: str, quick: bool = False) -> ModelConfig:
     """
     family = name.removesuffix("-small")
     full, tiny, demo = preset(family), preset("tiny"), preset("demo")
-    unet, vae, locator = UNetConfig((32, 64), 1, 4, 8), VaeConfig((16,) * 4, 1, norm_num_groups=8), (16,) * 4
+    unet, vae, locator = (
+        UNetConfig((32, 64), 1, 4, 8),
+        VaeConfig(block_out_channels=(16,) * 4, layers_per_block=1, norm_num_groups=8),
+        (16,) * 4,
+    )
     if quick:
         unet, vae, locator = tiny.unet, tiny.vae, tiny.locator.channels
     audio = replace(tiny.audio if quick else demo.audio, attention=full.audio.attention, null="zero")

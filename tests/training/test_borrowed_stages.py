@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,8 +15,9 @@ from emo_rt.model.config import ModelConfig
 from training import diffusion
 from training.borrowed import PRESET, parcel, student, teacher
 from training.borrowed.clock import Clock, Trainer
-from training.borrowed.footage import Footage
+from training.borrowed.footage import NAMES, Footage, Reels
 from training.borrowed.look import Scores
+from training.corpus import clip_path
 from training.encoded import hear as hear_alone
 
 FRAMES = 20
@@ -154,3 +156,15 @@ def test_what_is_not_a_number_is_not_saved(tmp_path: Path):
     trainer.save(1.0)
     assert torch.equal(trainer.flat, kept)
     assert trainer.peak == 0.05
+
+
+def test_a_stage_that_goes_on_takes_the_whole_corpus(tmp_path: Path) -> None:
+    """More clips than are read at once, and one file that cannot be read."""
+    count = 40
+    for seed in range(count):
+        values = {name: np.zeros((2, 3), np.float32) for name in NAMES}
+        np.savez(clip_path(tmp_path, seed), **values)
+    clip_path(tmp_path, count).write_bytes(b"half a file")
+    reels = Reels(tmp_path, "cpu", limit=1000)
+    reels.close()
+    assert sorted(reels.clips) == list(range(count))

@@ -85,7 +85,6 @@ def diffusion(given: argparse.Namespace) -> None:
     wanted = [folder / f"{part}.weights.pt" for part in ("vae", "hearing")]
     wait_for(lambda: all(path.exists() for path in wanted), "autoencoder and audio encoder", 1e4)
     wait_for(lambda: len(seen[1].clips) >= 2 and bool(seen[0].clips), "clips", 1e4)
-    time.sleep(1.0)  # what is being loaded
     for reels in seen:
         reels.close()
     begin = time.monotonic()

@@ -37,12 +37,13 @@ class Reels:
     def __init__(self, folder: Path, device: str, limit: int) -> None:
         self._folder, self._device, self._limit = folder, device, limit
         self.clips: dict[int, dict[str, Tensor]] = {}
-        self._stopped = threading.Event()
+        self._has_all, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Take what is there now and stop."""
+        """Take all that is there now, and stop: a run that goes on finds a whole corpus, and reading it takes time."""
+        self._has_all.wait()
         self._stopped.set()
         self._thread.join()
 
@@ -51,11 +52,14 @@ class Reels:
             while not self._stopped.is_set() and len(self.clips) < self._limit:
                 there = available(self._folder) if self._folder.exists() else []
                 new = [seed for seed in there if seed not in self.clips][: min(32, self._limit - len(self.clips))]
+                before = len(self.clips)
                 for seed, clip in zip(new, pool.map(self._load, new), strict=True):
                     if clip is not None:
                         self.clips[seed] = clip
-                if not new:
+                if len(self.clips) == before:
+                    self._has_all.set()
                     time.sleep(0.3)
+            self._has_all.set()
 
     def _load(self, seed: int) -> dict[str, Tensor] | None:
         try:
