@@ -236,7 +236,8 @@ def _onnxruntime(backend: Backend, bundle: Bundle, values: Mapping[str, Tensor],
         clip.bind(buffers).run()
         table = StepTables(backend, graphs["timestep"], bundle.config).step_table("ddim", ("step",) * steps)
         denoiser.bind({"step": step}, buffers, table)
-        denoiser.run(table, noise.numpy(), bundle.config.guidance, denoiser.finals[0], lambda _: None)
+        for _ in denoiser.slices(table, noise.numpy(), bundle.config.guidance, denoiser.finals[0]):
+            pass
         return denoiser.finals[0].read().copy()
 
     return run

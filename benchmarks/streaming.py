@@ -51,9 +51,7 @@ def late_frames(arrivals: list[float], sizes: list[int], fps: float) -> int:
 
 def audio_needed(config: ModelConfig) -> float | None:
     """Seconds of sound before the first clip is certain; ``None`` where the whole sound is needed."""
-    audio = config.audio
     if family_of(config).hearing.is_whole_file:
         return None
-    last_window = (config.frames - 1 + audio.context_frames) // audio.window_frames
-    heard = (last_window + 1) * audio.window_frames + audio.right_context_frames
+    heard = config.frames + config.audio.context_frames + config.audio.right_context_frames
     return max(heard, config.frames + 1) / config.fps

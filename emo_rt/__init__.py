@@ -43,7 +43,9 @@ from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.estimate import Estimate
 from emo_rt.runtime.result import Video
-from emo_rt.runtime.run import Chunk, Progress, RunStats
+from emo_rt.runtime.runtime import Runtime
+from emo_rt.runtime.session import Session
+from emo_rt.runtime.stages import Chunk, Progress, RunStats
 from emo_rt.runtime.trace import Trace
 from emo_rt.version import __version__
 
@@ -86,6 +88,8 @@ __all__ = [
     "Progress",
     "ResolvedOptions",
     "RunStats",
+    "Runtime",
+    "Session",
     "Trace",
     "Video",
     "VideoOptions",

@@ -6,8 +6,8 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.checks import check
 from emo_rt.device.registry import open_backend
-from emo_rt.errors import AudioError, ClosedError, InputError
+from emo_rt.errors import ClosedError, InputError
 from emo_rt.faces.locate import locate
 from emo_rt.faces.style import mismatch
-from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, check_duration, open_audio
+from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
 from emo_rt.media.box import Box, FaceBox
 from emo_rt.media.face import FaceDetector
 from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
@@ -28,31 +29,31 @@ from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
-from emo_rt.runtime.avatar import Avatar, make_avatar
+from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
 from emo_rt.runtime.loaded_model import LoadedModel
-from emo_rt.runtime.pipeline import Channel
 from emo_rt.runtime.result import Video, audio_frames
-from emo_rt.runtime.run import Chunk, Control, Noise, Progress, Run
+from emo_rt.runtime.runtime import Runtime
+from emo_rt.runtime.scheduler import whole
+from emo_rt.runtime.session import Session
+from emo_rt.runtime.stages import Control, Noise, Progress
+from emo_rt.runtime.stream import ChunkStream, Sound
 from emo_rt.runtime.trace import Trace
 
 logger = logging.getLogger(__name__)
 
-FEED_DEPTH = 8
-"""PCM chunks of a stream that wait for the audio encoder."""
-FEED_PATIENCE_S = 0.02
-"""How long a stream waits for room for its input before it looks for finished frames again."""
-
 
 class Animator:
-    """A loaded model. A context manager; methods may be called from several threads, runs share nothing but weights."""
+    """A loaded model. A context manager; methods may be called from several threads."""
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, runtime: Runtime | None = None) -> None:
         """Use :meth:`load`."""
         self._model = model
+        self._runtime = runtime or Runtime.shared(model.backend.device)
+        self._workers = self._runtime.workers(model)
         self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
-        self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._alive = threading.Lock()
         """Held while the two sets are looked at or changed."""
 
@@ -65,18 +66,24 @@ class Animator:
         backend: str = "auto",
         threads: int | None = None,
         verify: bool = True,
+        runtime: Runtime | None = None,
     ) -> Animator:
         """Open a bundle folder, or ``"demo"``, the small model inside the package.
 
         ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
         ``openvino``), ``openvino-bf16`` (the same with products of bfloat16) or ``tensorrt``. Only ``auto`` chooses by
         itself, and never OpenVINO. ``threads``: CPU threads per graph, ``None`` = one per core. ``verify``: compare
-        every file with its hash. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
+        every file with its hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this
+        process and device. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         checked = Bundle.open(bundle, verify=verify)
         if checked.outdated:
             logger.warning("%s", checked.outdated)
-        return cls(LoadedModel(checked, open_backend(backend, device, threads, checked)))
+        model = LoadedModel(checked, open_backend(backend, device, threads, checked))
+        if runtime is not None and runtime.device != model.backend.device:
+            model.close()
+            check(False, "runtime", runtime.device, f"a runtime of the device {model.backend.device}")
+        return cls(model, runtime)
 
     @property
     def config(self) -> ModelConfig:
@@ -137,10 +144,14 @@ class Animator:
         if isinstance(face_box, Box):
             self._warn_of_style(original, face_box)
         inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, head_room)
-        avatar = make_avatar(self._model, portrait, inputs)
-        with self._alive:
-            self._avatars.add(avatar)
-        return avatar
+        return self._kept(make_avatar(self._model, portrait, inputs, self._runtime.call))
+
+    def load_avatar(self, path: str | os.PathLike[str]) -> Avatar:
+        """An avatar from the file that :meth:`Avatar.save` wrote with the same model, on whatever device.
+
+        Raises :class:`InputError` for a file that cannot be read or comes from another model.
+        """
+        return self._kept(load_avatar(path, self._model, self._runtime.call))
 
     def _warn_of_style(self, picture: NDArray[np.uint8], face: Box) -> None:
         """Log where the model was trained on drawings and gets a photograph, or the other way round."""
@@ -178,14 +189,14 @@ class Animator:
         with :class:`Cancelled`. ``noise`` replaces the seed's noise: clip index → (F, 4, S, S). ``trace`` takes the
         times of all stages. Raises :class:`AudioError`, :class:`Cancelled`, :class:`ConfigError`, :class:`InputError`.
         """
-        chosen = (options or AnimateOptions()).replace(**changes)
-        self._check(avatar, chosen)
+        chosen = self._checked(avatar, options, changes)
         longest = MAX_DURATION_S if chosen.max_audio_s is None else chosen.max_audio_s
         source = open_audio(audio, sample_rate, max_duration_s=longest, cancel=cancel)
+        chosen = chosen.replace(max_audio_s=None)  # it was measured now; resampled it may be a sample longer
         clips = clip_count(audio_frames(source, self.config.fps), self.config)
         control = Control(progress, cancel, noise, trace)
         return Video(
-            lambda: self._run(avatar, chosen, control, clips),
+            lambda: self._session(avatar, chosen, control, clips=clips),
             source,
             self.config.fps,
             self._output_size(avatar, chosen),
@@ -194,7 +205,7 @@ class Animator:
     def stream(
         self,
         avatar: Avatar,
-        chunks: Iterable[Array],
+        chunks: Sound,
         *,
         sample_rate: int = AUDIO_SAMPLE_RATE,
         options: AnimateOptions | None = None,
@@ -203,19 +214,43 @@ class Animator:
         noise: Noise | None = None,
         trace: Trace | None = None,
         **changes: Any,
-    ) -> Generator[Chunk]:
+    ) -> ChunkStream:
         """Frames for a voice that is still coming: PCM ``chunks`` of any size in, finished clips out.
 
         ``chunks``: arrays (n,) or (n, channels), float in −1 … 1, int16 or int32, at ``sample_rate`` Hz; read in the
         caller's thread. The frames are those that :meth:`animate` makes of the same sound, however it is chunked. A
         model with whole-file audio encoding (``audio.window_frames`` = 0, Hallo) gives nothing before the end.
-        Closing the iterator stops the run. Options and errors are those of :meth:`animate`.
+        Closing the iterator stops it. With ``async for``, ``chunks`` may be an asynchronous iterator.
+        Options and errors are those of :meth:`animate`.
         """
-        chosen = (options or AnimateOptions()).replace(**changes)
-        self._check(avatar, chosen)
+        chosen = self._checked(avatar, options, changes)
+        Resampler(sample_rate)  # refuses a wrong rate now
         control = Control(progress, cancel, noise, trace)
-        blocks = _resampled(chunks, Resampler(sample_rate), chosen.max_audio_s)
-        return _streamed(lambda: self._run(avatar, chosen, control, None), blocks)
+        return ChunkStream(lambda: self._session(avatar, chosen, control, sample_rate=sample_rate), chunks)
+
+    def open_session(
+        self,
+        avatar: Avatar,
+        *,
+        priority: float = 0,
+        deadline: float | None = None,
+        sample_rate: int = AUDIO_SAMPLE_RATE,
+        options: AnimateOptions | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+        noise: Noise | None = None,
+        trace: Trace | None = None,
+        **changes: Any,
+    ) -> Session:
+        """A talker: push sound as it comes, take finished clips; see :class:`Session`. Close it.
+
+        Many may be open on one device. While nobody talks they cost no thread and less than a megabyte each. The device
+        goes to the highest ``priority`` first, then to the nearest ``deadline`` (of the first frame, in seconds of
+        ``time.monotonic()``), then to whom it served longest ago. The other arguments are those of :meth:`stream`.
+        """
+        chosen = self._checked(avatar, options, changes)
+        control = Control(progress, cancel, noise, trace)
+        return self._session(avatar, chosen, control, priority=priority, deadline=deadline, sample_rate=sample_rate)
 
     def warmup(self, options: AnimateOptions | None = None) -> None:
         """Run every graph once, so that the first real clip is as fast as the others.
@@ -224,10 +259,10 @@ class Animator:
         the loop over them is captured and kept for the runs to come.
         """
         options = (options or AnimateOptions()).replace(paste_back=False)
-        table, _ = self._model.step_table(options)
+        table, _ = self._runtime.call(whole(lambda: self._model.step_table(options)))
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
         # Where the loop is captured, it must be the real one; elsewhere one step of each graph shows all that there is.
-        is_all_needed = self._model.backend.kept_clip_buffers or len(set(table.graphs)) > 1
+        is_all_needed = self._model.backend.kept_workers or len(set(table.graphs)) > 1
         steps = table.steps if is_all_needed else 1
         with self._grey_avatar() as avatar:
             self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=steps).numpy()
@@ -251,28 +286,32 @@ class Animator:
             return estimate(seconds, self.config, self._model.resolve(chosen).steps, make)
 
     def memory_stats(self) -> dict[str, int]:
-        """Bytes: ``weights`` on disk; ``avatars`` and ``runs`` that are alive; ``kept``: buffers that wait for the
-        next run. On a GPU also ``device_used``: what is taken of its memory, by whatever process, and
-        ``captured_loops``: not bytes, but how many solver loops are kept as one launch; 0 after runs means that the
-        loop is launched step by step, and ``RunStats.loop`` says why.
+        """Bytes: ``weights`` on disk; ``avatars`` that are alive; ``runs``: what sessions use now, their own state and
+        the workers that they are lent; ``kept``: workers that wait for the next clip. On a GPU also ``device_used``:
+        what is taken of its memory, by whatever process, and ``captured_loops``: not bytes, but how many captured
+        graphs are kept for the solver loop; 0 after runs means that the loop is launched step by step, and
+        ``RunStats.loop`` says why.
         """
         used = self._model.backend.memory_used()
         with self._alive:
             stats = {
                 "weights": self.bundle.size_bytes,
                 "avatars": sum(avatar.nbytes for avatar in self._avatars),
-                "runs": sum(run.nbytes for run in self._runs),
-                "kept": self._model.pool.nbytes,
+                "runs": self._workers.lent_nbytes + sum(session.sound_nbytes for session in self._sessions),
+                "kept": self._workers.nbytes,
             }
         if used is None:
             return stats
-        return {**stats, "device_used": used, "captured_loops": self._model.pool.captured_loops}
+        return {**stats, "device_used": used, "captured_loops": self._workers.captured_graphs}
 
     def close(self) -> None:
-        """Free the model and its avatars. Safe twice. Avatars and videos raise :class:`ClosedError` from now on."""
-        self._model.close()
+        """End its sessions, free the model and its avatars. Safe twice. All of them raise :class:`ClosedError` then."""
         with self._alive:
-            avatars = list(self._avatars)
+            avatars, sessions = list(self._avatars), list(self._sessions)
+        for session in sessions:
+            session.close()
+        self._workers.close()
+        self._model.close()
         for avatar in avatars:
             avatar.close()
 
@@ -282,56 +321,37 @@ class Animator:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
+    def _kept(self, avatar: Avatar) -> Avatar:
+        with self._alive:
+            self._avatars.add(avatar)
+        return avatar
+
     def _grey_avatar(self) -> Avatar:
         """For runs whose pictures nobody sees."""
         size = self.config.size
         picture = np.full((size, size, 3), 128, np.uint8)
         return self.prepare(picture, face_box="full", face=self._model.family.anonymous)
 
-    def _check(self, avatar: Avatar, options: AnimateOptions) -> None:
+    def _checked(self, avatar: Avatar, options: AnimateOptions | None, changes: dict[str, Any]) -> AnimateOptions:
+        """What a session is asked for. Only looks: opening graphs and running them is the session's."""
+        chosen = (options or AnimateOptions()).replace(**changes)
         if not isinstance(avatar, Avatar):
             raise InputError(f"a {type(avatar).__name__} is no avatar; make one with prepare(picture)")
         if avatar.model is not self._model:
             raise InputError("this avatar was prepared by another animator; prepare the picture with this one")
         if avatar.features.is_closed:
             raise ClosedError("this avatar was closed; prepare the picture again")
-        self._model.step_table(options)
+        self._model.check(chosen)
+        return chosen
 
-    def _run(self, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None) -> Run:
-        run = Run(self._model, avatar, options, control, clips)
+    def _session(self, avatar: Avatar, options: AnimateOptions, control: Control, **details: Any) -> Session:
+        session = Session(self._runtime, avatar, options, control, **details)
         with self._alive:
-            self._runs.add(run)
-        return run
+            self._sessions.add(session)
+        return session
 
     def _output_size(self, avatar: Avatar, options: AnimateOptions) -> tuple[int, int]:
         if not avatar.is_pasted_back(options.paste_back):
             return self.config.size, self.config.size
         height, width = avatar.portrait.picture.shape[:2]
         return width, height
-
-
-def _streamed(start: Callable[[], Run], blocks: Iterable[Array]) -> Generator[Chunk]:
-    """Feed the run from the caller's thread and hand out what is finished in between."""
-    feed: Channel[Array] = Channel(FEED_DEPTH)
-    with start() as run, run.chunks(feed) as results, closing(feed):
-        for block in blocks:
-            run.check_cancelled()
-            while not feed.put(block, FEED_PATIENCE_S):
-                yield from results.finished()
-            yield from results.finished()
-        feed.end()
-        yield from results
-
-
-def _resampled(chunks: Iterable[Array], resampler: Resampler, max_audio_s: float | None) -> Iterator[Array]:
-    received = 0
-    for chunk in chunks:
-        samples = np.asarray(chunk)
-        block = resampler.push(samples)
-        received += len(samples)
-        if max_audio_s is not None:
-            check_duration("the stream", received / resampler.sample_rate, max_audio_s)
-        yield block
-    if received == 0:
-        raise AudioError("the stream ended without a single sample; send at least one")
-    yield resampler.flush()

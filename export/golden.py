@@ -11,7 +11,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -34,8 +34,10 @@ from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array, sites
 from emo_rt.model.options import AnimateOptions
 from emo_rt.model.solvers import solver_table
-from emo_rt.runtime.denoiser import Denoiser
+from emo_rt.runtime.hearing import Hearing
 from emo_rt.runtime.loaded_model import LoadedModel
+from emo_rt.runtime.scheduler import drive
+from emo_rt.runtime.worker import Worker
 
 PASSED, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes."""
@@ -180,8 +182,8 @@ class TorchRunner:
         return outputs
 
 
-class EngineRunner:
-    """The exported bundle in the runtime's own graphs and solver loop."""
+class WorkerRunner:
+    """The exported bundle in the runtime's own worker."""
 
     bytes_out = True
 
@@ -189,15 +191,12 @@ class EngineRunner:
         self.golden, self.loaded = golden, loaded
         options = AnimateOptions(steps=golden.steps, guidance=golden.guidance if golden.guided else 1.0)
         self.table, self.guidance = loaded.step_table(options)
-        self.step = loaded.graph(self.table.graphs[0])
-        self.clip = loaded.graph("clip")
-        self.denoiser = _WatchedDenoiser(loaded.backend, [self.step.spec])
-        scale = [tensor for tensor in self.step.spec.inputs if tensor.name == "motion_scale"]
-        self.buffers = Buffers(loaded.backend, [*self.clip.spec.inputs, *self.clip.spec.outputs, *scale])
-        self.buffers["motion_scale"].write(np.array(golden.motion_scale, np.float32))
+        self._last = ExitStack()
+        self.worker: Worker
 
     def hear(self, waveform: Array) -> Array:
-        return self.loaded.encode_audio(waveform)
+        with closing(Hearing(self.loaded.backend, self.loaded.serving("audio_encoder"), self.golden.config)) as hearing:
+            return hearing(waveform)
 
     def encode(self, pixels: Array) -> Array:
         encoder = self.loaded.graph("vae_encoder")
@@ -207,43 +206,30 @@ class EngineRunner:
         return buffers["portrait_latent"].read()
 
     def see(self, pixels: Array, inputs: dict[str, Array]) -> Callable[[str], Array]:
-        portrait = self.loaded.portrait_features(pixels, inputs)
-        features = {**self.buffers, **portrait}
-        self.bound_clip = self.clip.bind(features)
-        self.denoiser.bind({self.step.spec.name: self.step}, features, self.table)
-        return lambda name: portrait[name].read()
+        self._last.close()
+        self.portrait = drive(self.loaded.portrait_features(pixels, inputs))
+        self.worker = self._last.enter_context(closing(Worker(self.loaded, self.table, self.portrait)))
+        self.worker.load(self.portrait, {"speed": 0.0, "motion_scale": self.golden.motion_scale})
+        self.slot = self.worker.take_slot()
+        return lambda name: self.portrait[name].read()
 
     def begin(self, motion_latents: Array, windows: Array) -> Callable[[str], Array]:
-        self.buffers["motion_latents"].write(motion_latents)
-        self.buffers["audio_windows"].write(windows)
-        self.bound_clip.run()
-        return lambda name: self.buffers[name].read()
+        self.motion = self.worker.buffer("motion_latents")
+        self.motion.write(motion_latents)
+        self.worker.begin_clip(windows, self.motion, self.slot)
+        return lambda name: self.worker.buffer(name).read()
 
     def denoise(self, noise: Array, after_step: AfterStep) -> None:
-        def watch(step: int) -> None:
-            after_step(
-                step, self.denoiser.latents_before(step), self.denoiser.prediction(self.step.spec.name).read().copy()
-            )
-
-        final = self.denoiser.finals[0]
-        self.denoiser.run(self.table, noise, self.guidance, final, watch)
+        denoiser, taken = self.worker.denoiser, noise
+        for made in self.worker.denoise(self.table, noise, self.guidance, self.slot):
+            made.done.synchronize()
+            after_step(made.steps - 1, taken, denoiser.prediction(self.table.graphs[0]).read().copy())
+            taken = denoiser.latents.read().copy()
+        self.worker.carry(self.slot, self.motion)
 
     def finish(self) -> tuple[Array, Array]:
-        config, final = self.golden.config, self.denoiser.finals[0]
-        fresh = config.frames - config.motion_frames
-        encoder = self.loaded.graph("motion_encoder")
-        buffers = Buffers(self.loaded.backend, encoder.spec.outputs)
-        encoder.bind({"last_latents": final.rows(fresh, config.frames), **buffers}).run()
-        frames = [self.loaded.decode(final, fresh)[:fresh], buffers["motion_pixels_rgb"].read()]
-        pixels = np.concatenate(frames).transpose(0, 3, 1, 2)
-        return pixels.astype(np.float32) / 255, buffers["motion_latents"].read()
-
-
-class _WatchedDenoiser(Denoiser):
-    """Shows the latents that a step has read, which lie where they are until the next step writes."""
-
-    def latents_before(self, step: int) -> Array:
-        return self._state[step % 2]["latents"].read().copy()
+        pixels = self.worker.decode(self.slot, self.golden.config.frames).transpose(0, 3, 1, 2)
+        return pixels.astype(np.float32) / 255, self.motion.read().copy()
 
 
 class Comparison:
@@ -372,7 +358,7 @@ def _runner(golden: Golden, backend: str, dtype: str) -> Iterator[Runner]:
         )
         bundle: Bundle = export_bundle(golden.model, Path(scratch) / "bundle", options)
         with LoadedModel(bundle, open_backend(backend, "cpu")) as loaded:
-            yield EngineRunner(golden, loaded)
+            yield WorkerRunner(golden, loaded)
 
 
 def format_rows(rows: Sequence[Row]) -> str:

@@ -379,7 +379,9 @@ class StandInBackend(CudaBackend):
 
     name = "onnxruntime"
 
-    def __init__(self, cuda: StandInDevice, capture_obstacle: str | None = None) -> None:
+    def __init__(self, cuda: StandInDevice, capture_obstacle: str | None = None, slice_s: float = float("inf")) -> None:
+        """``slice_s``: as a clip of a real GPU; nothing here depends on how long anything takes unless it is given."""
+        self.slice_s = slice_s
         self._obstacle = capture_obstacle
         self.trouble: Callable[[str, bool], None] = lambda graph, capturing: None
         """Called with each graph that is enqueued; may raise."""

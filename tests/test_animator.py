@@ -118,24 +118,23 @@ class OneByOne:
 
     def hear(self, sound: Array, clips: int) -> Array:
         """(clips · F, 2m+1, layers, hidden)."""
-        audio, count = self.config.audio, clips * self.config.frames
+        audio, frames, count = self.config.audio, self.config.frames, clips * self.config.frames
+        reach, around = audio.context_frames, np.arange(-audio.context_frames, audio.context_frames + 1)
         if audio.window_frames == 0:
             sound = (sound - sound.mean()) / np.sqrt(sound.var() + 1e-7)
             padded = np.pad(sound, (0, count * FRAME - len(sound)))
             hidden = self("audio_encoder", waveform=padded[None])["audio_hidden"]
-        else:
-            before, window, after = (audio.left_context_frames, audio.window_frames, audio.right_context_frames)
-            padded = np.pad(sound, (before * FRAME, (count + window + after) * FRAME))
-            pieces = []
-            for start in range(0, count, window):
-                heard = padded[start * FRAME : (start + before + window + after) * FRAME]
-                encoded = self("audio_encoder", waveform=heard[None])["audio_hidden"]
-                pieces.append(encoded[before : before + window])
-            hidden = np.concatenate(pieces)
-        reach = audio.context_frames
-        around = np.arange(count)[:, None] + np.arange(-reach, reach + 1)
-        windows: Array = hidden[np.clip(around, 0, count - 1)]
-        return windows
+            windows: Array = hidden[np.clip(np.arange(count)[:, None] + around, 0, count - 1)]
+            return windows
+        before, after = audio.left_context_frames + reach, reach + audio.right_context_frames
+        padded = np.pad(sound, (before * FRAME, (count + after) * FRAME))
+        pieces = []
+        for first in range(0, count, frames):  # one window per clip, with all that its frames attend to
+            heard = padded[first * FRAME : (first + before + frames + after) * FRAME]
+            encoded = self("audio_encoder", waveform=heard[None])["audio_hidden"]
+            there = np.clip(np.arange(first, first + frames)[:, None] + around, 0, count - 1)
+            pieces.append(encoded[there - first + before])
+        return np.concatenate(pieces)
 
     def animate(self, avatar: Avatar, sound: Array, extra: dict[str, Array], options: AnimateOptions) -> Array:
         config = self.config

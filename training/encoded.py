@@ -15,6 +15,7 @@ from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import encode
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
+from emo_rt.model.families.registry import family_of
 from training.autoencoder import to_pixels
 from training.corpus import Recording, available, clip_path, save_arrays
 from training.disturb import disturb
@@ -77,17 +78,17 @@ def hear_twice(model: EmoModel, clip: Recording, seed: int, device: str) -> Halv
 
 
 def hear(model: EmoModel, sound: NDArray[np.float32], frames: int, device: str) -> Tensor:
-    """(samples,) → (frames, layers, hidden), window by window as :mod:`emo_rt.runtime.clips` does it."""
-    audio, per_frame = model.config.audio, AUDIO_SAMPLE_RATE // model.config.fps
-    count = -(-frames // audio.window_frames)
-    before = audio.left_context_frames * per_frame
-    after = (count * audio.window_frames + audio.right_context_frames) * per_frame - len(sound)
-    padded = np.pad(sound, (before, max(after, 0)))
-    length = (audio.left_context_frames + audio.window_frames + audio.right_context_frames) * per_frame
-    starts = [index * audio.window_frames * per_frame for index in range(count)]
+    """(samples,) → (frames, layers, hidden), of each frame what its own clip hears in :mod:`emo_rt.runtime.clips`."""
+    config, per_frame = model.config, AUDIO_SAMPLE_RATE // model.config.fps
+    heard = family_of(config).hearing.length
+    count = -(-frames // config.frames)
+    first = config.audio.left_context_frames + config.audio.context_frames
+    after = ((count - 1) * config.frames + heard - first) * per_frame - len(sound)
+    padded = np.pad(sound, (first * per_frame, max(after, 0)))
+    length = heard * per_frame
+    starts = [index * config.frames * per_frame for index in range(count)]
     windows = torch.from_numpy(np.stack([padded[start : start + length] for start in starts])).to(device)
-    first = audio.left_context_frames
-    kept = model.audio_encoder.hidden_states(windows)[:, first : first + audio.window_frames]
+    kept = model.audio_encoder.hidden_states(windows)[:, first : first + config.frames]
     return kept.flatten(0, 1)[:frames]
 
 

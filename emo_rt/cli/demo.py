@@ -20,7 +20,7 @@ from emo_rt.model.contract import Array
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.result import Video
-from emo_rt.runtime.run import Chunk, RunStats
+from emo_rt.runtime.stages import Chunk, RunStats
 from emo_rt.runtime.trace import Trace
 from emo_rt.version import __version__
 

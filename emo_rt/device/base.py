@@ -56,8 +56,11 @@ class Backend(ABC):
     """One of :data:`emo_rt.device.registry.BACKENDS`."""
     device: str
     """``cpu`` or ``cuda``."""
-    kept_clip_buffers: int = 0
-    """Clip buffers of finished runs that are kept for the next: worth their memory where making one takes time."""
+    kept_workers: int = 0
+    """Workers that are kept while nobody talks: worth their memory where making one takes time."""
+    slice_s: float = 0.0
+    """Longest time, in seconds, that the device should work on one launch of the solver loop; it takes at least one
+    step."""
 
     @abstractmethod
     def allocate(self, spec: TensorSpec) -> Buffer:

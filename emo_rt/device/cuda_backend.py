@@ -16,10 +16,11 @@ from emo_rt.model.contract import Array, TensorSpec
 
 
 class CudaBackend(Backend):
-    """Owns the device. Several runs share its streams: what one run enqueues waits for what was enqueued before."""
+    """Owns the device. All sessions share its streams: what is enqueued for one waits for what was enqueued before."""
 
     device = "cuda"
-    kept_clip_buffers = 2
+    kept_workers = 2
+    slice_s = 0.05
 
     def __init__(self, cuda: Device) -> None:
         self.cuda = cuda

@@ -22,6 +22,9 @@ class CudaEvent(Event):
     def synchronize(self) -> None:
         self.inner.synchronize()
 
+    def close(self) -> None:
+        self.inner.close()
+
 
 class CudaTimer(Timer):
     """Two timed CUDA events, and the clock of the host at one moment that the device knows."""
@@ -30,17 +33,20 @@ class CudaTimer(Timer):
         self._stream = stream
         self._start, self._end = stream.device.event(timed=True), stream.device.event(timed=True)
 
-    def __enter__(self) -> CudaTimer:
+    def start(self) -> None:
         self._stream.inner.record(self._start)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._stream.inner.record(self._end)
 
     def read(self) -> tuple[float, float]:
         self._end.synchronize()
         offset = self._start.milliseconds_since(self._stream.origin) / 1e3
         return self._stream.origin_s + offset, self._end.milliseconds_since(self._start) / 1e3
+
+    def close(self) -> None:
+        self._start.close()
+        self._end.close()
 
 
 class CudaUpload(Upload):
@@ -58,6 +64,10 @@ class CudaUpload(Upload):
         self._stream.inner.copy(self._buffer.view, self._pinned.view())
         self._stream.inner.record(self._copied)
 
+    def close(self) -> None:
+        self._pinned.close()
+        self._copied.close()
+
 
 class CudaDownload(Download):
     """Pinned memory of one buffer's size."""
@@ -74,6 +84,10 @@ class CudaDownload(Download):
     def result(self) -> Array:
         self._copied.synchronize()
         return self._pinned.read(self._buffer.shape, self._buffer.dtype)
+
+    def close(self) -> None:
+        self._pinned.close()
+        self._copied.close()
 
 
 class CudaCapturedGraph(CapturedGraph):

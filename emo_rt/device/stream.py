@@ -28,7 +28,14 @@ def stream_of(role: str) -> str:
     return STREAM_OF.get(role, "side")
 
 
-class Event(ABC):
+class Closable:
+    """What may hold events or pinned memory. Its owner closes it, once no work that uses it is running."""
+
+    def close(self) -> None:
+        """Give everything back. Safe twice. On the CPU there is nothing to give back."""
+
+
+class Event(Closable, ABC):
     """A place in a stream's work. One that was never recorded counts as passed."""
 
     @abstractmethod
@@ -36,21 +43,30 @@ class Event(ABC):
         """Wait, on the host, until the stream has passed it."""
 
 
-class Timer(ABC):
-    """How long some work took. A context manager around what enqueues the work; used again and again."""
+class Timer(Closable, ABC):
+    """How long some work took; used again and again. A context manager around what enqueues the work."""
 
     @abstractmethod
-    def __enter__(self) -> Timer: ...
+    def start(self) -> None:
+        """The work begins behind what is enqueued now."""
 
     @abstractmethod
-    def __exit__(self, *_: object) -> None: ...
+    def stop(self) -> None:
+        """The work ends with what is enqueued now."""
+
+    def __enter__(self) -> Timer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @abstractmethod
     def read(self) -> tuple[float, float]:
         """(start, seconds), the start in the time of ``time.perf_counter``. The work must be done."""
 
 
-class Upload(ABC):
+class Upload(Closable, ABC):
     """Writes one buffer again and again."""
 
     @abstractmethod
@@ -61,7 +77,7 @@ class Upload(ABC):
         """
 
 
-class Download(ABC):
+class Download(Closable, ABC):
     """Reads one buffer again and again."""
 
     @abstractmethod
@@ -147,11 +163,10 @@ class HostTimer(Timer):
     def __init__(self) -> None:
         self._start = self._end = 0.0
 
-    def __enter__(self) -> HostTimer:
+    def start(self) -> None:
         self._start = time.perf_counter()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._end = time.perf_counter()
 
     def read(self) -> tuple[float, float]:

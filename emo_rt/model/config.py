@@ -131,7 +131,8 @@ class AudioConfig:
     normalize: bool = False
     """Scale the whole waveform to zero mean and unit variance first. Needs ``window_frames`` = 0."""
     window_frames: int = 24
-    """Video frames that one run of the audio encoder yields; 0 = the whole file in one run (no exact streaming)."""
+    """0 = the audio encoder hears the whole file in one run (no exact streaming). Any other number: it runs once per
+    clip, over what the family's ``hearing`` says; training takes so many frames at once."""
     left_context_frames: int = 24
     """Frames of audio before the window that the encoder also hears."""
     right_context_frames: int = 12

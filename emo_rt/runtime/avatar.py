@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from emo_rt.device.buffers import Buffers
-from emo_rt.media.portrait import Portrait
+from emo_rt.media.portrait import Paster, Portrait
 from emo_rt.model.contract import Array
+from emo_rt.runtime.avatar_file import read_avatar, save_avatar
 from emo_rt.runtime.loaded_model import LoadedModel, to_unit
+from emo_rt.runtime.scheduler import drive, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,15 @@ class Avatar:
         """Memory of the features."""
         return self.features.nbytes
 
+    @cached_property
+    def paster(self) -> Paster:
+        """Puts animated squares back into the picture."""
+        return Paster(self.portrait)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file for :meth:`emo_rt.Animator.load_avatar`. Raises :class:`OutputError`."""
+        save_avatar(path, self.portrait, self.features, self.model)
+
     def close(self) -> None:
         """Give the features back. Safe twice. Animations that start from now on raise :class:`ClosedError`."""
         self.features.close()
@@ -45,10 +58,32 @@ class Avatar:
         return not self.portrait.covers_picture if choice is None else choice
 
 
-def make_avatar(model: LoadedModel, portrait: Portrait, inputs: Mapping[str, Array] | None = None) -> Avatar:
+def make_avatar(
+    model: LoadedModel,
+    portrait: Portrait,
+    inputs: Mapping[str, Array] | None = None,
+    run: Callable[[Generator[None, None, Buffers]], Buffers] = drive,
+) -> Avatar:
     """Run the portrait's graphs. ``inputs``: what they take beside the picture, by tensor name; without a
-    ``face_mask`` it is that of the portrait's face box."""
+    ``face_mask`` it is that of the portrait's face box. ``run``: does work that comes in slices."""
     given = dict(inputs or {})
     if "face_mask" not in given:
         given["face_mask"] = model.family.face_mask(portrait)
-    return Avatar(portrait, model.portrait_features(to_unit(portrait.pixels), given), model)
+    return Avatar(portrait, run(model.portrait_features(to_unit(portrait.pixels), given)), model)
+
+
+def load_avatar(
+    path: str | os.PathLike[str],
+    model: LoadedModel,
+    run: Callable[[Generator[None, None, Buffers]], Buffers] = drive,
+) -> Avatar:
+    """An avatar that was saved with this model. ``run``: does work that comes in slices. Raises :class:`InputError`."""
+    portrait, features = read_avatar(path, model)
+
+    def write() -> Buffers:
+        kept = Buffers(model.backend, model.portrait_tensors())
+        for name, array in features.items():
+            kept[name].write(array)
+        return kept
+
+    return Avatar(portrait, run(whole(write)), model)

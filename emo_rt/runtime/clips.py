@@ -1,13 +1,17 @@
 """From a waveform of any length, known or not, to clips: how many frames each has and what it hears.
 
-Streaming gives what offline gives: windows of the audio encoder lie at fixed times, a clip is handed out only once
-nothing that can still come would change it, and the end is treated the same way.
+The audio encoder runs once per clip, over the clip's F frames, the m neighbours that its first and last frame attend
+to, and the context that the encoder hears on both sides: a clip waits for F + m + R frames of sound. Streaming gives
+what offline gives: windows lie at fixed times, a clip is handed out only once nothing that can still come would change
+it, and the end is treated the same way.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +21,23 @@ from emo_rt.model.config import ModelConfig
 from emo_rt.model.families.registry import family_of
 
 Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
 Encode = Callable[[Floats], Floats]
 """(samples,) at 16 kHz → (frames, layers, hidden): the ``audio_encoder`` graph."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClipSound:
+    """The sound of one clip."""
+
+    index: int
+    """Number of the clip, from 0."""
+    frames: int
+    """Frames of this clip that belong to the video: F, fewer in the last clip."""
+    waveform: Floats
+    """(samples,) at 16 kHz, what the encoder hears. The same object for all clips where it hears the whole file."""
+    rows: Rows
+    """(F, 2m+1): which of the encoder's frames each frame attends to, itself in the middle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,99 +70,195 @@ def noise_for_clip(seed: int, index: int, shape: tuple[int, ...]) -> Floats:
 
 def split_into_clips(config: ModelConfig, encode: Encode, blocks: Iterable[Floats]) -> Iterator[ClipAudio]:
     """Clips of a 16 kHz waveform that comes in ``blocks`` (n,) of any size, each as soon as it is certain."""
-    make = _whole_file_clips if family_of(config).hearing.is_whole_file else _windowed_clips
-    return make(config, encode, iter(blocks))
+    sounds, encoded = clip_sounds(config), Encoded()
+    for block in chain(blocks, [None]):
+        sounds.end() if block is None else sounds.push(block)
+        while sounds.waiting:
+            sound = sounds.take()
+            yield ClipAudio(sound.index, encoded.windows(sound, encode), sound.frames)
 
 
-def _whole_file_clips(config: ModelConfig, encode: Encode, blocks: Iterator[Floats]) -> Iterator[ClipAudio]:
-    """The encoder hears everything at once, padded to whole clips (Hallo)."""
-    waveform = np.concatenate([np.zeros(0, np.float32), *blocks])
-    total = frame_count(len(waveform), config.fps)
-    covering = -(-len(waveform) * config.fps // AUDIO_SAMPLE_RATE)  # Hallo counts a begun frame as one
-    padded = clip_count(max(covering, 1), config) * config.frames
-    if config.audio.normalize:
-        waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7) if len(waveform) else waveform
-    silence = padded * AUDIO_SAMPLE_RATE // config.fps - len(waveform)
-    hidden = encode(np.pad(waveform.astype(np.float32), (0, max(silence, 0))))[:padded]
-    for index in range(clip_count(total, config)):
-        yield _clip(config, index, total, hidden.__getitem__, padded)
+class Encoded:
+    """Hidden states of one waveform after the other; those of the last are kept for the clips that share it."""
+
+    def __init__(self) -> None:
+        self._waveform: Floats | None = None
+        self._hidden = np.zeros(0, np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept."""
+        return self._hidden.nbytes
+
+    def windows(self, sound: ClipSound, encode: Encode) -> Floats:
+        """(F, 2m+1, layers, hidden) float32 of one clip."""
+        if sound.waveform is not self._waveform:
+            self._hidden, self._waveform = encode(sound.waveform), sound.waveform
+        windows: Floats = np.asarray(self._hidden[sound.rows], np.float32)
+        return windows
+
+    def forget(self) -> None:
+        """Give the memory back."""
+        self._waveform, self._hidden = None, np.zeros(0, np.float32)
 
 
-def _windowed_clips(config: ModelConfig, encode: Encode, blocks: Iterator[Floats]) -> Iterator[ClipAudio]:
-    hearing = _WindowedHearing(config, encode)
-    index, total = 0, None
-    while total is None or index < clip_count(total, config):
-        while total is None and not hearing.is_certain(index):
-            block = next(blocks, None)
-            if block is None:
-                total = frame_count(hearing.received, config.fps)
-            else:
-                hearing.push(block)
-        end = (index + 2 if total is None else clip_count(total, config)) * config.frames
-        yield _clip(config, index, total, hearing.hidden, end)
-        index += 1
-        hearing.forget(index * config.frames - config.audio.context_frames)
+class ClipSounds(ABC):
+    """Takes a waveform piece by piece and gives the sounds of its clips, each as soon as it is certain."""
 
-
-def _clip(config: ModelConfig, index: int, total: int | None, hidden: Callable[[int], Floats], end: int) -> ClipAudio:
-    """Windows of one clip; neighbours are clamped to the frames 0 … ``end`` − 1 of all clips."""
-    first, reach = index * config.frames, config.audio.context_frames
-    around = np.arange(first, first + config.frames)[:, None] + np.arange(-reach, reach + 1)
-    rows = [[hidden(int(frame)) for frame in row] for row in around.clip(0, end - 1)]
-    frames = config.frames if total is None else min(config.frames, total - first)
-    return ClipAudio(index, np.array(rows, np.float32), frames)
-
-
-class _WindowedHearing:
-    """Hidden states by frame, encoded window by window; keeps only what is still needed."""
-
-    def __init__(self, config: ModelConfig, encode: Encode) -> None:
-        self._config, self._audio, self._encode = config, config.audio, encode
+    def __init__(self, config: ModelConfig) -> None:
+        self._config, self._audio = config, config.audio
         self.received = 0
-        self._kept = np.zeros(0, np.float32)
-        self._kept_from = 0
-        self._windows: dict[int, Floats] = {}
+        """Samples so far."""
+        self._total: int | None = None
+        self.index = 0
+        """Number of the next clip."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end is known."""
+        return self._total is not None
+
+    @property
+    def waiting(self) -> int:
+        """Clips that can be taken now."""
+        return max(self._certain() - self.index, 0)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the sound has ended and every clip was taken."""
+        return self.has_ended and not self.waiting
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Memory of the sound that is kept."""
+
+    @abstractmethod
+    def push(self, block: Floats) -> None:
+        """Take (n,) more samples."""
+
+    def end(self) -> None:
+        """No more will come. No sound at all counts as one silent frame."""
+        self._total = frame_count(self.received, self._config.fps)
+
+    def take(self) -> ClipSound:
+        """The next clip's; there must be one."""
+        sound = self._sound(self.index)
+        self.index += 1
+        return sound
+
+    def _certain(self) -> int:
+        """Clips of which nothing can change any more."""
+        return 0 if self._total is None else clip_count(self._total, self._config)
+
+    @abstractmethod
+    def _sound(self, index: int) -> ClipSound:
+        """What a certain clip hears."""
+
+    def _frames(self, index: int) -> int:
+        first = index * self._config.frames
+        return self._config.frames if self._total is None else min(self._config.frames, self._total - first)
+
+    def _attended(self, index: int, clips: int) -> Rows:
+        """(F, 2m+1) frames of the video; neighbours are clamped to the frames of ``clips`` clips."""
+        first, reach = index * self._config.frames, self._audio.context_frames
+        around = np.arange(first, first + self._config.frames)[:, None] + np.arange(-reach, reach + 1)
+        return around.clip(0, clips * self._config.frames - 1)
+
+
+def clip_sounds(config: ModelConfig) -> ClipSounds:
+    """An empty one for a model."""
+    return WholeSounds(config) if family_of(config).hearing.is_whole_file else WindowedSounds(config)
+
+
+class WholeSounds(ClipSounds):
+    """The encoder hears everything at once, padded to whole clips (Hallo)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self._blocks = list[Floats]()
+        self._whole = np.zeros(0, np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        return self._whole.nbytes + sum(block.nbytes for block in self._blocks)
 
     def push(self, block: Floats) -> None:
-        """Take more of the waveform."""
+        self._blocks.append(block)
+        self.received += len(block)
+
+    def end(self) -> None:
+        super().end()
+        waveform = np.concatenate([np.zeros(0, np.float32), *self._blocks])
+        self._blocks.clear()
+        if self._audio.normalize and len(waveform):
+            waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+        silence = self._padded_clips() * self._config.frames * AUDIO_SAMPLE_RATE // self._config.fps - len(waveform)
+        self._whole = np.pad(waveform.astype(np.float32), (0, max(silence, 0)))
+
+    def _sound(self, index: int) -> ClipSound:
+        rows = self._attended(index, self._padded_clips())
+        return ClipSound(index, self._frames(index), self._whole, rows)
+
+    def _padded_clips(self) -> int:
+        covering = -(-self.received * self._config.fps // AUDIO_SAMPLE_RATE)  # Hallo counts a begun frame as one
+        return clip_count(max(covering, 1), self._config)
+
+
+class WindowedSounds(ClipSounds):
+    """One window per clip; keeps only the sound that later clips hear. Before and after it there is silence."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self._window = family_of(config).hearing.samples
+        self._kept = np.zeros(0, np.float32)
+        self._kept_from = 0
+
+    @property
+    def nbytes(self) -> int:
+        whole = self._kept.base if isinstance(self._kept.base, np.ndarray) else self._kept
+        return whole.nbytes
+
+    def push(self, block: Floats) -> None:
         self._kept = np.concatenate([self._kept, block])
         self.received += len(block)
 
-    def is_certain(self, index: int) -> bool:
-        """Whether clip ``index`` is full and followed by another, and all that it hears is there."""
-        config, audio = self._config, self._audio
-        more_follows = (index + 1) * config.frames < frame_count(self.received, config.fps)
-        last_window = ((index + 1) * config.frames - 1 + audio.context_frames) // audio.window_frames
-        heard = (last_window + 1) * audio.window_frames + audio.right_context_frames
-        return more_follows and self.received >= self._samples(heard)
+    def _certain(self) -> int:
+        """Clips that are full, followed by another, and all that they hear is there."""
+        if self._total is not None:
+            return super()._certain()
+        audio, frames = self._audio, self._config.frames
+        followed = (frame_count(self.received, self._config.fps) - 1) // frames
+        heard = ((self.received - self._window + 1) * self._config.fps - 1) // AUDIO_SAMPLE_RATE
+        return min(followed, (heard + audio.context_frames + audio.left_context_frames) // frames + 1)
 
-    def hidden(self, frame: int) -> Floats:
-        """(layers, hidden) of one frame; beyond the end of the waveform there is silence."""
-        window, row = divmod(frame, self._audio.window_frames)
-        if window not in self._windows:
-            self._windows[window] = self._encode_window(window)
-        hidden: Floats = self._windows[window][row]
-        return hidden
+    def _sound(self, index: int) -> ClipSound:
+        start = self._start(index)
+        heard = self._kept[max(start - self._kept_from, 0) : max(start + self._window - self._kept_from, 0)]
+        before = max(0, -start)
+        waveform = np.pad(heard, (before, self._window - before - len(heard)))
+        clips = index + 2 if self._total is None else clip_count(self._total, self._config)
+        rows = self._attended(index, clips) - self._first_frame(index)
+        sound = ClipSound(index, self._frames(index), waveform, rows)
+        self._forget(self._start(index + 1))
+        return sound
 
-    def forget(self, frame: int) -> None:
-        """Frames before ``frame`` will not be asked for again."""
-        window = max(frame, 0) // self._audio.window_frames
-        self._windows = {index: hidden for index, hidden in self._windows.items() if index >= window}
-        start = max(self._samples(window * self._audio.window_frames - self._audio.left_context_frames), 0)
+    def _first_frame(self, index: int) -> int:
+        return index * self._config.frames - self._audio.context_frames - self._audio.left_context_frames
+
+    def _start(self, index: int) -> int:
+        """First sample of a clip's window; negative where it begins before the sound."""
+        return samples_of(self._first_frame(index), self._config)
+
+    def _forget(self, start: int) -> None:
+        """Samples before ``start`` will not be needed again."""
         if start > self._kept_from:
-            self._kept = self._kept[start - self._kept_from :]
+            rest = self._kept[start - self._kept_from :]
+            # A view keeps all that was pushed: it is copied as soon as that is worth it.
+            self._kept = rest.copy() if 2 * rest.nbytes < self.nbytes else rest
             self._kept_from = start
 
-    def _encode_window(self, window: int) -> Floats:
-        audio = self._audio
-        first = window * audio.window_frames - audio.left_context_frames
-        frames = audio.left_context_frames + audio.window_frames + audio.right_context_frames
-        start, stop = self._samples(first), self._samples(first + frames)
-        heard = self._kept[max(start - self._kept_from, 0) : max(stop - self._kept_from, 0)]
-        before = max(0, -start)
-        waveform = np.pad(heard, (before, stop - start - before - len(heard)))
-        hidden: Floats = self._encode(waveform)[audio.left_context_frames :][: audio.window_frames]
-        return hidden.copy()
 
-    def _samples(self, frames: int) -> int:
-        return frames * AUDIO_SAMPLE_RATE // self._config.fps
+def samples_of(frames: int, config: ModelConfig) -> int:
+    """Samples at 16 kHz up to the start of a frame."""
+    return frames * AUDIO_SAMPLE_RATE // config.fps

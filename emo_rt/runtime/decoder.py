@@ -8,7 +8,7 @@ from emo_rt.model.contract import Array, TensorSpec
 
 
 class Decoder:
-    """The ``vae_decoder`` graph with buffers for the frames of a clip. Serves one run at a time."""
+    """The ``vae_decoder`` graph with buffers for the frames of a clip. Serves one clip at a time."""
 
     def __init__(self, backend: Backend, graph: Graph, latents: Buffer, frames: int) -> None:
         """``latents``: any buffer (n, 4, S, S) to begin with; ``frames``: most that :meth:`start` will be asked for."""
@@ -41,4 +41,5 @@ class Decoder:
     def close(self) -> None:
         """Give the buffers back. Nothing of it may be running. Safe twice."""
         self._bound.close()
+        self._download.close()
         self._buffers.close()

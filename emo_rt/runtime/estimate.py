@@ -1,6 +1,6 @@
 """How long will an animation take, and how much memory? Found out by making a few clips of it.
 
-A long video costs its first clip and then the same for every further one (:mod:`emo_rt.runtime.pipeline` overlaps
+A long video costs its first clip and then the same for every further one (:mod:`emo_rt.runtime.session` overlaps
 stages, so neither is the sum of its stages). Both grow in a straight line with the solver's steps. So a few clips, with
 two smaller numbers of steps where there are many, tell the cost of any length; memory does not grow with the length.
 """

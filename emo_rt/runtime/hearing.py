@@ -13,12 +13,14 @@ from emo_rt.model.families.registry import family_of
 
 
 class Hearing:
-    """The ``audio_encoder`` graph with buffers for one length of sound, made again only for another. One per run."""
+    """The ``audio_encoder`` graph with buffers for one length of sound, made again only for another."""
 
     def __init__(self, backend: Backend, graph: Graph, config: ModelConfig) -> None:
         self._backend, self._graph, self._config = backend, graph, config
         self._owned = ExitStack()
         self._samples = 0
+        self.nbytes = 0
+        """Memory of the buffers."""
         windows = family_of(config).hearing
         if not windows.is_whole_file:
             self._prepare(windows.samples)
@@ -35,7 +37,7 @@ class Hearing:
     def close(self) -> None:
         """Give the buffers back. Safe twice."""
         self._owned.close()
-        self._samples = 0
+        self._samples = self.nbytes = 0
 
     def _prepare(self, samples: int) -> None:
         self.close()
@@ -44,8 +46,11 @@ class Hearing:
         heard = TensorSpec(source.name, source.dtype, (1, samples))
         given = TensorSpec(hidden.name, hidden.dtype, (frames, *hidden.shape[1:]))
         buffers = self._owned.enter_context(Buffers(self._backend, [heard, given]))
+        self.nbytes = buffers.nbytes
         stream = self._backend.stream("side")
         self._bound = self._graph.bind(buffers)
         self._owned.callback(self._bound.close)
         self._upload, self._download = stream.upload(buffers[source.name]), stream.download(buffers[hidden.name])
+        self._owned.callback(self._upload.close)
+        self._owned.callback(self._download.close)
         self._samples = samples

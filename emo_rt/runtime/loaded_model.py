@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from types import TracebackType
 
 import numpy as np
 
 from emo_rt.device.base import Backend, Graph
-from emo_rt.device.buffers import Buffer, Buffers
+from emo_rt.device.buffers import Buffers
 from emo_rt.errors import BundleError, ClosedError, InputError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
@@ -18,9 +18,7 @@ from emo_rt.model.contract import Array, TensorSpec
 from emo_rt.model.families.registry import family_of
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.model.resolve import resolve, step_graphs
-from emo_rt.runtime.clip_buffers import ClipBuffersPool
-from emo_rt.runtime.decoder import Decoder
-from emo_rt.runtime.hearing import Hearing
+from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.step_tables import StepTable, StepTables
 
 ON_DEMAND = ("step",)
@@ -40,8 +38,6 @@ class LoadedModel:
         self.bundle, self.backend = bundle, backend
         self.family = family_of(bundle.config)
         """What this checkpoint's family does in a way of its own."""
-        self.pool = ClipBuffersPool(backend.kept_clip_buffers)
-        """What runs need on the device, while no run has it."""
         self._lock = threading.Lock()
         self._opening = {name: threading.Lock() for name in bundle.graphs}
         """One per graph: a graph takes seconds to open, and the others need not wait for it."""
@@ -100,18 +96,26 @@ class LoadedModel:
         """The options with the model's own in the place of what is open. Raises :class:`ConfigError`."""
         return resolve(options, self.bundle, self.family)
 
+    def check(self, options: AnimateOptions) -> None:
+        """Raise :class:`ConfigError` unless the model has the step graphs and the solver has the steps.
+
+        Nothing is opened or run. Raises :class:`ClosedError`, too.
+        """
+        self._opened("timestep")
+        chosen = self.resolve(options)
+        solver_table(self.config.schedule, chosen.solver, len(step_graphs(chosen, self.bundle)))
+
+    def open_graphs(self, options: AnimateOptions) -> None:
+        """Open the step graphs that a run needs. The first time that takes seconds."""
+        for name in sorted(set(step_graphs(self.resolve(options), self.bundle))):
+            self.graph(name)
+
     def step_table(self, options: AnimateOptions) -> tuple[StepTable, float]:
         """The steps of a run, and its guidance scale. Opens the graphs. Raises :class:`ConfigError`."""
         chosen = self.resolve(options)
-        graphs = step_graphs(chosen, self.bundle)
-        for name in set(graphs):
-            self.graph(name)
-        return self._tables[chosen.variant].step_table(chosen.solver, graphs), chosen.guidance
-
-    def encode_audio(self, waveform: Array) -> Array:
-        """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32."""
-        with closing(Hearing(self.backend, self.serving("audio_encoder"), self.config)) as hearing:
-            return hearing(waveform)
+        self.open_graphs(options)
+        table = self._tables[chosen.variant].step_table(chosen.solver, step_graphs(chosen, self.bundle))
+        return table, chosen.guidance
 
     def portrait_tensors(self) -> list[TensorSpec]:
         """What :meth:`portrait_features` gives."""
@@ -122,12 +126,12 @@ class LoadedModel:
         step = next(graph for graph in self.bundle.graphs.values() if graph.role == "step")
         return [tensor for tensor in step.inputs if tensor.name.startswith(AUDIO_MASK)]
 
-    def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Buffers:
+    def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Generator[None, None, Buffers]:
         """Run ``vae_encoder`` and ``reference`` on (1, 3, size, size) ``pixels`` in −1 … 1 and on ``inputs`` by name.
 
-        ``inputs``: what else ``reference`` takes, and the audio masks that ``step`` takes. The result holds those
-        masks, ``portrait_latent`` and all that ``reference`` gives. Raises :class:`InputError` where an input is
-        missing, unknown or of another shape.
+        In slices, one per graph. ``inputs``: what else ``reference`` takes, and the audio masks that ``step`` takes.
+        The result holds those masks, ``portrait_latent`` and all that ``reference`` gives. Raises :class:`InputError`
+        where an input is missing, unknown or of another shape.
         """
         encoder, reference = self.serving("vae_encoder"), self.serving("reference")
         masks = self._audio_masks()
@@ -144,25 +148,17 @@ class LoadedModel:
                     with closing(graph.bind({**given, **kept})) as bound:
                         bound.run()
                         self.backend.stream("side").synchronize()
+                    yield
         except BaseException:
             kept.close()
             raise
         return kept
 
-    def decode(self, latents: Buffer, frames: int) -> Array:
-        """Latents (n, 4, S, S) → at least the first ``frames`` frames, (≥ frames, size, size, 3) uint8."""
-        batch = self.config.decode_frames
-        count = -(-frames // batch) * batch
-        with closing(Decoder(self.backend, self.serving("vae_decoder"), latents, count)) as decoder:
-            decoder.start(latents, count)
-            return decoder.result(count)
-
     def close(self) -> None:
-        """Free all graphs, and the device's memory. Safe twice. Runs that are going on end with an error."""
+        """Free all graphs, and the device's memory. Safe twice. Sessions that are going on end with an error."""
         with self._lock:
             self._closed = True
             self._graphs.clear()
-        self.pool.close()
         self.backend.close()
 
     def __enter__(self) -> LoadedModel:

@@ -15,14 +15,16 @@ from emo_rt.media import video_file as video
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, AudioSource, mono_16k
 from emo_rt.model.contract import Array
 from emo_rt.runtime.clips import frame_count
-from emo_rt.runtime.run import Chunk, Run, RunStats
+from emo_rt.runtime.session import Session
+from emo_rt.runtime.stages import Chunk, RunStats
+from emo_rt.runtime.stream import spoken
 from emo_rt.version import __version__
 
 
 class Video:
-    """A talking video. Each pass over it is one run with the same result; nothing is kept in memory."""
+    """A talking video. Each pass over it is one session with the same result; nothing is kept in memory."""
 
-    def __init__(self, start: Callable[[], Run], audio: AudioSource, fps: int, size: tuple[int, int]) -> None:
+    def __init__(self, start: Callable[[], Session], audio: AudioSource, fps: int, size: tuple[int, int]) -> None:
         """Made by :meth:`emo_rt.Animator.animate`."""
         self._start = start
         self.audio = audio
@@ -41,12 +43,12 @@ class Video:
         return self.frame_count / self.fps
 
     def chunks(self) -> Generator[Chunk]:
-        """Make the video, clip by clip. Closing the iterator early stops the run."""
+        """Make the video, clip by clip. Closing the iterator early stops it."""
         start = time.perf_counter()
-        with self._start() as run, run.chunks(mono_16k(self.audio)) as results:
-            yield from results
-        run.stats.wall_s = time.perf_counter() - start
-        self.stats = run.stats
+        with self._start() as session:
+            yield from spoken(session, mono_16k(self.audio))
+        session.stats.wall_s = time.perf_counter() - start
+        self.stats = session.stats
 
     def frames(self) -> Generator[Array]:
         """Frame by frame, (H, W, 3) uint8 RGB."""

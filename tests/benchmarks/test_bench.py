@@ -26,7 +26,7 @@ from emo_rt.errors import InputError, OutputError
 from emo_rt.export import read_back as reading
 from emo_rt.export.read_back import read_back
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
-from emo_rt.runtime.clips import split_into_clips
+from emo_rt.runtime.clips import clip_sounds
 from tests.make_bundles import bundle_model
 
 SHORT = {"steps": 2, "rounds": 1, "clips": 2, "threads": 1}
@@ -123,16 +123,10 @@ class TestScenarios:
 
     def test_audio_needed_is_what_the_first_clip_waits_for(self, subject: Subject) -> None:
         """The first clip is made once so much sound has come, and not one frame sooner."""
-        config, received = subject.config, 0
-        frame = AUDIO_SAMPLE_RATE // config.fps
-
-        def sound() -> Iterator[np.ndarray]:
-            nonlocal received
-            for _ in range(100):
-                received += 1
-                yield np.zeros(frame, np.float32)
-
-        next(iter(split_into_clips(config, subject.model.encode_audio, sound())))
+        config, sounds, received = subject.config, clip_sounds(subject.config), 0
+        while not sounds.waiting:
+            sounds.push(np.zeros(AUDIO_SAMPLE_RATE // config.fps, np.float32))
+            received += 1
         assert streaming.audio_needed(config) == pytest.approx(received / config.fps)
 
     def test_stages_and_graphs(self, result: dict[str, Any]) -> None:

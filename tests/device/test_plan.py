@@ -114,7 +114,7 @@ class TestStaleReason:
     def test_profile_holds_a_window(self, bundle: Bundle, hallo_bundle: Bundle) -> None:
         assert plans.profile_shapes(bundle, "step") == {}
         (smallest, usual, largest) = plans.profile_shapes(bundle, "audio_encoder")["waveform"]
-        assert smallest < usual == (1, 10 * 640) < largest  # 10 frames at 25 a second
+        assert smallest < usual == (1, 12 * 640) < largest  # 12 frames at 25 a second
         whole = plans.profile_shapes(hallo_bundle, "audio_encoder")["waveform"]
         assert whole[2] == (1, 16_000 * plans.LONGEST_FILE_S)
 

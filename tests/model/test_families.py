@@ -103,7 +103,8 @@ def test_a_model_hears_windows_or_everything(tiny_bundle: Bundle, frames: int) -
     audio = dataclasses.replace(config.audio, window_frames=frames)
     hearing = family_of(dataclasses.replace(config, audio=audio)).hearing
     assert hearing.is_whole_file == (frames == 0)
-    assert hearing.length == audio.left_context_frames + frames + audio.right_context_frames
+    wanted = config.frames + 2 * audio.context_frames if frames else 0
+    assert hearing.length == audio.left_context_frames + wanted + audio.right_context_frames
     assert hearing.samples * config.fps == hearing.length * 16_000
 
 

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from emo_rt.export.presets import preset
 from emo_rt.model.config import ModelConfig
-from emo_rt.runtime.clips import ClipAudio, Floats, clip_count, frame_count, noise_for_clip, split_into_clips
+from emo_rt.runtime.clips import (
+    ClipAudio,
+    Floats,
+    clip_count,
+    clip_sounds,
+    frame_count,
+    noise_for_clip,
+    split_into_clips,
+)
 from tests.conftest import hallo_tiny
 
 TINY = preset("tiny")
@@ -112,19 +120,32 @@ def test_the_clips_have_as_many_frames_as_the_video(config: ModelConfig, samples
     assert 1 <= made[-1].frames <= config.frames
 
 
+def by_hand(config: ModelConfig, wave: Floats, index: int) -> Floats:
+    """What a clip hears, frame by frame: the window of the clip is encoded, and each frame looks its neighbours up."""
+    audio, frames = config.audio, config.frames
+    clips_in_all = clip_count(frame_count(len(wave), config.fps), config)
+    before = audio.left_context_frames + audio.context_frames
+    length = before + frames + audio.context_frames + audio.right_context_frames
+    silence = np.zeros(length * FRAME, np.float32)
+    start = (index * frames - before + length) * FRAME
+    hidden = encode(np.concatenate([silence, wave, silence])[start : start + length * FRAME])
+    rows = []
+    for frame in range(index * frames, (index + 1) * frames):
+        seen = range(frame - audio.context_frames, frame + audio.context_frames + 1)
+        inside = [min(max(one, 0), clips_in_all * frames - 1) for one in seen]
+        rows.append([hidden[one - index * frames + before] for one in inside])
+    return np.array(rows)
+
+
 @quick
 @given(config=layouts(), samples=lengths)
 def test_each_frame_hears_itself_and_its_neighbours(config: ModelConfig, samples: int) -> None:
-    made = clips(config, sound(samples))
-    reach = config.audio.context_frames
-    track = np.concatenate([clip.windows[:, reach] for clip in made])
-    heard = np.concatenate([clip.windows for clip in made])
-    for offset in range(-reach, reach + 1):
-        there = np.clip(np.arange(len(track)) + offset, 0, len(track) - 1)
-        np.testing.assert_array_equal(heard[:, reach + offset], track[there])
+    wave = sound(samples)
+    for clip in clips(config, wave):
+        np.testing.assert_array_equal(clip.windows, by_hand(config, wave, clip.index))
 
 
-def test_a_window_is_the_sound_with_its_surroundings() -> None:
+def test_a_window_is_the_sound_of_the_clip_with_its_surroundings() -> None:
     asked: list[Floats] = []
 
     def listen(waveform: Floats) -> Floats:
@@ -133,18 +154,17 @@ def test_a_window_is_the_sound_with_its_surroundings() -> None:
 
     wave = sound(3 * CLIP)
     list(split_into_clips(TINY, listen, [wave]))
-    silence = np.zeros(4 * FRAME, np.float32)
-    around = np.concatenate([silence, wave, silence])
+    around = np.concatenate([np.zeros(5 * FRAME, np.float32), wave, np.zeros(3 * FRAME, np.float32)])
     assert len(asked) == 3
-    for index, waveform in enumerate(asked):  # 4 frames before, 4 frames, 2 frames after
-        np.testing.assert_array_equal(waveform, around[index * CLIP : index * CLIP + 10 * FRAME])
+    for index, waveform in enumerate(asked):  # 4 frames and a neighbour, 4 frames, a neighbour and 2 frames
+        np.testing.assert_array_equal(waveform, around[index * CLIP : index * CLIP + 12 * FRAME])
 
 
-def test_every_window_is_encoded_once() -> None:
+def test_every_clip_is_encoded_once() -> None:
     starts: list[float] = []
 
     def listen(waveform: Floats) -> Floats:
-        starts.append(float(waveform[4 * FRAME]))
+        starts.append(float(waveform[5 * FRAME]))
         return encode(waveform)
 
     list(split_into_clips(TINY, listen, np.split(sound(10 * CLIP), 25)))
@@ -227,11 +247,21 @@ def test_a_clip_comes_as_soon_as_it_is_certain(config: ModelConfig) -> None:
         assert not silent or not np.array_equal(silent[0].windows, loud[0].windows)
 
 
-def test_the_tiny_preset_looks_six_frames_ahead() -> None:
-    """The clip's last frame hears one neighbour; its window of 4 frames and 2 frames of look-ahead must be there."""
-    blocks, taken = watched(sound(10 * CLIP), FRAME)
-    when = [taken[0] // FRAME for _ in split_into_clips(TINY, encode, blocks)]
-    assert when[:3] == [10, 14, 18]
+@pytest.mark.parametrize(("name", "ahead"), [("tiny", 3), ("demo", 10)])
+def test_a_clip_waits_for_its_frames_its_reach_and_the_right_context(name: str, ahead: int) -> None:
+    """F + m + R frames: 4 + 1 + 2 of the tiny preset; 12 + 2 + 8 = 22 of the demo, 0.88 s."""
+    config = preset(name)
+    blocks, taken = watched(sound(10 * config.frames * FRAME), FRAME)
+    when = [taken[0] // FRAME for _ in split_into_clips(config, encode, blocks)]
+    assert when[:3] == [config.frames + ahead, 2 * config.frames + ahead, 3 * config.frames + ahead]
+
+
+def test_what_waits_for_the_next_clip_is_small_after_a_large_push() -> None:
+    sounds = clip_sounds(TINY)
+    sounds.push(sound(100 * CLIP))
+    while sounds.waiting:
+        sounds.take()
+    assert sounds.nbytes < 2 * 4 * 12 * FRAME
 
 
 def test_ten_minutes_need_no_more_memory_than_ten_seconds() -> None:

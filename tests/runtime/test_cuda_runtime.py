@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -25,11 +25,14 @@ from emo_rt import (
     Progress,
     Trace,
 )
+from emo_rt.device.cuda_stream import CudaTimer
 from emo_rt.media.portrait import prepare_portrait
 from emo_rt.model.contract import Array
 from emo_rt.model.options import SOLVERS
 from emo_rt.runtime.avatar import make_avatar
+from emo_rt.runtime.fixed_loop import FixedLoop
 from emo_rt.runtime.loaded_model import LoadedModel
+from emo_rt.runtime.worker import Worker
 
 RATE, FRAME = 16_000, 640
 CLIP = 4 * FRAME
@@ -104,6 +107,76 @@ def test_guidance_in_a_part_of_the_steps_is_one_launch(tiny_bundle: Bundle, expe
         assert backend.cuda.launches == [15, 15, 9, 9]  # type: ignore[attr-defined]
     np.testing.assert_array_equal(found, expected(**options))
     np.testing.assert_array_equal(plain, expected(clips=2))
+
+
+@pytest.mark.parametrize(("size", "launches", "graphs"), [(1, [3] * 5, 2), (2, [6, 6, 3], 2), (4, [12, 3], 2)])
+def test_a_loop_in_slices(
+    tiny_bundle: Bundle,
+    expected: Callable[..., Array],
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    launches: list[int],
+    graphs: int,
+) -> None:
+    """Five steps: one captured graph serves all slices of one kind, of every table, and progress is told in between."""
+    monkeypatch.setattr(FixedLoop, "_measured", lambda loop: size)
+    seen: list[int] = []
+    with on_stand_in(tiny_bundle, seed=2) as (animator, backend):
+        avatar = animator.prepare(picture(), face_box="full")
+        video = animator.animate(
+            avatar, voice(2 * CLIP), sample_rate=RATE, steps=5, progress=lambda at: seen.append(at.step)
+        )
+        found = video.numpy()
+        assert backend.cuda.launches == launches * 2  # type: ignore[attr-defined]
+        assert animator.memory_stats()["captured_loops"] == graphs
+        frames_of(animator, avatar, clips=1, steps=4, solver="unipc")
+        assert animator.memory_stats()["captured_loops"] == graphs
+        assert video.stats is not None
+        assert video.stats.loop == f"{len(launches)} launches per clip, up to {size} steps"
+    with Animator.load(tiny_bundle.path, device="cpu", threads=1) as animator:
+        there = animator.prepare(picture(), face_box="full")
+        wanted = animator.animate(there, voice(2 * CLIP), sample_rate=RATE, steps=5).numpy()
+    np.testing.assert_array_equal(found, wanted)
+    ends = [min(first + size, 5) for first in range(0, 5, size)]
+    assert seen == ends * 2
+
+
+@pytest.mark.parametrize(("slice_s", "seconds", "steps"), [(0.05, 0.02, 2), (0.05, 0.011, 4), (0.05, 0.08, 1)])
+def test_a_slice_is_as_many_steps_as_fit(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, slice_s: float, seconds: float, steps: int
+) -> None:
+    monkeypatch.setattr(CudaTimer, "read", lambda timer: (0.0, seconds))
+    with on_stand_in(tiny_bundle) as (animator, backend):
+        backend.slice_s = slice_s
+        frames_of(animator, animator.prepare(picture(), face_box="full"), clips=1, steps=8)
+        assert backend.cuda.launches == [3 * steps] * (8 // steps)  # type: ignore[attr-defined]
+
+
+def test_a_higher_priority_comes_between_two_slices(
+    tiny_bundle: Bundle, expected: Callable[..., Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets a worker of its own, and waits for no more than the two slices that are enqueued."""
+    monkeypatch.setattr(FixedLoop, "_measured", lambda loop: 1)
+    seen: list[str] = []
+    with on_stand_in(tiny_bundle, seed=4) as (animator, _):
+        avatars = [animator.prepare(picture(who), face_box="full") for who in range(2)]
+        urgent = animator.open_session(avatars[1], priority=1, steps=3, progress=lambda _: seen.append("urgent"))
+
+        def progress(at: Progress) -> None:
+            seen.append("long")
+            if at.clip == 1 and at.step == 2:
+                urgent.push(voice(5 * CLIP - FRAME))
+                urgent.end()
+
+        long = animator.open_session(avatars[0], steps=3, progress=progress)
+        with urgent, long:
+            long.push(voice(5 * CLIP - FRAME))
+            long.end()
+            frames = [np.concatenate([chunk.frames for chunk in session]) for session in (long, urgent)]
+    for who, found in enumerate(frames):
+        np.testing.assert_array_equal(found, expected(who))
+    pushed = 3 + 2
+    assert seen.index("urgent") <= pushed + 2
 
 
 def test_cached_steps_are_one_launch(cached_bundle: Bundle) -> None:
@@ -363,7 +436,7 @@ def test_all_memory_comes_back(tiny_bundle: Bundle) -> None:
         tables = stats["device_used"] - stats["kept"]
         assert tables < stats["kept"]
         assert empty["device_used"] == 0
-        animator._model.pool.close()
+        animator._workers.close()
         for tables in animator._model._tables.values():
             tables._made.clear()
         assert animator.memory_stats()["device_used"] == 0
@@ -374,11 +447,10 @@ def test_a_loop_that_was_not_prepared_is_refused(tiny_bundle: Bundle) -> None:
         model = animator._model
         avatar = animator.prepare(picture(), face_box="full")
         one, other = (model.step_table(AnimateOptions(steps=steps))[0] for steps in (2, 3))
-        buffers = model.pool.take(model, one, avatar.features)
-        noise = np.zeros(buffers.slots[0].final.shape, np.float32)
-        with pytest.raises(CaptureError, match="not prepared"):
-            buffers.denoiser.run(other, noise, 1.0, buffers.slots[0].final, lambda _: None)
-        buffers.close()
+        with closing(Worker(model, one, avatar.features)) as worker:
+            final = worker.denoiser.finals[0]
+            with pytest.raises(CaptureError, match="not prepared"):
+                list(worker.denoiser.slices(other, np.zeros(final.shape, np.float32), 1.0, final))
 
 
 # Trace

@@ -15,6 +15,7 @@ from emo_rt import AnimateOptions, Bundle
 from emo_rt.device.base import Backend, BoundGraph, Graph
 from emo_rt.device.buffers import Buffer, Buffers, HostBuffer
 from emo_rt.device.registry import open_backend
+from emo_rt.device.stream import HostStream
 from emo_rt.errors import ConfigError
 from emo_rt.export.presets import preset
 from emo_rt.media.portrait import prepare_portrait
@@ -25,7 +26,9 @@ from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.avatar import Avatar, make_avatar
 from emo_rt.runtime.denoiser import Denoiser
 from emo_rt.runtime.loaded_model import LoadedModel
-from emo_rt.runtime.run import Control, Run
+from emo_rt.runtime.runtime import Runtime
+from emo_rt.runtime.session import Session
+from emo_rt.runtime.stages import Control
 from emo_rt.runtime.step_tables import KEPT_TABLES, StepTable, StepTables
 
 SECOND = 16_000
@@ -101,10 +104,16 @@ def avatar(model: LoadedModel) -> Avatar:
 
 
 def made(model: LoadedModel, avatar: Avatar, seconds: float, **options: Any) -> list[Array]:
-    run = Run(model, avatar, AnimateOptions(**options), Control(), None)
     sound = 0.1 * np.random.default_rng(1).standard_normal(round(seconds * SECOND), np.float32)
-    with run.chunks([sound]) as chunks:
-        return [chunk.frames for chunk in chunks]
+    with Runtime() as runtime, Session(runtime, avatar, AnimateOptions(**options), Control()) as session:
+        session.push(sound)
+        session.end()
+        return [chunk.frames for chunk in session]
+
+
+def run_all(denoiser: Denoiser, table: StepTable, guidance: float, final: Buffer, noise: Array | None = None) -> None:
+    for _ in denoiser.slices(table, NOISE if noise is None else noise, guidance, final):
+        pass
 
 
 # The formula
@@ -117,7 +126,7 @@ def denoised(model: LoadedModel, inputs: Buffers, solver: str, steps: int, guida
     denoiser = Denoiser(model.backend, [graph.spec])
     final = denoiser.finals[1]
     denoiser.bind({"step": graph}, inputs, table)
-    denoiser.run(table, NOISE, guidance, final, lambda step: None)
+    run_all(denoiser, table, guidance, final)
     return final.read().copy()
 
 
@@ -181,7 +190,7 @@ def test_guidance_is_computed_in_its_interval_only(
     denoiser = Denoiser(backend, [model.graph(name).spec for name in ("step", "step_unguided")])
     denoiser.bind({name: model.graph(name) for name in ("step", "step_unguided")}, features, table)
     backend.runs.clear()
-    denoiser.run(table, NOISE, guidance, denoiser.finals[0], lambda step: None)
+    run_all(denoiser, table, guidance, denoiser.finals[0])
     assert [len(backend.runs_of(name)) for name in ("step", "step_unguided")] == [2, 3]
     expected = by_the_formula(model, features, "ddim", 5, (1, 2.5, 2.5, 1, 1))
     assert np.abs(denoiser.finals[0].read() - expected).max() < 1e-4 * np.abs(expected).max()
@@ -206,7 +215,7 @@ def test_cached_steps_take_the_inner_blocks_result_from_the_last_full_one(
         graphs = {name: model.graph(name) for name in set(table.graphs)}
         denoiser = Denoiser(backend, [graph.spec for graph in graphs.values()])
         denoiser.bind(graphs, features, table)
-        denoiser.run(table, NOISE, guidance, denoiser.finals[0], lambda step: None)
+        run_all(denoiser, table, guidance, denoiser.finals[0])
         found, rows = denoiser.finals[0].read(), solver_table(model.config.schedule, "ddim", 8)
         x, deep = NOISE, dict[str, Array]()
         for step, name in enumerate(table.graphs):
@@ -242,7 +251,7 @@ def test_a_clip_starts_without_the_history_of_the_one_before(model: LoadedModel,
     denoiser = Denoiser(model.backend, [graph.spec])
     denoiser.bind({"step": graph}, features, table)
     for final in denoiser.finals[:2]:
-        denoiser.run(table, NOISE, 2.5, final, lambda step: None)
+        run_all(denoiser, table, 2.5, final)
     np.testing.assert_array_equal(denoiser.finals[0].read(), denoiser.finals[1].read())
     assert not denoiser.finals[2].read().any()
 
@@ -251,9 +260,13 @@ def test_each_step_is_reported_once_it_is_done(model: LoadedModel, features: Buf
     graph, table = model.graph("step"), tabulated(model, "ddim", 3)
     denoiser = Denoiser(model.backend, [graph.spec])
     denoiser.bind({"step": graph}, features, table)
-    reported: list[int] = []
-    denoiser.run(table, NOISE, 1.0, denoiser.finals[0], reported.append)
-    assert reported == [0, 1, 2]
+    reported, latents = list[int](), list[Array]()
+    for steps in denoiser.slices(table, NOISE, 1.0, denoiser.finals[0]):
+        reported.append(steps)
+        latents.append(denoiser.latents.read().copy())
+    assert reported == [1, 2, 3]
+    np.testing.assert_array_equal(latents[-1], denoiser.finals[0].read())
+    assert not np.array_equal(latents[0], latents[1])
 
 
 # The hot path
@@ -270,8 +283,7 @@ def test_the_loop_makes_no_buffer_and_copies_only_noise_and_start_values(
     monkeypatch.setattr(HostBuffer, "write", lambda self, values: (written.append(self.pointer), write(self, values)))
     monkeypatch.setattr(HostBuffer, "read", lambda self: pytest.fail("the loop read a tensor"))
     backend.allocated.clear()
-    copies_by_step: list[int] = []
-    denoiser.run(table, NOISE, 1.5, denoiser.finals[0], lambda step: copies_by_step.append(len(written)))
+    copies_by_step = [len(written) for _ in denoiser.slices(table, NOISE, 1.5, denoiser.finals[0])]
     assert backend.allocated == []
     assert copies_by_step == [3] * 5  # guidance scale, noise, empty history: before the first step
 
@@ -293,7 +305,7 @@ def test_the_loop_allocates_no_memory_of_the_size_of_a_tensor(backend: Recording
         def close(self) -> None:
             pass
 
-    spec = next(spec for spec in graph_specs(preset("emo")) if spec.name == "step")
+    spec = Still.spec = next(spec for spec in graph_specs(preset("emo")) if spec.name == "step")
     denoiser = Denoiser(backend, [spec])
     rows = [TensorSpec("coefficients", "float32", (40, 6)), TensorSpec("embeddings", "float32", (40, 1, 20_000))]
     tables = Buffers(backend, rows)
@@ -302,7 +314,7 @@ def test_the_loop_allocates_no_memory_of_the_size_of_a_tensor(backend: Recording
     noise = np.zeros(denoiser.finals[0].shape, np.float32)
     tracemalloc.start()
     try:
-        denoiser.run(table, noise, 3.5, denoiser.finals[0], lambda step: None)
+        run_all(denoiser, table, 3.5, denoiser.finals[0], noise)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -331,8 +343,8 @@ def test_no_tensor_is_copied_between_graphs(model: LoadedModel, backend: Recordi
         half = model.config.decode_frames * 4 * 8 * 8 * 4
         decoded = [decode["frame_latents"] for decode in decodes[2 * index : 2 * index + 2]]
         assert decoded == [last["next_latents"], last["next_latents"] + half]
-        if index + 1 < len(clips):  # the last 2 of 4 frames
-            assert clips[index + 1]["motion_latents"] == last["next_latents"] + half
+    kept = {clip["motion_latents"] for clip in clips}
+    assert len(kept) == 1, "the motion frames are the session's, and stay where they are"
 
 
 def test_finished_latents_rotate_so_that_none_is_overwritten_while_it_is_decoded(
@@ -345,14 +357,30 @@ def test_finished_latents_rotate_so_that_none_is_overwritten_while_it_is_decoded
     assert written[3] == written[0]
 
 
-def test_after_the_start_of_a_run_no_buffer_is_made(
-    model: LoadedModel, backend: RecordingBackend, avatar: Avatar
-) -> None:
-    run = Run(model, avatar, AnimateOptions(steps=2), Control(), None)
-    backend.allocated.clear()
-    with run.chunks([np.zeros(SECOND, np.float32)]) as chunks:
-        assert len(list(chunks)) == 7
+def test_after_the_first_clip_no_buffer_is_made(model: LoadedModel, backend: RecordingBackend, avatar: Avatar) -> None:
+    with Runtime() as runtime, Session(runtime, avatar, AnimateOptions(steps=2), Control()) as session:
+        session.push(np.zeros(SECOND, np.float32))
+        next(session)
+        backend.allocated.clear()
+        session.end()
+        assert len(list(session)) == 6
     assert backend.allocated == []
+
+
+def test_motion_frames_are_all_that_is_copied_between_two_clips(
+    model: LoadedModel, avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[tuple[int, ...]] = []
+    copy = HostStream.copy
+
+    def note(stream: HostStream, source: Buffer, target: Buffer) -> None:
+        copied.append(source.shape)
+        copy(stream, source, target)
+
+    tabulated(model, "ddim", 3)
+    monkeypatch.setattr(HostStream, "copy", note)
+    made(model, avatar, 0.48, steps=3)
+    assert copied == [(2, 4, 8, 8)] * 3
 
 
 # Schedules

@@ -19,6 +19,7 @@ from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.vae import encode
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
+from emo_rt.model.families.registry import family_of
 from training.borrowed.hearing import disturb
 from training.borrowed.pictures import to_unit
 from training.corpus import Recording, available, clip_path
@@ -235,19 +236,18 @@ def _alike(clips: list[dict[str, Tensor]], most: int = 16) -> Iterator[list[dict
 
 @torch.no_grad()
 def hear(model: EmoModel, clips: list[dict[str, Tensor]], disturbed: int) -> Tensor:
-    """Clips of the same length → (1 + disturbed, all frames, layers, hidden) float16: clean first, window by window as
-    the runtime."""
-    audio, per_frame = model.config.audio, AUDIO_SAMPLE_RATE // model.config.fps
+    """Clips of the same length → (1 + disturbed, all frames, layers, hidden) float16: clean first, of each frame what
+    its own clip hears in :mod:`emo_rt.runtime.clips`."""
+    config, per_frame = model.config, AUDIO_SAMPLE_RATE // model.config.fps
     clean, frames = torch.stack([clip["waveform"] for clip in clips]).float(), len(clips[0]["frames"])
     sounds = torch.cat([clean, *(disturb(clean, 0.0) for _ in range(disturbed))])
-    count = -(-frames // audio.window_frames)
-    before = audio.left_context_frames * per_frame
-    after = (count * audio.window_frames + audio.right_context_frames) * per_frame - sounds.shape[1]
-    padded = torch.nn.functional.pad(sounds, (before, max(after, 0)))
-    length = (audio.left_context_frames + audio.window_frames + audio.right_context_frames) * per_frame
-    windows = padded.unfold(1, length, audio.window_frames * per_frame)[:, :count]
+    count, heard = -(-frames // config.frames), family_of(config).hearing.length
+    first = config.audio.left_context_frames + config.audio.context_frames
+    after = ((count - 1) * config.frames + heard - first) * per_frame - sounds.shape[1]
+    padded = torch.nn.functional.pad(sounds, (first * per_frame, max(after, 0)))
+    windows = padded.unfold(1, heard * per_frame, config.frames * per_frame)[:, :count]
     states = model.audio_encoder.hidden_states(windows.flatten(0, 1))
-    kept = states[:, audio.left_context_frames : audio.left_context_frames + audio.window_frames]
+    kept = states[:, first : first + config.frames]
     rows = kept.reshape(len(sounds), -1, *kept.shape[2:])[:, :frames]  # one row per sound
     return rows.reshape(1 + disturbed, -1, *rows.shape[2:]).half()
 

@@ -304,8 +304,7 @@ def _waveform_samples(config: ModelConfig) -> tuple[int, int, int]:
     windows = family_of(config).hearing
     if windows.is_whole_file:
         return FRONTEND_SAMPLES, AUDIO_SAMPLE_RATE * 5, AUDIO_SAMPLE_RATE * LONGEST_FILE_S
-    # The first window of a clip has no left context and the last one may end early; half a frame is for rounding.
-    return FRONTEND_SAMPLES, windows.samples, windows.samples + round(AUDIO_SAMPLE_RATE / config.fps)
+    return FRONTEND_SAMPLES, windows.samples, windows.samples + round(AUDIO_SAMPLE_RATE / config.fps)  # for rounding
 
 
 def _inside(cache: Path, bundle: Bundle) -> Path:

@@ -58,7 +58,8 @@ class HearingWindows:
     left: int
     """Context before the frames that are wanted."""
     frames: int
-    """Frames that one run yields; 0 = the whole sound in one run, which nothing can stream exactly."""
+    """Frames that are wanted of one run: a clip's, and the m neighbours on both sides that its frames attend to. 0 =
+    the whole sound in one run, which nothing can stream exactly."""
     right: int
     """Context behind them."""
     fps: int
@@ -156,7 +157,8 @@ class Family(ABC):
         """What the audio encoder hears at once."""
         audio = self.config.audio
         left, right = audio.left_context_frames, audio.right_context_frames
-        return HearingWindows(left, audio.window_frames, right, self.config.fps, audio.normalize)
+        frames = self.config.frames + 2 * audio.context_frames if audio.window_frames else 0
+        return HearingWindows(left, frames, right, self.config.fps, audio.normalize)
 
     def plan(self, state: ClipState) -> Plan:
         """How the next clip is made."""

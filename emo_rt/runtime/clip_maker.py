@@ -1,0 +1,290 @@
+"""The scheduler's side of a session: how its clips are made, one slice after the other."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from emo_rt.device.buffers import Buffers
+from emo_rt.errors import Cancelled, InputError
+from emo_rt.model.contract import Array
+from emo_rt.model.families.base import ClipState
+from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.avatar import Avatar
+from emo_rt.runtime.clips import ClipSound, Encoded, clip_sounds, noise_for_clip
+from emo_rt.runtime.outbox import Outbox
+from emo_rt.runtime.runtime import Runtime
+from emo_rt.runtime.scheduler import Landing, Order, Scheduler, whole
+from emo_rt.runtime.stages import Chunk, Control, Progress, Watch
+from emo_rt.runtime.worker import Slice, Slot, Worker
+
+CLIPS_UNDER_WAY = 4
+"""Clips that may be begun and not yet taken, one for each stage: a slow taker holds back its session and no other."""
+
+
+@dataclass(eq=False)
+class _Clip:
+    """A clip that is being denoised."""
+
+    sound: ClipSound
+    worker: Worker
+    slot: Slot
+    slices: Iterator[Slice]
+
+
+class ClipMaker:
+    """A :class:`emo_rt.runtime.scheduler.Job` that turns sound into chunks. An error of any stage is its own."""
+
+    _scheduler: Scheduler
+
+    def __init__(
+        self, runtime: Runtime, avatar: Avatar, options: AnimateOptions, control: Control, clips: int | None
+    ) -> None:
+        """``clips``: how many there will be, if that is known."""
+        self.priority: float = 0
+        """A session of higher priority gets the device first; it interrupts a clip between two slices."""
+        self.deadline: float | None = None
+        """When its first frame is due, in seconds of ``time.monotonic()``; later clips are due in the video's pace."""
+        self.turn = 0
+        """When it was served last; the scheduler's."""
+        self.avatar, self._asked = avatar, options
+        self._model, self._control, self._clips = avatar.model, control, clips
+        self.options = self._model.resolve(options)
+        """What it was asked for, with the model's own in the place of what is open."""
+        self._config = self._model.config
+        self._watch = Watch(control.trace)
+        self._sounds, self._outbox, self._encoded = clip_sounds(self._config), Outbox(), Encoded()
+        self._under_way = self._delivered = self._users = 0
+        self._wants_stop = self._is_closed = False
+        self._released = threading.Event()
+        self._clip: _Clip | None = None
+        self._state: Buffers | None = None
+        self._runtime, self._pool = runtime, runtime.workers(self._model)
+        self._leave_pool: Callable[[], None] = lambda: None
+
+    def _prepare(self) -> None:
+        """Open and tabulate what all clips need."""
+        self._leave_pool = self._pool.enter()
+        self._model.open_graphs(self._asked)
+        tabulate = partial(self._model.step_table, self._asked)
+        self._table, self._guidance = self._scheduler.call(whole(tabulate), self.priority)
+        self._features = self.avatar.features
+        self._paster = self.avatar.paster if self.avatar.is_pasted_back(self.options.paste_back) else None
+
+    def check_wanted(self) -> None:
+        """Raise :class:`Cancelled` if the caller asked to stop."""
+        cancel = self._control.cancel
+        if self._wants_stop or (cancel is not None and cancel.is_set()):
+            raise Cancelled("the animation was cancelled")
+
+    def order(self) -> Order | None:
+        """Where it stands in the queue; see :class:`emo_rt.runtime.scheduler.Job`."""
+        with self._outbox.changed:
+            if not self._outbox.is_over and self._clip is None:
+                if not self._sounds.waiting or self._under_way >= CLIPS_UNDER_WAY:
+                    return None
+                if not self._pool.can_lend(self._table, self.priority):
+                    return None
+            elif self._clip is None:
+                return None
+            return -self.priority, self._clip is None, self._due(), self.turn
+
+    def advance(self) -> Landing | None:
+        """Begin the next clip, or enqueue the next slice of the one that was begun."""
+        with self._in_use():
+            try:
+                self.check_wanted()
+                if self._outbox.is_over:
+                    self._drop_clip()
+                elif self._clip is None:
+                    self._begin()
+                else:
+                    return self._next_slice(self._clip)
+            except BaseException as exc:  # noqa: BLE001 - it ends this session and no other
+                self._drop_clip()
+                self._fail(exc)
+        return None
+
+    def _due(self) -> float:
+        if self.deadline is None:
+            return math.inf
+        return self.deadline + self._sounds.index * self._config.frames / self._config.fps
+
+    def _begin(self) -> None:
+        """Take the sound of the next clip and hear it, on a worker that is lent for the clip."""
+        with self._outbox.changed:
+            sound = self._sounds.take()
+            self._under_way += 1
+        noise = self._noise(sound.index)
+        worker = self._pool.take(self._model, self._table, self._features, self.priority)
+        slot = worker.take_slot()
+        slices = worker.denoise(self._table, noise, self._guidance, slot)
+        self._clip = _Clip(sound, worker, slot, slices)
+        worker.load(self._features, self.options.constants)
+        if self._state is None:
+            self._state = self._pool.take_state(self._model)
+        plan = self._model.family.plan(ClipState(sound.index))
+        if plan.motion != "carried":
+            worker.begin_motion(plan.motion, self._features, self._state["motion_latents"])
+        windows = self._encoded.windows(sound, self._hear)
+        worker.begin_clip(windows, self._state["motion_latents"], slot)
+
+    def _hear(self, waveform: Array) -> Array:
+        assert self._clip is not None
+        with self._watch.timed("audio"):
+            return self._clip.worker.hear(waveform)
+
+    def _noise(self, index: int) -> Array:
+        config = self._config
+        shape = (config.frames, config.vae.latent_channels, config.latent_size, config.latent_size)
+        if self._control.noise is None:
+            return noise_for_clip(self.options.seed, index, shape)
+        noise = np.asarray(self._control.noise(index), np.float32)
+        if noise.shape != shape:
+            raise InputError(f"noise of clip {index} has shape {noise.shape}; expected {shape}")
+        return noise
+
+    def _next_slice(self, clip: _Clip) -> Landing:
+        made = next(clip.slices)
+        if made.steps == self._table.steps:
+            self._finish(clip)
+        self._enter()
+        return partial(self._land, made, clip)
+
+    def _finish(self, clip: _Clip) -> None:
+        """The latents are enqueued: keep the motion frames and give the worker back."""
+        assert self._state is not None
+        clip.worker.carry(clip.slot, self._state["motion_latents"])
+        self._watch.stats.loop = clip.worker.denoiser.description
+        self._clip = None
+        self._pool.give_back(clip.worker)
+        if not self._model.family.hearing.is_whole_file or self._sounds.is_done:  # no other clip hears the same
+            self._encoded.forget()
+
+    def _land(self, made: Slice, clip: _Clip) -> None:
+        """Wait for a slice and tell its progress; after the last one the latents are decoded."""
+        is_last = made.steps == self._table.steps
+        with self._leaving():
+            try:
+                made.done.synchronize()
+                self._tell(Progress(clip.sound.index, self._clips, made.steps, self._table.steps))
+                if is_last and not self._outbox.is_over:
+                    self._to(self._scheduler.decoding.put, partial(self._decode, clip))
+                elif is_last:
+                    clip.worker.free(clip.slot)
+            except BaseException as exc:  # noqa: BLE001 - it ends this session and no other
+                if is_last:
+                    clip.worker.free(clip.slot)
+                self._fail(exc)
+
+    def _tell(self, progress: Progress) -> None:
+        if self._outbox.is_over:
+            return
+        if self._control.progress is not None:
+            self._control.progress(progress)
+        self.check_wanted()
+
+    # The lanes' side
+
+    def _decode(self, clip: _Clip) -> None:
+        with self._leaving():
+            try:
+                if not self._outbox.is_over:
+                    self._decoded(clip)
+            except BaseException as exc:  # noqa: BLE001 - it ends this session and no other
+                self._fail(exc)
+            finally:
+                clip.worker.free(clip.slot)
+        self._scheduler.wake()
+
+    def _decoded(self, clip: _Clip) -> None:
+        frames, index = clip.worker.decode(clip.slot, clip.sound.frames), clip.sound.index
+        self._watch.note(index, clip.worker.times(clip.slot))
+        chunk = Chunk(frames, index * self._config.frames / self._config.fps, index)
+        if self._paster is None:
+            self._deliver(chunk)
+        else:
+            self._to(self._scheduler.pasting.put, partial(self._paste, chunk))
+
+    def _paste(self, chunk: Chunk) -> None:
+        assert self._paster is not None
+        with self._leaving():
+            try:
+                if not self._outbox.is_over:
+                    with self._watch.timed("paste"):
+                        frames = self._paster(chunk.frames)
+                    self._deliver(Chunk(frames, chunk.start_s, chunk.index))
+            except BaseException as exc:  # noqa: BLE001 - it ends this session and no other
+                self._fail(exc)
+
+    def _deliver(self, chunk: Chunk) -> None:
+        with self._outbox.changed:
+            self._watch.stats.frames += len(chunk.frames)
+            self._outbox.put(chunk)
+            self._delivered += 1
+            if self._sounds.is_done and self._delivered == self._sounds.index:
+                self._outbox.end()
+
+    # Who is using it
+
+    def _to(self, put: Callable[[Callable[[], None]], None], job: Callable[[], None]) -> None:
+        self._enter()
+        try:
+            put(job)
+        except BaseException:
+            with self._leaving():
+                raise
+
+    def _enter(self) -> None:
+        with self._outbox.changed:
+            self._users += 1
+
+    @contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """The end of what :meth:`_enter` began: the last to leave a closed session gives everything back."""
+        try:
+            yield
+        finally:
+            with self._outbox.changed:
+                self._users -= 1
+                is_last = self._users == 0 and self._is_closed
+            if is_last:
+                self._release()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        self._enter()
+        with self._leaving():
+            yield
+
+    def _drop_clip(self) -> None:
+        with self._outbox.changed:
+            clip, self._clip = self._clip, None
+        if clip is not None:
+            clip.worker.free(clip.slot)
+            self._pool.give_back(clip.worker)
+
+    def _release(self) -> None:
+        """Nobody uses it any more."""
+        self._drop_clip()
+        self._encoded.forget()
+        state, self._state = self._state, None
+        if state is not None:
+            self._pool.give_back_state(state)
+        leave, self._leave_pool = self._leave_pool, lambda: None
+        leave()
+        self._released.set()
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, StopIteration):  # raised by __next__, it would look like the regular end
+            wrapped = RuntimeError("a callback raised StopIteration")
+            wrapped.__cause__ = error
+            error = wrapped
+        self._outbox.fail(error)
+        self._scheduler.wake()
