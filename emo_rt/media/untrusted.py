@@ -30,7 +30,18 @@ if TYPE_CHECKING:
 
     StreamT = TypeVar("StreamT", AudioStream, VideoStream)
 
-__all__ = ["NUMBERS", "PICTURE", "SOUND", "VIDEO", "Kind", "OpenMedia", "UntrustedFile", "open_file", "open_media"]
+__all__ = [
+    "AVATAR",
+    "NUMBERS",
+    "PICTURE",
+    "SOUND",
+    "VIDEO",
+    "Kind",
+    "OpenMedia",
+    "UntrustedFile",
+    "open_file",
+    "open_media",
+]
 
 PROBE_S = 10.0
 """Seconds in which it must be clear what is in a file. On a local disk that takes milliseconds."""
@@ -103,6 +114,8 @@ PICTURE = Kind("picture", "a picture", PortraitError, 1 << 30)
 """A picture, of one of the formats in :mod:`emo_rt.media.portrait`: 80 megapixels, uncompressed, fit in."""
 NUMBERS = Kind("file", "numbers", InputError, 64 << 20)
 """A ``.npy`` file with a few thousand numbers."""
+AVATAR = Kind("avatar", "an avatar", InputError, 1 << 30)
+"""What was computed of a portrait: 46 MB at full size in fp16, and the picture."""
 
 
 class UntrustedFile(io.RawIOBase):

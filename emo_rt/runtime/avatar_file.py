@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import astuple
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from emo_rt.errors import EmoRtError, InputError, OutputError
 from emo_rt.files import whole_file
 from emo_rt.media.box import Box
 from emo_rt.media.portrait import Portrait
+from emo_rt.media.untrusted import AVATAR, UntrustedFile, open_file
 from emo_rt.model.contract import Array, TensorSpec
 from emo_rt.runtime.loaded_model import LoadedModel
 
@@ -50,8 +52,8 @@ def save_avatar(path: str | os.PathLike[str], portrait: Portrait, features: Buff
 def read_avatar(path: str | os.PathLike[str], model: LoadedModel) -> tuple[Portrait, dict[str, Array]]:
     """The portrait, and the features by tensor name. Raises :class:`InputError` for a file that cannot be used."""
     try:
-        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as stored:
-            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+        with open_file(Path(path), AVATAR) as file, _archive(file) as stored:
+            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in stored.zip.infolist()}
             about = _about(stored, sizes, model.bundle.sha256)
             features = {
                 spec.name: _array(stored, sizes, f"feature:{spec.name}", spec) for spec in model.portrait_tensors()
@@ -61,6 +63,14 @@ def read_avatar(path: str | os.PathLike[str], model: LoadedModel) -> tuple[Portr
         raise InputError(f"the avatar {path} cannot be used: {exc}") from exc
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as exc:
         raise InputError(f"cannot read the avatar {path}: {exc}") from exc
+
+
+def _archive(file: UntrustedFile) -> Any:
+    """An open ``numpy.lib.npyio.NpzFile``. Raises ``BadZipFile`` for anything else that NumPy reads."""
+    if not zipfile.is_zipfile(file):
+        raise zipfile.BadZipFile("it is no .npz file")
+    file.seek(0)
+    return np.load(BufferedReader(file), allow_pickle=False)
 
 
 def _about(stored: Mapping[str, Array], sizes: Mapping[str, int], digest: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
@@ -481,6 +482,13 @@ def test_a_file_that_is_no_avatar_is_refused(tiny_animator: Animator, tmp_path: 
     if content is not None:
         (tmp_path / "avatar").write_bytes(content)
     with pytest.raises(InputError, match="the avatar"):
+        tiny_animator.load_avatar(tmp_path / "avatar")
+
+
+def test_an_avatar_is_read_from_regular_files_only(tiny_animator: Animator, tmp_path: Path) -> None:
+    """A pipe that nobody writes to would be waited for without end."""
+    os.mkfifo(tmp_path / "avatar")
+    with pytest.raises(InputError, match="avatar"):
         tiny_animator.load_avatar(tmp_path / "avatar")
 
 
