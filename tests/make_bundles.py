@@ -115,11 +115,6 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def same(ours: Path, theirs: Path, files: Bundle) -> bool:
-    """Whether two folders hold the same graphs and weights; manifests also tell versions and command."""
-    return all((ours / file).read_bytes() == (theirs / file).read_bytes() for file in files.files)
-
-
 def main(names: list[str]) -> None:
     """Export and pack the bundles of these names, or all."""
     for name in names or SMALL:

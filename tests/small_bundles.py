@@ -8,7 +8,6 @@ A test needs a bundle, not torch. ``tests/make_bundles.py`` gives every paramete
 from __future__ import annotations
 
 import json
-import shutil
 import tarfile
 import tempfile
 import zlib
@@ -166,8 +165,3 @@ def _write_weights(folder: Path) -> None:
 def stored(parameter: np.ndarray, dtype: str, transposed: bool) -> bytes:
     """Bytes of a parameter as the exporter stores it: matrices of linear layers transposed, others as they are."""
     return np.ascontiguousarray(parameter.T if transposed else parameter).astype(dtype).tobytes()
-
-
-def copy_of(bundle: Path, target: Path) -> Path:
-    """A copy of a bundle that a test may damage."""
-    return Path(shutil.copytree(bundle, target))
