@@ -1,6 +1,6 @@
 """What a runtime beneath us would report to its makers, and how it is kept from that.
 
-README says it for each backend. OpenVINO's is left out in :mod:`emo_rt.backends.ov`.
+README says it for each backend. OpenVINO's is left out in :mod:`emo_rt.device.openvino`.
 """
 
 from __future__ import annotations

@@ -101,11 +101,11 @@ def add_identity(group: Any) -> None:
     )
     group.add_argument(
         "--landmarks", metavar="FILE.npy", type=Path,
-        help="MediaPipe face mesh, (468 or 478, 2) pixels of the picture (default: estimated from the face box)",
+        help="MediaPipe face mesh, (468 or 478, 2) pixels of the picture (default: found; estimated with --face-box)",
     )  # fmt: skip
     group.add_argument(
         "--masks", metavar="FULL,FACE,LIP", type=three_files,
-        help="three square pictures of where the sound acts, white = fully (default: from landmarks or face box)",
+        help="three square pictures of where the sound acts, white = fully (default: made from the landmarks)",
     )  # fmt: skip
 
 

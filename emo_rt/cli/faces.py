@@ -62,7 +62,7 @@ def as_text(title: str, faces: Sequence[Face]) -> str:
 def _words(face: Face) -> str:
     box, pose = face.box, face.pose
     place = f"{box.left:.0f},{box.top:.0f},{box.right:.0f},{box.bottom:.0f} ({box.width:.0f}x{box.height:.0f} pixels)"
-    turned = f"yaw {pose.yaw:.0f}°, pitch {pose.pitch:.0f}°, roll {pose.roll:.0f}°"
+    turned = f"yaw {round(pose.yaw)}°, pitch {round(pose.pitch)}°, roll {round(pose.roll)}°"
     strongest = sorted(face.blendshapes.items(), key=lambda item: -item[1])[:3]
     expression = ", ".join(f"{name} {score:.2f}" for name, score in strongest)
     return "; ".join([f"{place}, score {face.score:.3f}", turned, expression, *remarks(face)])

@@ -6,7 +6,7 @@ Refusals say what was measured, what is expected and what to do; remarks let the
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -33,6 +33,14 @@ CLOSED_EYES = 0.6
 """``eyeBlinkLeft`` and ``eyeBlinkRight`` above this: closed. Laughing eyes reach 0.5."""
 OPEN_MOUTH = 0.5
 """``jawOpen`` above this: wide open. A laugh reaches 0.4."""
+LIP_GAP = 0.15
+"""Between the lips, shares of the face's height: above it, wide open, in drawings too, whose ``jawOpen`` stays low.
+Drawn mouths wide open have 0.24 to 0.28, laughing photographs up to 0.09."""
+LID_GAP = 0.15
+"""Between the lids, shares of the eye's width: below it, closed. Open eyes have 0.27 or more."""
+UPPER_LIP, LOWER_LIP = 13, 14
+LIDS = (((159, 145), (33, 133)), ((386, 374), (263, 362)))
+"""Per eye: upper and lower lid, and its two corners. Numbers of the face mesh."""
 
 
 def choose(faces: Sequence[ChoiceT], size: str, index: int | None) -> ChoiceT:
@@ -46,13 +54,12 @@ def choose(faces: Sequence[ChoiceT], size: str, index: int | None) -> ChoiceT:
     if index is not None:
         check(isinstance(index, int) and index >= 0, "face_index", index, "0 or more")
         if index >= len(faces):
-            raise FaceNotFoundError(f"there is no face {index}: found {len(faces)}: {_list(faces)}")
+            raise FaceNotFoundError(f"there is no face {index}: found {len(faces)}: {_list(enumerate(faces))}")
         return faces[index]
-    rivals = [face for face in faces[1:] if _is_rival(_box(face), _box(faces[0]))]
-    if rivals:
-        count = 1 + len(rivals)
+    rivals = [(index, face) for index, face in enumerate(faces) if _is_rival(_box(face), _box(faces[0]))]
+    if len(rivals) > 1:
         raise PortraitError(
-            f"{count} faces of about the same size found: {_list(faces[:count])}; choose one with face_index / "
+            f"{len(rivals)} faces of about the same size found: {_list(rivals)}; choose one with face_index / "
             "--face-index, or " + OVERRIDE
         )
     if len(faces) > 1:
@@ -70,10 +77,10 @@ def _is_rival(box: Box, largest: Box) -> bool:
     return box.width >= RIVAL * largest.width and box.height >= RIVAL * largest.height
 
 
-def _list(faces: Sequence[Box | Face]) -> str:
-    boxes = [_box(face) for face in faces]
+def _list(faces: Iterable[tuple[int, Box | Face]]) -> str:
+    boxes = [(index, _box(face)) for index, face in faces]
     return ", ".join(
-        f"{index} at {box.left:.0f},{box.top:.0f},{box.right:.0f},{box.bottom:.0f}" for index, box in enumerate(boxes)
+        f"{index} at {box.left:.0f},{box.top:.0f},{box.right:.0f},{box.bottom:.0f}" for index, box in boxes
     )
 
 
@@ -94,8 +101,9 @@ def refuse_unusable(face: Face, width: int, height: int) -> None:
     pose = face.pose
     if pose.away > LARGEST_TURN:
         raise PortraitError(
-            f"the face is turned {pose.away:.0f}° away from the camera (yaw {pose.yaw:.0f}°, pitch {pose.pitch:.0f}°); "
-            f"expected {LARGEST_TURN:.0f}° at most: take a picture from the front, or {OVERRIDE}"
+            f"the face is turned {pose.away:.0f}° away from the camera (yaw {round(pose.yaw)}°, "
+            f"pitch {round(pose.pitch)}°); expected {LARGEST_TURN:.0f}° at most: take a picture from the front, "
+            f"or {OVERRIDE}"
         )
 
 
@@ -108,12 +116,31 @@ def cut_off(landmarks: NDArray[np.float64], width: int, height: int) -> float:
 def remarks(face: Face) -> list[str]:
     """What will be seen in the whole video, in words; empty for most faces."""
     scores, found = face.blendshapes, []
-    closed = min(scores["eyeBlinkLeft"], scores["eyeBlinkRight"])
-    if closed > CLOSED_EYES:
-        found.append(f"the eyes are closed (eyeBlink {closed:.2f}, expected {CLOSED_EYES} at most): so they will be")
-    if scores["jawOpen"] > OPEN_MOUTH:
+    closed, lids = min(scores["eyeBlinkLeft"], scores["eyeBlinkRight"]), lid_gap(face)
+    if closed > CLOSED_EYES or lids < LID_GAP:
         found.append(
-            f"the mouth is wide open (jawOpen {scores['jawOpen']:.2f}, expected {OPEN_MOUTH} at most): "
-            "a picture with closed lips gives better lips"
+            f"the eyes are closed (eyeBlink {closed:.2f}, expected {CLOSED_EYES} at most; lids {lids:.2f} of the eye's "
+            f"width apart, expected {LID_GAP} or more): so they will be"
+        )
+    lips = lip_gap(face)
+    if scores["jawOpen"] > OPEN_MOUTH or lips > LIP_GAP:
+        found.append(
+            f"the mouth is wide open (jawOpen {scores['jawOpen']:.2f}, expected {OPEN_MOUTH} at most; lips {lips:.2f} "
+            f"of the face's height apart, expected {LIP_GAP} at most): a picture with closed lips gives better lips"
         )
     return found
+
+
+def lid_gap(face: Face) -> float:
+    """Of the eye that is more open: between the lids, shares of its width."""
+    return max(_apart(face, lids) / _apart(face, corners) for lids, corners in LIDS)
+
+
+def lip_gap(face: Face) -> float:
+    """Between the lips, shares of the face's height."""
+    return _apart(face, (UPPER_LIP, LOWER_LIP)) / face.box.height
+
+
+def _apart(face: Face, pair: tuple[int, int]) -> float:
+    first, second = (face.landmarks[number, :2] for number in pair)
+    return float(np.hypot(*(first - second)))

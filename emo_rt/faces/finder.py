@@ -68,16 +68,17 @@ class FaceFinder:
         return [face.box for face in self.find(picture)]
 
     def follow(self, frames: Iterable[NDArray[np.uint8]], faces: int = 1) -> Iterator[list[Face]]:
-        """The faces of each frame of a video, in an order that stays: each is looked for where it was before.
+        """The faces of each frame of a video: each is looked for where it was before.
 
-        ``faces``: how many to follow. The detector runs again only while there are fewer. Frames: (H, W, 3) uint8 RGB.
+        ``faces``: how many to follow, the largest at first. A lost one moves those behind it up, a new one comes last.
+        The detector runs again only while there are fewer. Frames: (H, W, 3) uint8 RGB.
         """
         crops: list[Square] = []
         for frame in frames:
             pixels = Pixels(frame)
             found = self._present(pixels, crops)
             if len(found) < faces:
-                found = _distinct([*found, *self.first_look(pixels)])[:faces]
+                found = _distinct([*found, *sorted(self.first_look(pixels), key=_size, reverse=True)])[:faces]
             crops = [crop_of_landmarks(landmarks.points) for landmarks in found]
             yield [self.face(pixels, landmarks) for landmarks in found]
 
@@ -143,6 +144,11 @@ def mesh_box(points: Points) -> Box:
     skin = points[:MESH_POINTS, :2]
     (left, top), (right, bottom) = skin.min(axis=0).tolist(), skin.max(axis=0).tolist()
     return Box(left, top, right, bottom)
+
+
+def _size(landmarks: Landmarks) -> float:
+    box = mesh_box(landmarks.points)
+    return box.width * box.height
 
 
 def _distinct(every: Sequence[Landmarks]) -> list[Landmarks]:

@@ -18,13 +18,17 @@ SIDE = 96
 """The face is looked at in this size, in pixels: grain and traces of JPEG are averaged away."""
 FLAT = 1.0
 """Steps of grey (of 255) to the right and down, together, below which a place is flat."""
+SMALLEST = 48
+"""Pixels: a smaller face has too few flat places to tell."""
 DRAWN, PHOTOGRAPHED = 0.35, 0.12
-"""Share of flat places: above the first it is a drawing (flat ones have 0.5 to 0.7), below the second a photograph
+"""Share of flat places: above the first it is a drawing (flat ones have 0.5 to 0.8), below the second a photograph
 (0.01 to 0.08). In between, and that is where soft drawings and blurred photographs are, nothing is said."""
 
 
 def style_of(picture: NDArray[np.uint8], face: Box) -> Style | None:
     """What the face looks like, or ``None`` where that is not sure. ``picture``: (H, W, 3) uint8 RGB."""
+    if min(face.width, face.height) < SMALLEST:
+        return None
     share = flatness(picture, face)
     if share > DRAWN:
         return "drawings"
@@ -37,7 +41,8 @@ def flatness(picture: NDArray[np.uint8], face: Box) -> float:
     inside = face.clipped(width, height)
     grey = Image.fromarray(picture).convert("L")
     box = (inside.left, inside.top, inside.right, inside.bottom)
-    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX, box=box), np.int64)
+    side = max(2, min(SIDE, int(inside.width), int(inside.height)))  # enlarging would repeat pixels: flat places
+    small = np.asarray(grey.resize((side, side), Image.Resampling.BOX, box=box), np.int64)
     steps = np.abs(np.diff(small, axis=1))[:-1] + np.abs(np.diff(small, axis=0))[:, :-1]
     return float((steps < FLAT).mean())
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from emo_rt.faces.align import Square
 
 SMALLEST_TILE = 240.0
-"""Pixels: no smaller tiles, so faces of some 24 pixels are the smallest that are found."""
+"""Pixels: no smaller tiles, so faces of some 24 pixels are the smallest that are found, in the best case."""
 MOST_LEVELS = 4
 """Sizes of tiles at most: a sixteenth of the picture is the smallest. A whole search is some 1,200 tiles then, 2 s."""
 
@@ -19,8 +19,9 @@ def levels(width: int, height: int) -> Iterator[list[Square]]:
     Each lies half over its neighbour, so that a face of up to half a tile is whole in one of them.
     """
     for level in range(1, MOST_LEVELS + 1):
-        side = max(width, height) / 2**level
-        if side < SMALLEST_TILE:
+        longer = max(width, height)
+        side = max(longer / 2, min(SMALLEST_TILE, longer)) if level == 1 else longer / 2**level
+        if side < SMALLEST_TILE or side >= longer:
             return
         yield [Square(x, y, side) for y in _middles(height, side) for x in _middles(width, side)]
 

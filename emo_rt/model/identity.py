@@ -369,7 +369,7 @@ def _load(path: Path) -> Array:
             loaded = np.load(BufferedReader(file), allow_pickle=False)
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, MemoryError) as exc:
+    except Exception as exc:  # NumPy raises nearly anything for a damaged header
         raise InputError(f"{path} cannot be read as a .npy file of numbers: {exc}") from exc
     if not isinstance(loaded, np.ndarray):
         raise InputError(f"{path} holds several arrays; expected a .npy file with one")

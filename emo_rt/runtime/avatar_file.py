@@ -53,7 +53,7 @@ def read_avatar(path: str | os.PathLike[str], model: LoadedModel) -> tuple[Portr
     """The portrait, and the features by tensor name. Raises :class:`InputError` for a file that cannot be used."""
     try:
         with open_file(Path(path), AVATAR) as file, _archive(file) as stored:
-            sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in stored.zip.infolist()}
+            sizes = _sizes(stored)
             about = _about(stored, sizes, model.bundle.sha256)
             features = {
                 spec.name: _array(stored, sizes, f"feature:{spec.name}", spec) for spec in model.portrait_tensors()
@@ -61,7 +61,7 @@ def read_avatar(path: str | os.PathLike[str], model: LoadedModel) -> tuple[Portr
             return _portrait(stored, sizes, about, model.config.size), features
     except EmoRtError as exc:
         raise InputError(f"the avatar {path} cannot be used: {exc}") from exc
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as exc:
+    except Exception as exc:  # NumPy, zipfile and json raise nearly anything for a damaged file
         raise InputError(f"cannot read the avatar {path}: {exc}") from exc
 
 
@@ -70,7 +70,17 @@ def _archive(file: UntrustedFile) -> Any:
     if not zipfile.is_zipfile(file):
         raise zipfile.BadZipFile("it is no .npz file")
     file.seek(0)
+    file.deadline = None  # what it is, is known; reading it may take long
     return np.load(BufferedReader(file), allow_pickle=False)
+
+
+def _sizes(stored: Any) -> dict[str, int]:
+    """Bytes of each array, by name. Raises :class:`InputError` where a name is there twice: one could hide another."""
+    entries = stored.zip.infolist()
+    sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in entries}
+    if len(sizes) != len(entries) or not all(entry.filename.endswith(".npy") for entry in entries):
+        raise InputError("it holds an array twice, or something else")
+    return sizes
 
 
 def _about(stored: Mapping[str, Array], sizes: Mapping[str, int], digest: str) -> dict[str, Any]:

@@ -51,6 +51,12 @@ class TestChoose:
             assert choose([LARGE, SMALL], "400x200", None) == LARGE
         assert "2 faces found; animating the largest, 20,20,120,120" in caplog.text
 
+    def test_rivals_keep_their_numbers(self) -> None:
+        """A flat face, cut by an edge, lies between two that are alike."""
+        faces = [Box(0, 0, 100, 100), Box(200, 0, 300, 45), Box(0, 200, 55, 255)]
+        with pytest.raises(PortraitError, match=r"2 faces .*: 0 at 0,0,100,100, 2 at 0,200,55,255;"):
+            choose(faces, "400x300", None)
+
     def test_rivals_are_listed(self) -> None:
         with pytest.raises(PortraitError, match="2 faces of about the same size found: 0 at 20,20,120,120, 1 at") as no:
             choose([LARGE, RIVAL, SMALL], "400x200", None)
@@ -128,6 +134,24 @@ class TestRemarks:
     def test_odd_ones(self, scores: dict[str, float], words: list[str]) -> None:
         face = drawn_face()
         found = remarks(replace(face, blendshapes={**face.blendshapes, **scores}))
+        assert len(found) == len(words)
+        assert all(word in text for word, text in zip(words, found, strict=True))
+
+    @pytest.mark.parametrize("style", ["comic", "flat", "painted"])
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({}, []),
+            ({"opening": 1.0}, ["mouth is wide open"]),
+            ({"blink_left": 1.0, "blink_right": 1.0}, ["eyes are closed"]),
+        ],
+    )
+    def test_drawn_ones(self, style: str, changes: dict[str, float], words: list[str]) -> None:
+        pytest.importorskip("skia", reason="the extra 'training' is not installed")
+        from training.world import Identity, Pose, render
+
+        picture = np.ascontiguousarray(render(Identity.sample(1, style), Pose(**changes), 512))
+        found = remarks(default_finder().find(picture)[0])
         assert len(found) == len(words)
         assert all(word in text for word, text in zip(words, found, strict=True))
 

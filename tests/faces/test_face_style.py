@@ -36,6 +36,15 @@ def test_photographs(name: str) -> None:
         assert style_of(picture, face.box) == "photographs"
 
 
+@needs_golden
+@pytest.mark.parametrize(("share", "expected"), [(0.6, "photographs"), (0.4, None)])
+def test_a_small_photograph_is_no_drawing(share: float, expected: str | None) -> None:
+    """Its face has 54 and 36 pixels; enlarged, it would be full of flat places."""
+    large = Image.fromarray(load(PHOTOGRAPHS["astronaut"]))
+    small = np.asarray(large.resize((round(share * large.width), round(share * large.height))))
+    assert style_of(small, default_finder().find(small)[0].box) == expected
+
+
 def test_what_is_in_between_is_not_judged() -> None:
     smooth = np.zeros((300, 300, 3), np.uint8)
     smooth[:] = np.linspace(0, 255, 300)[:, None, None] * (np.arange(300) < 225)[None, :, None]

@@ -183,7 +183,6 @@ from emo_rt.media.audio import open_audio
 from emo_rt.errors import InputError
 from emo_rt.media.portrait import load_picture
 from emo_rt.media.video_file import probe
-from tests.media.test_inputs import encode_sound
 for path in sorted(Path(sys.argv[1]).rglob("a.*")):
     for read in (open_audio, probe, load_picture):
         try:
@@ -209,6 +208,7 @@ def test_the_system_sees_no_second_file_and_no_socket(tmp_path: Path) -> None:
     seen = log.read_text()
     opened = set(re.findall(rf'"({re.escape(str(tmp_path))}/[^"]+\.[^"]+)"', seen))
     assert opened == expected
+    assert not re.search(r'"[^"]*\b(?:secret|pipe)\.', seen)  # nor by a name that is relative
     assert not re.search(r"\b(socket|connect)\(", seen)
 
 

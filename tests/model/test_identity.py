@@ -364,6 +364,11 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, field: str) -> None:
 
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
+    (tmp_path / "header.npy").write_bytes(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + b"''''abc".ljust(118))
+    (tmp_path / "archive.npy").write_bytes(b"PK\x03\x04" + bytes(40))
+    for name in ("header", "archive"):
+        with pytest.raises(InputError, match=r"cannot be read as a \.npy file"):
+            face_inputs(portrait_of(Box(9, 9, 99, 99)), CONFIG, FaceInputs(embedding=tmp_path / f"{name}.npy"))
     with pytest.raises(InputError, match=r"cannot be read as a \.npy file"):
         face_inputs(portrait_of(Box(9, 9, 99, 99)), CONFIG, FaceInputs(embedding=tmp_path / "object.npy"))
 

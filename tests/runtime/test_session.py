@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -489,6 +490,17 @@ def test_an_avatar_is_read_from_regular_files_only(tiny_animator: Animator, tmp_
     """A pipe that nobody writes to would be waited for without end."""
     os.mkfifo(tmp_path / "avatar")
     with pytest.raises(InputError, match="avatar"):
+        tiny_animator.load_avatar(tmp_path / "avatar")
+
+
+@pytest.mark.parametrize("second", ["picture", "more.txt"])
+def test_an_avatar_hides_no_array_behind_another(
+    tiny_animator: Animator, avatar: Avatar, tmp_path: Path, second: str
+) -> None:
+    avatar.save(tmp_path / "avatar")
+    with zipfile.ZipFile(tmp_path / "avatar", "a") as archive:
+        archive.writestr(second, b"x" * 100)
+    with pytest.raises(InputError, match="holds an array twice, or something else"):
         tiny_animator.load_avatar(tmp_path / "avatar")
 
 
