@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.benchmarks.harness import SCHEMA, Samples, add_outputs, environment, publish
+from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, measure, publish, timed
 from emo_rt.device.onnxruntime_cuda import PROVIDER, provider_options
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array, TensorSpec
@@ -81,14 +81,10 @@ def measure_graph(
         )
         binding.bind_ortvalue_output(tensor.name, values[tensor.name])
 
-    def run() -> float:
-        begin = time.perf_counter()
+    def run() -> None:
         session.run_with_iobinding(binding)
-        return time.perf_counter() - begin
 
-    first = run()
-    run()
-    times = Samples(tuple(run() for _ in range(given.rounds)))
+    first, times = timed(run), measure(run, given.rounds)
     found = {"open_s": opened - start, "first_s": first, **times.to_dict(), "kinds_ms": kinds(run) if on_card else None}
     return found, {tensor.name: values[tensor.name].numpy() for tensor in outputs}
 

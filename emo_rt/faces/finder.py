@@ -61,7 +61,7 @@ class FaceFinder:
         if small:
             self._second_look(pixels, found)
         faces = [self.face(pixels, landmarks) for landmarks in found]
-        return sorted(faces, key=lambda face: face.box.width * face.box.height, reverse=True)
+        return sorted(faces, key=lambda face: face.box.area, reverse=True)
 
     def detect(self, picture: NDArray[np.uint8]) -> list[Box]:
         """Boxes of all faces, the largest first: the protocol :class:`FaceDetector`."""
@@ -147,8 +147,7 @@ def mesh_box(points: Points) -> Box:
 
 
 def _size(landmarks: Landmarks) -> float:
-    box = mesh_box(landmarks.points)
-    return box.width * box.height
+    return mesh_box(landmarks.points).area
 
 
 def _distinct(every: Sequence[Landmarks]) -> list[Landmarks]:

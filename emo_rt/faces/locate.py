@@ -53,4 +53,4 @@ def _inside(boxes: list[Box], width: int, height: int) -> list[Box]:
         down = min(box.bottom, height) - max(box.top, 0)
         if min(across, down) >= MIN_FACE:
             shown.append(box.clipped(width, height))
-    return sorted(shown, key=lambda box: box.width * box.height, reverse=True)
+    return sorted(shown, key=lambda box: box.area, reverse=True)

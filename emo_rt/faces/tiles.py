@@ -18,8 +18,8 @@ def levels(width: int, height: int) -> Iterator[list[Square]]:
 
     Each lies half over its neighbour, so that a face of up to half a tile is whole in one of them.
     """
+    longer = max(width, height)
     for level in range(1, MOST_LEVELS + 1):
-        longer = max(width, height)
         side = max(longer / 2, min(SMALLEST_TILE, longer)) if level == 1 else longer / 2**level
         if side < SMALLEST_TILE or side >= longer:
             return

@@ -56,6 +56,11 @@ class Box:
         return self.bottom - self.top
 
     @property
+    def area(self) -> float:
+        """Width times height."""
+        return self.width * self.height
+
+    @property
     def centre(self) -> tuple[float, float]:
         """(x, y) of the middle, in pixels."""
         return (self.left + self.right) / 2, (self.top + self.bottom) / 2
