@@ -65,7 +65,7 @@ class _Stage:
 
     def __call__(self, picture: Pixels) -> Pixels:
         """(H, W, 3) → (H, W, 3), a view of a frame of FFmpeg's."""
-        from av import VideoFrame
+        from av.video.frame import VideoFrame
 
         graph = self._graph()
         picture = np.ascontiguousarray(picture)
