@@ -94,14 +94,8 @@ class _VideoTrack:
     def __init__(
         self, container: OutputContainer, encoder: str, size: tuple[int, int], fps: int, options: dict[str, str]
     ) -> None:
-        from av.video.reformatter import (
-            ColorPrimaries,
-            ColorRange,
-            Colorspace,
-            ColorTrc,
-            Interpolation,
-            VideoReformatter,
-        )
+        import av
+        from av.video.reformatter import Interpolation, VideoReformatter
         from av.video.stream import VideoStream
 
         stream = container.add_stream(encoder, rate=fps, options=options)
@@ -109,13 +103,13 @@ class _VideoTrack:
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, fps)
-        stream.color_range = ColorRange.MPEG
-        stream.colorspace = Colorspace.ITU709
-        stream.color_primaries = ColorPrimaries.BT709
-        stream.color_trc = ColorTrc.BT709
+        for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
+            setattr(stream, name, 1)  # limited range; BT.709, three times; PyAV has no names for all before 18
         self._stream = stream
         self._time_base = Fraction(1, fps)
         self._reformatter = VideoReformatter()
+        # PyAV before 17 has no such setting, and uses one thread.
+        self._threads: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
         # RGB → YUV 4:2:0 that averages the four pixels of a chroma sample. Off by at most rounding (0.44 of 255).
         self._filter = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
@@ -129,7 +123,7 @@ class _VideoTrack:
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
             interpolation=self._filter,
-            threads=1,
+            **self._threads,
         )
         frame.pts, frame.time_base = index, self._time_base
         return self._stream.encode(frame)

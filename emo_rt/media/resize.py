@@ -90,7 +90,8 @@ class _Stage:
         height, width = self._given
         columns = width if self._form == "rgb24" else 3 * width
         graph = Graph()
-        graph.threads = 1
+        if hasattr(graph, "threads"):  # PyAV 18; before it, FFmpeg takes as many as there are cores
+            graph.threads = 1
         source = graph.add_buffer(width=columns, height=height, format=self._form, time_base="1/25")
         stage = graph.add(self._name, self._arguments)
         sink = graph.add("buffersink")
