@@ -27,6 +27,9 @@ AAC_SAMPLE_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100,
 """What AAC can carry (ISO/IEC 14496-3, table 1.18), in Hz."""
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Channel count → libav layout. Channels keep their order."""
+CHROMA_FILTER = 0x20 | 0x4000 | 0x40000
+"""swscale's AREA, FULL_CHR_H_INP and ACCURATE_RND, which PyAV does not name before 18: RGB → YUV 4:2:0 that averages the
+four pixels of a chroma sample. Off by at most rounding (0.44 of 255, measured)."""
 FRAGMENT_SECONDS = 1
 """A fragment starts at every keyframe, and a keyframe comes this often: how far a viewer lags behind the writer."""
 
@@ -95,7 +98,7 @@ class _VideoTrack:
         self, container: OutputContainer, encoder: str, size: tuple[int, int], fps: int, options: dict[str, str]
     ) -> None:
         import av
-        from av.video.reformatter import Interpolation, VideoReformatter
+        from av.video.reformatter import VideoReformatter
         from av.video.stream import VideoStream
 
         stream = container.add_stream(encoder, rate=fps, options=options)
@@ -110,8 +113,6 @@ class _VideoTrack:
         self._reformatter = VideoReformatter()
         # PyAV before 17 has no such setting, and uses one thread.
         self._threads: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-        # RGB → YUV 4:2:0 that averages the four pixels of a chroma sample. Off by at most rounding (0.44 of 255).
-        self._filter = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
     def encode(self, picture: NDArray[np.uint8], index: int) -> list[Packet[VideoStream]]:
         from av.video.frame import VideoFrame
@@ -122,7 +123,7 @@ class _VideoTrack:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=self._filter,
+            interpolation=CHROMA_FILTER,
             **self._threads,
         )
         frame.pts, frame.time_base = index, self._time_base
