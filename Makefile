@@ -1,14 +1,16 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow
+.PHONY: check lint format types test slow oldest
 check: lint format types test
 
-lint format types:
+lint format types oldest:
 	PYTHON="$(PYTHON)" .ci/run $@
 
 test:
 	$(PYTHON) -m pytest
+
+# `make oldest`: the core's tests with the oldest dependencies that pyproject.toml allows, in an environment of its own.
 
 # Whole exports and builds, minutes each: after a change of export/ or engines/.
 slow:

@@ -28,8 +28,8 @@ AAC_SAMPLE_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100,
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Channel count → libav layout. Channels keep their order."""
 CHROMA_FILTER = 0x20 | 0x4000 | 0x40000
-"""swscale's AREA, FULL_CHR_H_INP and ACCURATE_RND, which PyAV does not name before 18: RGB → YUV 4:2:0 that averages the
-four pixels of a chroma sample. Off by at most rounding (0.44 of 255, measured)."""
+"""swscale's AREA, FULL_CHR_H_INP and ACCURATE_RND, which PyAV does not name before 18: RGB → YUV 4:2:0 that averages
+the four pixels of a chroma sample. Off by at most rounding (0.44 of 255, measured)."""
 FRAGMENT_SECONDS = 1
 """A fragment starts at every keyframe, and a keyframe comes this often: how far a viewer lags behind the writer."""
 
