@@ -1,8 +1,8 @@
 """How long will an animation take, and how much memory? Found out by making a few clips of it.
 
 The first clip takes longest; every further clip takes the same time. Stages overlap, so this time is not the sum of the
-stages and must be measured. It grows linearly with the number of solver steps: where there are many steps, two runs with
-few steps are enough. Memory does not grow with the length of the video.
+stages and must be measured. It grows linearly with the number of solver steps: where there are many, two runs with few
+steps are enough. Memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
