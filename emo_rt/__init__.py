@@ -33,9 +33,10 @@ from emo_rt.errors import (
     OutputError,
     PortraitError,
 )
+from emo_rt.media.audio import AudioSource
 from emo_rt.media.box import Box
 from emo_rt.media.face import Face, FaceDetector, HeadPose
-from emo_rt.media.video_file import VideoOptions
+from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.identity import FaceInputs
@@ -53,6 +54,7 @@ __all__ = [
     "AnimateOptions",
     "Animator",
     "AudioError",
+    "AudioSource",
     "Avatar",
     "BackendError",
     "BackendUnavailableError",
@@ -93,6 +95,7 @@ __all__ = [
     "Trace",
     "Video",
     "VideoOptions",
+    "VideoWriter",
     "__version__",
 ]
 

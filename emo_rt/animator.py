@@ -23,7 +23,8 @@ from emo_rt.faces.style import mismatch
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
 from emo_rt.media.box import Box, FaceBox
 from emo_rt.media.face import FaceDetector
-from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
+from emo_rt.media.framing import prepare_portrait
+from emo_rt.media.picture import PictureSource, load_picture
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array

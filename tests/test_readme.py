@@ -24,7 +24,7 @@ from emo_rt import Bundle, errors
 from emo_rt.cli import demo
 from emo_rt.cli.arguments import make_parser
 from emo_rt.export.checkpoints.hallo import HalloFiles
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import probe
 from tests.conftest import shared_file
 from tests.model.test_identity import recogniser
