@@ -25,6 +25,7 @@ from emo_rt.errors import InputError, PortraitError
 from emo_rt.media.box import Box, FaceBox
 from emo_rt.media.face import MIN_FACE, given_face
 from emo_rt.media.untrusted import PICTURE, open_file
+from emo_rt.schema.kinds import Range
 
 __all__ = ["Box", "FaceBox", "Paster", "Portrait", "load_picture", "paste_back", "prepare_portrait"]
 
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 MIN_SIDE = 32
 """Smallest width and height of a picture, in pixels."""
+VIDEO_SIDES = Range(64, 8192)
+"""Longest side of a video, in pixels."""
 MAX_PIXELS = 80_000_000
 """Largest picture file that is decoded. Below Pillow's own limit for decompression bombs, 89 megapixels."""
 BACKGROUND = (255, 255, 255)
@@ -186,13 +189,13 @@ def prepare_portrait(
     whose face already has about the right size is taken whole.
 
     ``size``: side of the model's picture, in pixels. ``face_box``: in pixels of the upright picture as loaded, or
-    ``full`` for the largest centred square. ``max_side``: 64 … 8192 pixels.
+    ``full`` for the largest centred square. ``max_side``: pixels, in :data:`VIDEO_SIDES`.
 
     Raises :class:`PortraitError` for a picture or a box that cannot be used, :class:`ConfigError` for numbers out of
     range.
     """
     check(8 <= size <= 8192, "size", size, "8 … 8192 pixels")
-    check(64 <= max_side <= 8192, "max_side", max_side, "64 … 8192 pixels")
+    check(VIDEO_SIDES.has(max_side), "max_side", max_side, f"{VIDEO_SIDES} pixels")
     check(0 <= margin <= 4, "margin", margin, "0 … 4 face heights")
     if not (isinstance(face_box, Box) or str(face_box) == "full"):
         raise PortraitError(f"face_box is {face_box!r}; expected a Box or 'full'")

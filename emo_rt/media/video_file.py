@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 import av
 import numpy as np
@@ -29,10 +29,12 @@ from numpy.typing import NDArray
 
 from emo_rt.checks import check
 from emo_rt.errors import Cancelled, ClosedError, EmoRtError, InputError, OutputError
-from emo_rt.files import whole_file, whole_folder
+from emo_rt.files import path_of, whole_file, whole_folder
 from emo_rt.media.audio import AudioSource, open_audio
 from emo_rt.media.mp4 import FRAGMENT_SECONDS, PRESETS, Mux, choose_encoder, open_encoder_works
 from emo_rt.media.untrusted import VIDEO, OpenMedia, open_media
+from emo_rt.schema.kinds import Range
+from emo_rt.schema.option import Outside, check_options
 
 __all__ = ["VideoInfo", "VideoOptions", "VideoWriter", "open_encoder_works", "probe", "write_frames_png"]
 
@@ -51,29 +53,34 @@ class VideoOptions:
     """How a video is encoded."""
 
     codec: Literal["auto", "h264_nvenc", "libx264"] = "auto"
-    """H.264 encoder. ``auto``: NVENC where it really opens, libx264 elsewhere. A named one is used or fails."""
-    crf: int = 18
-    """Quality, 0 (best) … 51. 18 is visually lossless in libx264; NVENC takes it as its constant-quality level."""
+    """H.264 encoder. A named one is used or fails.
+
+    ``auto``: NVENC where it really opens, libx264 elsewhere."""
+    crf: Annotated[int, Range(0, 51)] = 18
+    """Quality: 0 is best, 18 looks like the original.
+
+    18 is visually lossless in libx264; NVENC takes it as its constant-quality level."""
     preset: Literal["fast", "balanced", "best"] = "balanced"
-    """Encoding time against file size: libx264 veryfast, medium, slow; NVENC p2, p4, p7."""
+    """Encoding effort: time against size of the file.
+
+    libx264 veryfast, medium, slow; NVENC p2, p4, p7."""
     fragmented: bool = False
-    """Fragmented MP4: plays while it is being written. Otherwise the index is moved to the front at close."""
-    mark_generated: bool = True
-    """Say in the file's ``comment`` and ``description`` that the video is AI-generated."""
-    generator: str = "emo_rt"
+    """MP4 that plays while it is written.
+
+    Otherwise the index is moved to the front at close."""
+    mark_generated: Annotated[bool, Outside("generated_mark")] = True
+    """Mark the file as AI-generated in its metadata.
+
+    In ``comment`` and ``description``."""
+    generator: Annotated[str, Outside(is_hidden=True)] = "emo_rt"
     """Who made the video, with version, for that mark: ``emo_rt 1.2.3``."""
-    audio_bitrate: int | None = None
-    """Bit/s of the AAC track in all, 8 000 … 1 024 000; ``None`` = 80 000 per channel. Capped by what AAC allows."""
+    audio_bitrate: Annotated[int | None, Range(8_000, 1_024_000), Outside(placeholder="BITS")] = None
+    """Bits per second of the sound in all. ``None`` = 80000 per channel.
+
+    Of the AAC track; capped by what AAC allows."""
 
     def __post_init__(self) -> None:
-        check(self.codec in ("auto", *PRESETS), "codec", self.codec, f"auto, {', '.join(PRESETS)}")
-        check(isinstance(self.crf, int) and 0 <= self.crf <= 51, "crf", self.crf, "an integer from 0 to 51")
-        check(self.preset in PRESETS["libx264"], "preset", self.preset, ", ".join(PRESETS["libx264"]))
-        check(bool(self.generator), "generator", self.generator, "a name")
-        bitrate = self.audio_bitrate
-        check(
-            bitrate is None or 8_000 <= bitrate <= 1_024_000, "audio_bitrate", bitrate, "8000 … 1024000 bit/s, or None"
-        )
+        check_options(self)
 
 
 class VideoWriter:
@@ -232,7 +239,7 @@ def write_frames_png(frames: Iterable[Frames], folder: str | os.PathLike[str]) -
     The folder is made, or may exist and be empty; it appears when it is complete. Raises :class:`OutputError` if it is
     not empty, cannot be written, or there is no frame; what ``frames`` raises passes through. Nothing is left then.
     """
-    folder = Path(folder).absolute()
+    folder = path_of("folder", folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not an empty folder; choose another or empty it")
     failed = f"the pictures cannot be written to {folder}"
