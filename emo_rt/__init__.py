@@ -43,6 +43,7 @@ from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.estimate import Estimate
+from emo_rt.runtime.request import PrepareOptions, Request
 from emo_rt.runtime.result import Video
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.session import Session
@@ -87,7 +88,9 @@ __all__ = [
     "ModelConfig",
     "OutputError",
     "PortraitError",
+    "PrepareOptions",
     "Progress",
+    "Request",
     "ResolvedOptions",
     "RunStats",
     "Runtime",
