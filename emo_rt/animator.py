@@ -299,9 +299,9 @@ class Animator:
         for session in sessions:
             session.close()
         self._workers.close()
-        self._model.close()
-        for avatar in avatars:
+        for avatar in avatars:  # before the device, which frees what was given back by then
             avatar.close()
+        self._model.close()
 
     def __enter__(self) -> Animator:
         return self
