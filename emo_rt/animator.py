@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -32,6 +33,9 @@ from emo_rt.model.options import AnimateChanges, AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
+from emo_rt.runtime.live.clock import Clock
+from emo_rt.runtime.live.session import LiveSession
+from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.request import PrepareChanges, PrepareOptions
 from emo_rt.runtime.result import Video, audio_frames
@@ -55,7 +59,7 @@ class Animator:
         self._runtime = runtime or Runtime.shared(model.backend.device)
         self._workers = self._runtime.workers(model)
         self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[Session | LiveSession] = weakref.WeakSet()
         self._alive = threading.Lock()
         """Held while the two sets are looked at or changed."""
 
@@ -234,6 +238,44 @@ class Animator:
         options, control = read_settings(settings)
         chosen = self._checked(avatar, options)
         return self._session(avatar, chosen, control, priority=priority, deadline=deadline, sample_rate=sample_rate)
+
+    def live(
+        self,
+        avatar: Avatar,
+        *,
+        priority: float = 0,
+        settings: LiveSettings | None = None,
+        options: AnimateOptions | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        trace: Trace | None = None,
+        clock: Clock | None = None,
+        **changes: Any,
+    ) -> LiveSession:
+        """A face in a conversation: it idles, speaks what is pushed and can be interrupted; see :class:`LiveSession`.
+
+        Returns when every preset of the ladder is warm and the first frames are there. ``settings``: rate, pace, queue
+        … ; single ones may be given as keywords (``sample_rate=24_000, pace="asap"``) beside those of the options.
+        ``options``: its preset is the best that the session runs; it steps down that preset's ladder where it must.
+        ``clock``: what time it is, for tests. With the same seed, frames are those that :meth:`stream` makes of the
+        same sound with the same silence in front, as long as the preset stays and nothing interrupts; models that hear
+        whole files (Hallo) hear in windows here. Raises :class:`OverloadedError` where one more would make all late,
+        and what :meth:`stream` raises.
+        """
+        names = {field.name for field in dataclasses.fields(LiveSettings)}
+        own = {name: changes.pop(name) for name in names & changes.keys()}
+        chosen = self._checked(avatar, options, changes)
+        session = LiveSession(
+            self._runtime,
+            avatar,
+            chosen,
+            Control(progress=progress, trace=trace),
+            dataclasses.replace(settings or LiveSettings(), **own),
+            priority=priority,
+            clock=clock,
+        )
+        with self._alive:
+            self._sessions.add(session)
+        return session
 
     def warmup(self, options: AnimateOptions | None = None) -> None:
         """Run every graph once, so that the first real clip is as fast as the others.

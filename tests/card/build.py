@@ -31,10 +31,18 @@ LIBRARIES = {
 }
 """Library → its source files. All but the first call the first."""
 
-COUNTS = (
-    "captures captures_lost unsafe_calls graph_launches kernels allocations device_bytes device_peak pinned_bytes "
-    "host_waits"
-).split()
+COUNTS = [
+    "captures",
+    "captures_lost",
+    "unsafe_calls",
+    "graph_launches",
+    "kernels",
+    "allocations",
+    "device_bytes",
+    "device_peak",
+    "pinned_bytes",
+    "host_waits",
+]
 """``Count`` of card.h."""
 
 
