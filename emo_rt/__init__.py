@@ -32,7 +32,9 @@ from emo_rt.errors import (
     InputError,
     MissingDependencyError,
     OutputError,
+    OverloadedError,
     PortraitError,
+    QueueFull,
 )
 from emo_rt.media.audio import AudioSource
 from emo_rt.media.box import Box
@@ -45,6 +47,12 @@ from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.estimate import Estimate
+from emo_rt.runtime.live.clock import Clock
+from emo_rt.runtime.live.pair import LivePair
+from emo_rt.runtime.live.session import LiveSession
+from emo_rt.runtime.live.settings import LiveSettings
+from emo_rt.runtime.live.stats import LiveStats
+from emo_rt.runtime.request import PrepareOptions, Request
 from emo_rt.runtime.result import Video
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.session import Session
@@ -71,6 +79,7 @@ __all__ = [
     "CaptureError",
     "CheckpointError",
     "Chunk",
+    "Clock",
     "ClosedError",
     "ConfigError",
     "DeviceLostError",
@@ -87,12 +96,20 @@ __all__ = [
     "FaceNotFoundError",
     "HeadPose",
     "InputError",
+    "LivePair",
+    "LiveSession",
+    "LiveSettings",
+    "LiveStats",
     "MissingDependencyError",
     "ModelConfig",
     "OutputError",
+    "OverloadedError",
     "Portrait",
     "PortraitError",
+    "PrepareOptions",
     "Progress",
+    "QueueFull",
+    "Request",
     "ResolvedOptions",
     "RunStats",
     "Runtime",

@@ -93,6 +93,8 @@ def open_audio(
     """
     if isinstance(source, np.ndarray):
         return _ArraySource(source, sample_rate, max_duration_s, cancel)
+    if not isinstance(source, str | os.PathLike):
+        raise AudioError(f"the sound cannot be a {type(source).__name__}; expected a path, or an array with its rate")
     if sample_rate is not None:
         raise AudioError(f"sample_rate is {sample_rate!r}, but a file brings its own; leave it out")
     return _FileSource(Path(source), max_duration_s, cancel)

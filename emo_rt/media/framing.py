@@ -20,11 +20,14 @@ from emo_rt.errors import PortraitError
 from emo_rt.media.box import Box, FaceBox
 from emo_rt.media.face import MIN_FACE, given_face
 from emo_rt.media.picture import MIN_SIDE, PictureSource, load_picture
+from emo_rt.schema.kinds import Range
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 logger = logging.getLogger(__name__)
 
+VIDEO_SIDES = Range(64, 8192)
+"""Longest side of a video, in pixels."""
 MARGIN = 0.6
 """Default space around the face, in face heights: hair and shoulders are in, the face fills 45 % of the height."""
 TIGHT_MARGIN = 0.125
@@ -71,13 +74,13 @@ def prepare_portrait(
     whose face already has about the right size is taken whole.
 
     ``size``: side of the model's picture, in pixels. ``face_box``: in pixels of the upright picture as loaded, or
-    ``full`` for the largest centred square. ``max_side``: 64 … 8192 pixels.
+    ``full`` for the largest centred square. ``max_side``: pixels, in :data:`VIDEO_SIDES`.
 
     Raises :class:`PortraitError` for a picture or a box that cannot be used, :class:`ConfigError` for numbers out of
     range.
     """
     check(8 <= size <= 8192, "size", size, "8 … 8192 pixels")
-    check(64 <= max_side <= 8192, "max_side", max_side, "64 … 8192 pixels")
+    check(VIDEO_SIDES.has(max_side), "max_side", max_side, f"{VIDEO_SIDES} pixels")
     check(0 <= margin <= 4, "margin", margin, "0 … 4 face heights")
     if not (isinstance(face_box, Box) or str(face_box) == "full"):
         raise PortraitError(f"face_box is {face_box!r}; expected a Box or 'full'")

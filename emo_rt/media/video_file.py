@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from emo_rt.media.probe import VideoInfo, probe
 from emo_rt.media.samples import Samples, checked_rate, mono_block
 from emo_rt.media.soundtrack import PushedTrack, SourceTrack
 from emo_rt.media.video_target import FORMATS, open_target, output_errors
+from emo_rt.schema.kinds import Range
+from emo_rt.schema.option import Outside, check_options
 
 __all__ = ["FORMATS", "VideoInfo", "VideoOptions", "VideoWriter", "open_encoder_works", "probe", "write_frames_png"]
 
@@ -36,49 +38,48 @@ SMALL_PICTURE = 256 * 256
 1 of 100 (112×112) files; never without it, nor at 128×128, 208×208 or 256×256 in 100 files each (measured, x264 165).
 """
 
-PROFILES = ("auto", "baseline", "main", "high")
-"""Of H.264."""
-
 
 @dataclass(frozen=True)
 class VideoOptions:
     """How a video is encoded."""
 
     codec: Literal["auto", "h264_nvenc", "libx264"] = "auto"
-    """H.264 encoder. ``auto``: NVENC where it really opens, libx264 elsewhere. A named one is used or fails."""
-    crf: int = 18
-    """Quality, 0 (best) … 51. 18 is visually lossless in libx264; NVENC takes it as its constant-quality level."""
+    """H.264 encoder. A named one is used or fails.
+
+    ``auto``: NVENC where it really opens, libx264 elsewhere."""
+    crf: Annotated[int, Range(0, 51)] = 18
+    """Quality: 0 is best, 18 looks like the original.
+
+    18 is visually lossless in libx264; NVENC takes it as its constant-quality level."""
     preset: Literal["fast", "balanced", "best"] = "balanced"
-    """Encoding time against file size: libx264 veryfast, medium, slow; NVENC p2, p4, p7."""
+    """Encoding effort: time against size of the file.
+
+    libx264 veryfast, medium, slow; NVENC p2, p4, p7."""
     fragmented: bool = False
-    """Fragmented MP4: plays while it is being written. Otherwise the index is moved to the front at close."""
-    keyframe_interval: int | None = None
-    """Frames from one key frame to the next (at most, where the file is not fragmented): 1 … 1 000. ``None`` = one
-    second in a fragmented file, else the encoder's own. Each key frame starts a fragment, and sends the last one."""
+    """MP4 that plays while it is written.
+
+    Otherwise the index is moved to the front at close."""
+    keyframe_interval: Annotated[int | None, Range(1, 1000), Outside(placeholder="FRAMES")] = None
+    """Frames from one key frame to the next. ``None`` = one second in a fragmented file, else the encoder's own.
+
+    At most, where the file is not fragmented. Each key frame starts a fragment, and sends the last one."""
     profile: Literal["auto", "baseline", "main", "high"] = "auto"
-    """H.264 profile. ``baseline`` is decoded by everything, and makes larger files; ``auto`` = the encoder's own."""
-    mark_generated: bool = True
-    """Say in the file's ``comment`` and ``description`` that the video is AI-generated."""
-    generator: str = "emo_rt"
+    """H.264 profile. ``baseline`` is decoded by everything, and makes larger files.
+
+    ``auto`` = the encoder's own."""
+    mark_generated: Annotated[bool, Outside("generated_mark")] = True
+    """Mark the file as AI-generated in its metadata.
+
+    In ``comment`` and ``description``."""
+    generator: Annotated[str, Outside(is_hidden=True)] = "emo_rt"
     """Who made the video, with version, for that mark: ``emo_rt 1.2.3``."""
-    audio_bitrate: int | None = None
-    """Bit/s of the AAC track in all, 8 000 … 1 024 000; ``None`` = 80 000 per channel. Capped by what AAC allows."""
+    audio_bitrate: Annotated[int | None, Range(8_000, 1_024_000), Outside(placeholder="BITS")] = None
+    """Bits per second of the sound in all. ``None`` = 80000 per channel.
+
+    Of the AAC track; capped by what AAC allows."""
 
     def __post_init__(self) -> None:
-        check(self.codec in ("auto", *PRESETS), "codec", self.codec, f"auto, {', '.join(PRESETS)}")
-        check(isinstance(self.crf, int) and 0 <= self.crf <= 51, "crf", self.crf, "an integer from 0 to 51")
-        check(self.preset in PRESETS["libx264"], "preset", self.preset, ", ".join(PRESETS["libx264"]))
-        interval = self.keyframe_interval
-        check(
-            interval is None or (isinstance(interval, int) and 1 <= interval <= 1000),
-            "keyframe_interval", interval, "an integer from 1 to 1000, or None",
-        )  # fmt: skip
-        check(self.profile in PROFILES, "profile", self.profile, ", ".join(PROFILES))
-        check(bool(self.generator), "generator", self.generator, "a name")
-        bitrate = self.audio_bitrate
-        check(
-            bitrate is None or 8_000 <= bitrate <= 1_024_000, "audio_bitrate", bitrate, "8000 … 1024000 bit/s, or None"
-        )
+        check_options(self)
 
 
 class VideoWriter:

@@ -87,7 +87,7 @@ class TestFraming:
         assert np.array_equal(portrait.picture, picture[: height // 2 * 2, : width // 2 * 2])
 
     def test_enlarging_a_tiny_face_is_logged(self, caplog):
-        with caplog.at_level(logging.WARNING, "emo_rt.media.portrait"):
+        with caplog.at_level(logging.WARNING, "emo_rt.media.framing"):
             prepare_portrait(waves(200, 300), 512, face_box=Box(50, 50, 70, 75))
         assert "from 55 to 512 pixels" in caplog.text
 

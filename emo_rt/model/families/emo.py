@@ -77,6 +77,5 @@ class EmoGraphs(GraphBuilder):
         return [TensorSpec("speed", "float32", (self.config.frames,))] if self.config.speed else []
 
     def speed(self, site: Site) -> list[TensorSpec]:
-        heads, frames = self.config.temporal.heads, self.config.frames
-        shape = (1, heads, frames, site.channels // heads)
+        shape = (1, self.config.frames, site.channels)
         return self.pair("speed", site, shape) if self.config.speed else []
