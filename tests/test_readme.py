@@ -20,8 +20,7 @@ import numpy as np
 import pytest
 
 from emo_rt import Bundle
-from emo_rt.cli import demo
-from emo_rt.cli.arguments import make_parser
+from emo_rt.cli import demo, make_parser
 from emo_rt.export.checkpoints.hallo import HalloFiles
 from emo_rt.media.portrait import load_picture
 from emo_rt.media.video_file import probe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -18,7 +19,8 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 
 from emo_rt.cli import terminal
-from emo_rt.cli.demo import DEMO_PORTRAIT, is_untrained
+from emo_rt.cli.demo import DEMO_PORTRAIT
+from emo_rt.cli.options import add_json
 from emo_rt.device.registry import open_backend
 from emo_rt.device.tensorrt.package import load_package
 from emo_rt.errors import EmoRtError
@@ -50,6 +52,17 @@ GPU_QUERY = ("name", "memory.total", "driver_version", "compute_cap")
 """What nvidia-smi is asked for."""
 PATIENCE_S = 10
 """How long nvidia-smi may take."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.epilog = "exit code: 0 if videos can be made here, else 1"
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report."""
+    return 0 if show(as_json=args.json) else 1
 
 
 def show(*, as_json: bool) -> bool:
@@ -233,7 +246,7 @@ def _demo_model() -> dict[str, Any]:
         bundle = Bundle.open("demo", verify=True)
     except EmoRtError as exc:
         return {"works": False, "detail": str(exc), "untrained": None}
-    untrained = is_untrained(bundle)
+    untrained = bundle.is_untrained
     words = "untrained: its picture is noise" if untrained else "trained"
     detail = f"{bundle.config.name}, {bundle.config.size}x{bundle.config.size} pixels, {words}"
     return {"works": True, "detail": detail, "untrained": untrained}

@@ -10,11 +10,14 @@ from emo_rt.checks import check
 from emo_rt.device.base import Backend, BoundGraph, Graph
 from emo_rt.errors import BackendUnavailableError, EmoRtError, EngineStaleError
 from emo_rt.model.bundle import Bundle
+from emo_rt.schema.kinds import Range, Whole
 
 __all__ = ["Backend", "BoundGraph", "Graph", "open_backend"]
 
 DEVICES = ("auto", "cpu", "cuda")
 BACKENDS = ("auto", "onnxruntime", "openvino", "openvino-bf16", "tensorrt")
+THREADS = Range(1, 1024)
+"""CPU threads per graph."""
 
 PREFERENCE = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("onnxruntime", "cpu"))
 """(backend, device), in the order in which ``auto`` tries them: the fastest first."""
@@ -39,8 +42,8 @@ def open_backend(
     """
     check(backend in BACKENDS, "backend", backend, f"one of {', '.join(BACKENDS)}")
     check(device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
-    usable = threads is None or (type(threads) is int and 1 <= threads <= 1024)
-    check(usable, "threads", threads, "an integer from 1 to 1024, or None")
+    usable = threads is None or Whole(THREADS).has(threads)
+    check(usable, "threads", threads, f"{Whole(THREADS).words}, or None")
     known = PREFERENCE if backend == "auto" else (*PREFERENCE, *ON_DEMAND)
     choices = [(b, d) for b, d in known if backend in ("auto", b) and device in ("auto", d)]
     if not choices:
