@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +24,8 @@ from emo_rt.faces.style import mismatch
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
 from emo_rt.media.box import Box
 from emo_rt.media.face import FaceDetector
-from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
+from emo_rt.media.framing import prepare_portrait
+from emo_rt.media.picture import PictureSource, load_picture
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
@@ -31,6 +34,9 @@ from emo_rt.model.options import AnimateChanges, AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
+from emo_rt.runtime.live.clock import Clock
+from emo_rt.runtime.live.session import LiveSession
+from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.request import PrepareChanges, PrepareOptions
 from emo_rt.runtime.result import Video, audio_frames
@@ -38,8 +44,9 @@ from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.scheduler import whole
 from emo_rt.runtime.session import Session
 from emo_rt.runtime.settings import RunSettings, read_settings
-from emo_rt.runtime.stages import Control
+from emo_rt.runtime.stages import Control, Progress
 from emo_rt.runtime.stream import ChunkStream, Sound
+from emo_rt.runtime.trace import Trace
 from emo_rt.schema.option import read_options, require_type
 
 logger = logging.getLogger(__name__)
@@ -54,7 +61,7 @@ class Animator:
         self._runtime = runtime or Runtime.shared(model.backend.device)
         self._workers = self._runtime.workers(model)
         self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[Session | LiveSession] = weakref.WeakSet()
         self._alive = threading.Lock()
         """Held while the two sets are looked at or changed."""
 
@@ -234,6 +241,44 @@ class Animator:
         chosen = self._checked(avatar, options)
         return self._session(avatar, chosen, control, priority=priority, deadline=deadline, sample_rate=sample_rate)
 
+    def live(
+        self,
+        avatar: Avatar,
+        *,
+        priority: float = 0,
+        settings: LiveSettings | None = None,
+        options: AnimateOptions | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        trace: Trace | None = None,
+        clock: Clock | None = None,
+        **changes: Any,
+    ) -> LiveSession:
+        """A face in a conversation: it idles, speaks what is pushed and can be interrupted; see :class:`LiveSession`.
+
+        Returns when every preset of the ladder is warm and the first frames are there. ``settings``: rate, pace, queue
+        … ; single ones may be given as keywords (``sample_rate=24_000, pace="asap"``) beside those of the options.
+        ``options``: its preset is the best that the session runs; it steps down that preset's ladder where it must.
+        ``clock``: what time it is, for tests. With the same seed, frames are those that :meth:`stream` makes of the
+        same sound with the same silence in front, as long as the preset stays and nothing interrupts; models that hear
+        whole files (Hallo) hear in windows here. Raises :class:`OverloadedError` where one more would make all late,
+        and what :meth:`stream` raises.
+        """
+        names = {field.name for field in dataclasses.fields(LiveSettings)}
+        own = {name: changes.pop(name) for name in names & changes.keys()}
+        chosen = self._checked(avatar, read_options(options, changes, AnimateOptions))
+        session = LiveSession(
+            self._runtime,
+            avatar,
+            chosen,
+            Control(progress=progress, trace=trace),
+            dataclasses.replace(settings or LiveSettings(), **own),
+            priority=priority,
+            clock=clock,
+        )
+        with self._alive:
+            self._sessions.add(session)
+        return session
+
     def warmup(self, options: AnimateOptions | None = None) -> None:
         """Run every graph once, so that the first real clip is as fast as the others.
 
@@ -298,9 +343,9 @@ class Animator:
         for session in sessions:
             session.close()
         self._workers.close()
-        self._model.close()
-        for avatar in avatars:
+        for avatar in avatars:  # before the device, which frees what was given back by then
             avatar.close()
+        self._model.close()
 
     def __enter__(self) -> Animator:
         return self

@@ -36,6 +36,7 @@ COMMANDS = {
     "info": "show what is in a bundle and verify its hashes",
     "doctor": "show what this machine can do, and what to install for more",
     "bench": "measure how fast a model is on this machine",
+    "evaluate": "measure talking-head videos, or hold one setting against another",
 }
 """Name of the command, which is its module's, and what it does."""
 

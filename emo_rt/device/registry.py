@@ -118,7 +118,8 @@ def _open_openvino(threads: int | None, *, bf16: bool = False) -> Backend:
 
 def _open_onnxruntime(_: int | None) -> Backend:
     from emo_rt.device.cuda import open_device
-    from emo_rt.device.onnxruntime_cuda import OrtCudaBackend, import_onnxruntime
+    from emo_rt.device.onnxruntime_cuda import OrtCudaBackend
+    from emo_rt.device.onnxruntime_gpu import import_onnxruntime
 
     import_onnxruntime()  # before a CUDA context takes memory
     return OrtCudaBackend(open_device())

@@ -23,7 +23,8 @@ from emo_rt.errors import InputError, MissingDependencyError, PortraitError
 from emo_rt.media.box import Box
 from emo_rt.media.face import MIN_FACE
 from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
-from emo_rt.media.portrait import Portrait, load_picture
+from emo_rt.media.framing import Portrait
+from emo_rt.media.picture import load_picture
 from emo_rt.media.untrusted import NUMBERS, open_file
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites

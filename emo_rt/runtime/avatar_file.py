@@ -17,7 +17,7 @@ from emo_rt.device.buffers import Buffers
 from emo_rt.errors import EmoRtError, InputError, OutputError
 from emo_rt.files import path_of, whole_file
 from emo_rt.media.box import Box
-from emo_rt.media.portrait import Portrait
+from emo_rt.media.framing import Portrait
 from emo_rt.media.untrusted import AVATAR, UntrustedFile, open_file
 from emo_rt.model.contract import Array, TensorSpec
 from emo_rt.runtime.loaded_model import LoadedModel

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypedDict
 
 from emo_rt.checks import check
 from emo_rt.media.box import Box, FaceBox, parse_face_box
-from emo_rt.media.portrait import VIDEO_SIDES
+from emo_rt.media.framing import VIDEO_SIDES
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions

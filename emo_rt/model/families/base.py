@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from emo_rt.errors import ConfigError
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
-from emo_rt.media.portrait import Portrait
+from emo_rt.media.framing import Portrait
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, GraphSpec
 from emo_rt.model.families.graphs import GraphBuilder
