@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from emo_rt.animator import Animator
-from emo_rt.device.registry import BACKENDS, DEVICES, THREADS
-from emo_rt.schema.kinds import Choice
+from emo_rt.device.registry import DEVICES, THREADS, backend_names
+from emo_rt.schema.kinds import Choice, NamedThing
 from emo_rt.schema.option import Outside
 
 
@@ -19,7 +19,7 @@ class Machine:
     """Model folder, or demo."""
     device: Annotated[str, Choice(DEVICES)] = "auto"
     """Device. Only auto chooses by itself."""
-    backend: Annotated[str, Choice(BACKENDS)] = "auto"
+    backend: Annotated[str, NamedThing(backend_names)] = "auto"
     """Runtime. openvino is the faster one on a CPU."""
     threads: Annotated[int | None, THREADS] = None
     """CPU threads per graph. ``None`` = one per core."""

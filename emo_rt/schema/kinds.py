@@ -215,6 +215,32 @@ class Choice(Kind):
         return {"enum": list(self.choices)}
 
 
+@dataclass(frozen=True)
+class NamedThing(Kind):
+    """One of some words that are known late, like those of installed packages."""
+
+    names: Callable[[], tuple[str, ...]]
+    placeholder = "NAME"
+
+    @property
+    def words(self) -> str:
+        return f"one of {', '.join(self.names())}"
+
+    @property
+    def range_words(self) -> str:
+        return ", ".join(self.names())
+
+    def has(self, value: object) -> bool:
+        return isinstance(value, str) and value in self.names()
+
+    def read(self, text: str) -> str:
+        return text
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.names())}
+
+
 class File(Kind):
     """Name of a file, or in Python also what would be in it."""
 

@@ -108,7 +108,8 @@ def test_animate_takes_every_option_of_a_request() -> None:
 def test_a_command_imports_no_other_command(command: str) -> None:
     code = (
         f"import json, sys; from emo_rt.cli import COMMANDS, main; main([{command!r}, '--help']);"
-        "found = [name for name in COMMANDS if f'emo_rt.cli.{name}' in sys.modules]; sys.stderr.write(json.dumps(found))"
+        "found = [name for name in COMMANDS if f'emo_rt.cli.{name}' in sys.modules];"
+        "sys.stderr.write(json.dumps(found))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     others = {"bench": {"demo", "doctor"}, "doctor": {"demo"}}.get(command, set())  # its portrait; what is installed
