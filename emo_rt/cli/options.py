@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from emo_rt.errors import EmoRtError
 from emo_rt.media.video_file import FORMATS
@@ -41,7 +41,8 @@ def add_options(
 
 def read_options(args: argparse.Namespace, cls: type[ConfigT], **more: Any) -> ConfigT:
     """The dataclass from the options that were added of it, and ``more`` fields. Raises :class:`ConfigError`."""
-    given = {option.field: getattr(args, option.name) for option in options_of(cls) if hasattr(args, option.name)}
+    options = options_of(cast(type, cls))
+    given = {option.field: getattr(args, option.name) for option in options if hasattr(args, option.name)}
     return cls(**{**given, **more})
 
 

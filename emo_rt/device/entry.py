@@ -14,10 +14,13 @@ class BackendEntry(Protocol):
     A package of its own offers one by an entry point of the group ``emo_rt.backends``, whose name is ``NAME``.
     """
 
-    NAME: str
-    """As :meth:`emo_rt.Animator.load` names it."""
-    DEVICE: str
-    """``cpu`` or ``cuda``."""
+    @property
+    def NAME(self) -> str:
+        """As :meth:`emo_rt.Animator.load` names it."""
+
+    @property
+    def DEVICE(self) -> str:
+        """``cpu`` or ``cuda``."""
 
     def auto(self, bundle: Bundle | None) -> str | None:
         """Why ``auto`` should not take it for this bundle; ``None`` if it should try. Quick: nothing is opened."""
