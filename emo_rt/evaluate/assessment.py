@@ -171,7 +171,9 @@ def _looks(footage: Iterable[Footage], eyes: Eyes, said: Said) -> list[Looked]:
     return looked
 
 
-def _row(name: str, kind: Literal["video", "set", "against", "truth"], looked: Sequence[Looked], context: Context) -> Row:
+def _row(
+    name: str, kind: Literal["video", "set", "against", "truth"], looked: Sequence[Looked], context: Context
+) -> Row:
     readings = [one.reading for one in looked]
     values = {metric.name: measured(metric, readings, context, kind == "truth") for metric in METRICS.values()}
     return Row(
