@@ -26,6 +26,7 @@ class SimulatedClock(Clock):
         self._sessions = list[LiveSession]()
         self._changed = threading.Condition()
         self._until: float | None = None
+        self._has_ended = False
 
     def now(self) -> float:
         return self._now
@@ -44,8 +45,18 @@ class SimulatedClock(Clock):
         """In the scheduler's thread: return when so much time has passed."""
         with self._changed:
             self._until = self._now + seconds
-            done = self._changed.wait_for(lambda: self._until is None, PATIENCE_S)
+            done = self._changed.wait_for(lambda: self._until is None or self._has_ended, PATIENCE_S)
             assert done, "nobody takes pairs"
+
+    def work_alone(self, seconds: float) -> None:
+        """Time passes while nobody works."""
+        self._now += seconds
+
+    def end(self) -> None:
+        """Nobody will take pairs any more."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
 
     def wait(self, signal: Signal, seen: int, until: float | None) -> None:
         while signal.version == seen:

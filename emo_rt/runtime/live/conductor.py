@@ -188,11 +188,21 @@ class Conductor:
         if ready.ended + self._coming(ready, wanted - ready.ended, now) < wanted or there > self.frames:
             if self._is_idle_enough(there) and not ready.ended + ready.open:
                 return
-            begin = self._due(self.pairs + there) - HASTE * self.ladder.expected()
+            begin = (
+                -math.inf
+                if self._is_ending(ready, there)
+                else self._due(self.pairs + there) - HASTE * self.ladder.expected()
+            )
             if now < begin:
                 self._wake_at = min(self._wake_at, begin)
                 return
         self._begin(now)
+
+    def _is_ending(self, ready: Ready, there: int) -> bool:
+        """Whether the rest of what is said is to come as soon as it is made."""
+        if self._settings.pace == "clock" or there > self.frames or self.voice.is_speaking:
+            return False
+        return ready.ended > 0 or any(sound.utterance is not None for sound in self._track)
 
     def _is_idle_enough(self, there: int) -> bool:
         """Whether the idle loop can take over when what is there was shown."""
