@@ -7,7 +7,7 @@ which is given to a session as ``progress``. What is computed is real, only how 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from emo_rt import Clock, LiveSession, Progress
 from emo_rt.runtime.signal import Signal
@@ -59,13 +59,17 @@ class SimulatedClock(Clock):
             self._changed.notify_all()
 
     def wait(self, signal: Signal, seen: int, until: float | None) -> None:
-        while signal.version == seen:
+        self.wait_for_any([(signal, seen)], until)
+
+    def wait_for_any(self, signals: Sequence[tuple[Signal, int]], until: float | None) -> None:
+        """As :meth:`wait`, for several sessions whose pairs one thread takes."""
+        while all(signal.version == seen for signal, seen in signals):
             if self._is(lambda clip: clip.is_denoised):
-                signal.wait(seen, GLANCE_S)  # decoding costs nothing, and is waited for
+                signals[0][0].wait(signals[0][1], GLANCE_S)  # decoding costs nothing, and is waited for
             elif self._pass(until):
                 return
             elif until is None or self._is(lambda clip: True):
-                signal.wait(seen, GLANCE_S)
+                signals[0][0].wait(signals[0][1], GLANCE_S)
             else:
                 self._now = max(self._now, until)
                 return

@@ -23,6 +23,11 @@ class Admitted(Protocol):
         ...
 
     @property
+    def clip_seconds(self) -> float:
+        """What a clip takes on its present rung."""
+        ...
+
+    @property
     def most_bytes(self) -> int:
         """Memory that it may need."""
         ...
@@ -48,6 +53,11 @@ class Admission:
         """Share of the device that the admitted sessions need on their last rungs."""
         with self._lock:
             return sum(session.least_load for session in self._admitted)
+
+    def longest_beside(self, session: Admitted) -> float:
+        """Seconds of the longest clip of another session: nobody interrupts one that was begun."""
+        with self._lock:
+            return max((one.clip_seconds for one in self._admitted if one is not session), default=0.0)
 
     def enter(self, session: Admitted) -> None:
         """One more. The first is always admitted: if it is too slow, it lags as it was told to.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,16 @@ FORGOTTEN_S = 0.25
 class Conductor:
     """Brings together the queue of sound, the maker of clips and the reel. The owner locks, and wakes the maker."""
 
-    def __init__(self, config: ModelConfig, settings: LiveSettings, maker: LiveMaker, ladder: Ladder) -> None:
-        self._settings, self._maker, self.ladder = settings, maker, ladder
+    def __init__(
+        self,
+        config: ModelConfig,
+        settings: LiveSettings,
+        maker: LiveMaker,
+        ladder: Ladder,
+        longest_beside: Callable[[], float],
+    ) -> None:
+        """``longest_beside``: seconds for which another session's clip may keep the device."""
+        self._settings, self._maker, self._ladder, self._longest_beside = settings, maker, ladder, longest_beside
         self.fps = config.fps
         """Frames per second."""
         self.frames = config.frames
@@ -97,7 +106,7 @@ class Conductor:
         self._track = deque(sound.silenced() for sound in self._track)
         if self._settings.pace == "asap":
             self._shift_s -= max(self._due(self.pairs) - now, 0.0)  # the transport forgets what it had in front
-        again = self.ladder.expected()
+        again = self._lead()
         left = len(self.reel) / self.fps
         if left < again and self._maker.making and self._remaining(now) + again <= (self.frames - 1) / self.fps:
             self._must_restart = True  # the clip that is under way bridges the gap
@@ -113,7 +122,7 @@ class Conductor:
         self.reel.extend(
             ReelFrame(pixels[row], Latent(kept, row), self._track.popleft(), clip) for row in range(len(pixels))
         )
-        self.ladder.note(clip.rung, clip.waited_s, clip.seconds)
+        self._ladder.note(clip.rung, clip.waited_s, clip.seconds)
 
     # The time
 
@@ -127,14 +136,19 @@ class Conductor:
     def _due(self, frame: int) -> float:
         return (self._started_at or 0.0) + self._shift_s + frame / self.fps
 
+    def _lead(self) -> float:
+        """Seconds before its first frame is due at which a clip is begun."""
+        ladder = self._ladder
+        return HASTE * ladder.seconds + max(HASTE * ladder.waited, self._longest_beside())
+
     def _bridge(self) -> int:
         """Frames that are shown while the next clip is made."""
-        return max(math.ceil(HASTE * self.ladder.expected() * self.fps) + 1, self.reel.fewest)
+        return max(math.ceil(self._lead() * self.fps) + 1, self.reel.fewest)
 
     def _remaining(self, now: float) -> float:
         """Seconds until the clips under way are made."""
         last = list(self._maker.making.values())[-1]
-        return max(self.ladder.expected() - (now - last.composed_at), 0.0)
+        return max(self._lead() - (now - last.composed_at), 0.0)
 
     # Starting anew
 
@@ -188,11 +202,9 @@ class Conductor:
         if ready.ended + self._coming(ready, wanted - ready.ended, now) < wanted or there > self.frames:
             if self._is_idle_enough(there) and not ready.ended + ready.open:
                 return
-            begin = (
-                -math.inf
-                if self._is_ending(ready, there)
-                else self._due(self.pairs + there) - HASTE * self.ladder.expected()
-            )
+            begin = self._due(self.pairs + there) - self._lead()
+            if self._is_ending(ready, there):
+                begin = now
             if now < begin:
                 self._wake_at = min(self._wake_at, begin)
                 return
@@ -222,7 +234,7 @@ class Conductor:
         sounds += [self.voice.take() for _ in range(coming)]
         self._track.extend(sounds)
         self._is_fresh = False
-        self._maker.begin(np.concatenate([sound.heard for sound in sounds]), self.ladder.rung, now, due)
+        self._maker.begin(np.concatenate([sound.heard for sound in sounds]), self._ladder.rung, now, due)
         self._has_composed = True
 
     # Showing

@@ -28,7 +28,8 @@ class Ladder:
         """How often it went."""
         self.slowdown = 1.0
         """How many times as long as measured at first a clip takes now."""
-        self._waited = 0.0
+        self.waited = 0.0
+        """Seconds that a clip waits for other sessions."""
         self._roomy = 0
 
     @property
@@ -45,17 +46,22 @@ class Ladder:
         """Start at the best rung that is fast enough."""
         self.at = self._best(ROOMY)
 
+    @property
+    def seconds(self) -> float:
+        """What making a clip takes on the present rung."""
+        return self.costs.of(self.rung) * self.slowdown
+
     def expected(self, at: int | None = None) -> float:
-        """Seconds from the beginning of a clip to its pictures, on a rung; ``None`` = the present one."""
+        """Seconds from the sound of a clip to its pictures, on a rung; ``None`` = the present one."""
         rung = self.rung if at is None else self.rungs[at]
-        return self._waited + self.costs.of(rung) * self.slowdown
+        return self.waited + self.costs.of(rung) * self.slowdown
 
     def note(self, rung: Rung, waited: float, seconds: float) -> None:
         """A clip took ``seconds``, after it had ``waited`` for other sessions."""
         self.costs.note(rung, seconds)
         least = self.costs.of(rung)
         self.slowdown = _follow(self.slowdown, seconds / least if least else 1.0)
-        self._waited = _follow(self._waited, waited)
+        self.waited = _follow(self.waited, waited)
         if self.expected() > FULL * self._clip_s:
             self._roomy = 0
             self._go_down()

@@ -65,7 +65,9 @@ class LiveSession:
         costs = self._admission.costs(avatar.model)
         self._clip_s = config.frames / config.fps
         self._ladder = Ladder(maker.rungs, costs, self._clip_s)
-        self._conductor = conductor = Conductor(config, self.settings, maker, self._ladder)
+        self._conductor = conductor = Conductor(
+            config, self.settings, maker, self._ladder, lambda: self._admission.longest_beside(self)
+        )
         self._picture_bytes = self._frame_bytes(avatar)
         warm(maker, costs, conductor.first_samples, self._clock, self._clip_s)
         self._ladder.begin()
@@ -240,6 +242,11 @@ class LiveSession:
         """Share of the device that it needs on the last rung, as measured lately."""
         last = self._ladder.rungs[-1]
         return self._ladder.costs.of(last) * self._ladder.slowdown / self._clip_s
+
+    @property
+    def clip_seconds(self) -> float:
+        """What a clip takes on the present rung, as measured lately."""
+        return self._ladder.seconds
 
     @property
     def most_bytes(self) -> int:
