@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -97,6 +98,14 @@ class Stage:
         session = animator.live(avatar, clock=self.clock, progress=self.step, **options)
         self.sessions.append(session)
         return self.clock.watch(session)
+
+    def close_one(self, session: LiveSession) -> None:
+        """While others go on."""
+        closing = threading.Thread(target=session.close)
+        closing.start()
+        while closing.is_alive():
+            self.clock.let_pass()
+            closing.join(0.001)
 
     def close(self) -> None:
         self.clock.end()

@@ -52,6 +52,10 @@ class SimulatedClock(Clock):
         """Time passes while nobody works."""
         self._now += seconds
 
+    def let_pass(self) -> None:
+        """The work of the moment is done."""
+        self._pass(None)
+
     def end(self) -> None:
         """Nobody will take pairs any more."""
         with self._changed:

@@ -21,11 +21,13 @@ from emo_rt import (
     LivePair,
     QueueFull,
 )
+from emo_rt.runtime.live.causal import RunningScale
 from tests.live_sessions import (
     CLIP,
     CLIP_S,
     FPS,
     FRAME,
+    RATE,
     Stage,
     Talker,
     delays,
@@ -388,3 +390,46 @@ def test_latency_is_measured_by_part(stage: Stage) -> None:
     parts = [latency[part].p50 for part in list(latency)[1:]]
     assert sum(parts) == pytest.approx(latency["total"].p50, abs=0.03)
     assert latency["total"].p99 < (CLIP + 3) / FPS + 0.06 + 0.04 * 1.2 + 0.1
+
+
+# Models that hear whole files
+
+
+@pytest.fixture
+def hallo_stage(hallo_bundle: Bundle) -> Iterator[Stage]:
+    with Animator.load(hallo_bundle.path, device="cpu", threads=1, verify=False) as animator:
+        avatar = animator.prepare(noise_picture(), face_box="full", face=animator._model.family.anonymous)
+        with staged(animator, avatar) as opened:
+            yield opened
+
+
+def test_a_model_that_hears_whole_files_talks_live_and_is_interrupted(hallo_stage: Stage) -> None:
+    """Its motion frames are decoded and encoded again, as between any two clips."""
+    session = hallo_stage.open(steps=1)
+    said = voice(30)
+    for piece in np.array_split(said, 9):
+        session.push(piece)
+    session.flush()
+    pairs = until_last(session, 0)
+    np.testing.assert_array_equal(sound([pair for pair in pairs if pair.speaking]), said)
+    recording = hallo_stage.record(session)
+    session.push(voice(60))
+    take(session, 25)
+    session.clear()
+    take(session, 30)
+    (anew,) = [clip for clip in recording.clips.values() if clip.resume is not None]
+    assert anew.kept is not None
+    assert session.stats.late_frames == 0
+
+
+@pytest.mark.parametrize("level", [0.02, 0.3])
+def test_the_running_scale_comes_to_that_of_the_whole_sound(level: float) -> None:
+    waveform = (level * np.random.default_rng(1).standard_normal(20 * RATE) + 0.01).astype(np.float32)
+    scale = RunningScale()
+    scaled = np.concatenate([scale(frame, is_sound=True) for frame in waveform.reshape(-1, FRAME)])
+    whole = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+    end = slice(-RATE, None)
+    assert np.linalg.norm(scaled[end] - whole[end]) < 0.2 * np.linalg.norm(whole[end])
+    assert abs(scaled).max() < 20  # nothing is blown up where it begins
+    silence = np.zeros(FRAME, np.float32)
+    np.testing.assert_array_equal(scale(silence, is_sound=False), silence)

@@ -59,6 +59,7 @@ def test_three_times_slower_it_falls_within_two_clips_and_rises_again(stage: Sta
     clock.step_s *= 3
     talker.listen(2 * CLIP_S + 3 / FPS)
     assert session.stats.rung == "last"
+    talker.listen(2 * CLIP_S)  # what was begun before comes late yet
     late = session.stats.late_frames
     slow = delays(talker.listen(3))
     assert session.stats.late_frames == late

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,6 @@ from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.live.stats import Latencies
 from emo_rt.runtime.live.voice import Ready, Voice, border
 
-HASTE = 1.15
-"""A clip is begun so many times its expected seconds before it is due."""
 STALL_S = 1.0
 """Who takes pairs later than this goes on from now, instead of getting them all at once."""
 FORGOTTEN_S = 0.25
@@ -36,21 +33,14 @@ FORGOTTEN_S = 0.25
 class Conductor:
     """Brings together the queue of sound, the maker of clips and the reel. The owner locks, and wakes the maker."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        settings: LiveSettings,
-        maker: LiveMaker,
-        ladder: Ladder,
-        longest_beside: Callable[[], float],
-    ) -> None:
-        """``longest_beside``: seconds for which another session's clip may keep the device."""
-        self._settings, self._maker, self._ladder, self._longest_beside = settings, maker, ladder, longest_beside
+    def __init__(self, config: ModelConfig, settings: LiveSettings, maker: LiveMaker, ladder: Ladder) -> None:
+        self._settings, self._maker, self._ladder = settings, maker, ladder
         self.fps = config.fps
         """Frames per second."""
         self.frames = config.frames
         """F, frames of a clip."""
-        self._ahead = max(config.audio.context_frames + config.audio.right_context_frames, 1)
+        audio = maker.heard_config.audio
+        self._ahead = max(audio.context_frames + audio.right_context_frames, 1)
         loops = settings.idle == "loop"
         self.reel = Reel(config.motion_frames, max(round(settings.loop_s * config.fps), 2) if loops else 0)
         self.voice = Voice(settings.sample_rate, config.fps)
@@ -72,9 +62,10 @@ class Conductor:
     # Asked by the session
 
     @property
-    def first_samples(self) -> int:
-        """Samples at 16 kHz that make a first clip certain."""
-        return (self.frames + self._ahead) * AUDIO_SAMPLE_RATE // self.fps
+    def first_silence(self) -> SoundFrame:
+        """What makes a first clip certain, as one piece."""
+        samples = (self.frames + self._ahead) * AUDIO_SAMPLE_RATE // self.fps
+        return SoundFrame(np.zeros(0, np.float32), np.zeros(samples, np.float32))
 
     def prepare(self, now: float) -> None:
         """Begin the first clip, so that the first pair is there as soon as it is asked for."""
@@ -106,7 +97,7 @@ class Conductor:
         self._track = deque(sound.silenced() for sound in self._track)
         if self._settings.pace == "asap":
             self._shift_s -= max(self._due(self.pairs) - now, 0.0)  # the transport forgets what it had in front
-        again = self._lead()
+        again = self._ladder.lead
         left = len(self.reel) / self.fps
         if left < again and self._maker.making and self._remaining(now) + again <= (self.frames - 1) / self.fps:
             self._must_restart = True  # the clip that is under way bridges the gap
@@ -136,19 +127,14 @@ class Conductor:
     def _due(self, frame: int) -> float:
         return (self._started_at or 0.0) + self._shift_s + frame / self.fps
 
-    def _lead(self) -> float:
-        """Seconds before its first frame is due at which a clip is begun."""
-        ladder = self._ladder
-        return HASTE * ladder.seconds + max(HASTE * ladder.waited, self._longest_beside())
-
     def _bridge(self) -> int:
         """Frames that are shown while the next clip is made."""
-        return max(math.ceil(self._lead() * self.fps) + 1, self.reel.fewest)
+        return max(math.ceil(self._ladder.lead * self.fps) + 1, self.reel.fewest)
 
     def _remaining(self, now: float) -> float:
         """Seconds until the clips under way are made."""
         last = list(self._maker.making.values())[-1]
-        return max(self._lead() - (now - last.composed_at), 0.0)
+        return max(self._ladder.lead - (now - last.composed_at), 0.0)
 
     # Starting anew
 
@@ -202,7 +188,7 @@ class Conductor:
         if ready.ended + self._coming(ready, wanted - ready.ended, now) < wanted or there > self.frames:
             if self._is_idle_enough(there) and not ready.ended + ready.open:
                 return
-            begin = self._due(self.pairs + there) - self._lead()
+            begin = self._due(self.pairs + there) - self._ladder.lead
             if self._is_ending(ready, there):
                 begin = now
             if now < begin:
@@ -234,7 +220,7 @@ class Conductor:
         sounds += [self.voice.take() for _ in range(coming)]
         self._track.extend(sounds)
         self._is_fresh = False
-        self._maker.begin(np.concatenate([sound.heard for sound in sounds]), self._ladder.rung, now, due)
+        self._maker.begin(sounds, self._ladder.rung, now, due)
         self._has_composed = True
 
     # Showing
