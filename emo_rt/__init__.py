@@ -35,9 +35,10 @@ from emo_rt.errors import (
     PortraitError,
     QueueFull,
 )
+from emo_rt.media.audio import AudioSource
 from emo_rt.media.box import Box
 from emo_rt.media.face import Face, FaceDetector, HeadPose
-from emo_rt.media.video_file import VideoOptions
+from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.identity import FaceInputs
@@ -49,6 +50,7 @@ from emo_rt.runtime.live.pair import LivePair
 from emo_rt.runtime.live.session import LiveSession
 from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.live.stats import LiveStats
+from emo_rt.runtime.request import PrepareOptions, Request
 from emo_rt.runtime.result import Video
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.session import Session
@@ -60,6 +62,7 @@ __all__ = [
     "AnimateOptions",
     "Animator",
     "AudioError",
+    "AudioSource",
     "Avatar",
     "BackendError",
     "BackendUnavailableError",
@@ -98,8 +101,10 @@ __all__ = [
     "OutputError",
     "OverloadedError",
     "PortraitError",
+    "PrepareOptions",
     "Progress",
     "QueueFull",
+    "Request",
     "ResolvedOptions",
     "RunStats",
     "Runtime",
@@ -107,6 +112,7 @@ __all__ = [
     "Trace",
     "Video",
     "VideoOptions",
+    "VideoWriter",
     "__version__",
 ]
 
