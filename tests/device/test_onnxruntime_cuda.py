@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
 from cuda_stand_in import ByAddress, StandInDevice
@@ -15,7 +16,7 @@ from cuda_stand_in import ByAddress, StandInDevice
 from emo_rt import Animator, BackendError, BackendUnavailableError, Bundle, DeviceLostError
 from emo_rt.device import onnxruntime_cuda as ort_cuda
 from emo_rt.device.onnxruntime_cpu import OrtBackend
-from emo_rt.device.onnxruntime_cuda import PROVIDER, OrtCudaBackend, import_onnxruntime
+from emo_rt.device.onnxruntime_cuda import PROBE, PROVIDER, OrtCudaBackend, import_onnxruntime
 from emo_rt.model.contract import Array
 from emo_rt.runtime.loaded_model import LoadedModel
 
@@ -41,9 +42,9 @@ class StandInInference:
         self.ort, self.settings, self.options = ort, providers[0][1], options
         self.threads: set[int] = set()
         self.runs: list[dict[str, str]] = []
-        if isinstance(source, bytes):
+        if source == PROBE:
             return
-        name = source.rpartition("/")[2].removesuffix(".onnx")
+        name = ort.name_of(source)
         self._inner = ort.cpu.open(ort.bundle, name)
         self.work = ByAddress(ort.device, self._inner)
         ort.sessions.setdefault(name, []).append(self)
@@ -77,6 +78,15 @@ class StandInOrt:
         self.opens_on = PROVIDER
         self.sessions: dict[str, list[StandInInference]] = {}
         self.trouble: Any = lambda session: None
+
+    def name_of(self, source: str | bytes) -> str:
+        """The graph that was opened: a file, or its rewritten form, which has the graph's own outputs."""
+        if isinstance(source, str):
+            return source.rpartition("/")[2].removesuffix(".onnx")
+        model = onnx.load_from_string(source)
+        given = {value.name for value in (*model.graph.input, *model.graph.output)}
+        specs = self.bundle.graphs.items()
+        return next(name for name, spec in specs if {t.name for t in (*spec.inputs, *spec.outputs)} == given)
 
     def InferenceSession(self, *args: Any, **more: Any) -> StandInInference:
         return StandInInference(self, *args, **more)
