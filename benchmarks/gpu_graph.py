@@ -37,7 +37,7 @@ import numpy as np
 
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, measure, publish, timed
 from emo_rt.device.cuda_form import CudaForm, cuda_form
-from emo_rt.device.onnxruntime_cuda import PROVIDER, provider_options
+from emo_rt.device.onnxruntime_gpu import PROVIDER, provider_options
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array, TensorSpec
 

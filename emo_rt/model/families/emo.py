@@ -11,7 +11,7 @@ import numpy as np
 
 from emo_rt.checks import check, within
 from emo_rt.media.box import Box
-from emo_rt.media.portrait import Portrait, box_mask
+from emo_rt.media.framing import Portrait, box_mask
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, Site, TensorSpec
 from emo_rt.model.families.base import COMMON_OPTIONS, Family

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from emo_rt.checks import check
-from emo_rt.media.portrait import Portrait
+from emo_rt.media.framing import Portrait
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, GraphSpec, Site, TensorSpec
 from emo_rt.model.families.base import COMMON_OPTIONS, Call, Family
