@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow
+.PHONY: check lint format types test slow card
 check: lint format types test
 
 lint format types:
@@ -13,3 +13,7 @@ test:
 # Whole exports and builds, minutes each: after a change of export/ or engines/.
 slow:
 	$(PYTHON) -m pytest -m slow
+
+# The real onnxruntime-gpu on a simulated card, in an environment of its own: minutes, and a download of 300 MB once.
+card:
+	$(PYTHON) -m tests.card.environment
