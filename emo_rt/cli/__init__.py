@@ -111,7 +111,8 @@ def _export(args: argparse.Namespace) -> None:
     try:
         from emo_rt.export import command
     except ModuleNotFoundError as exc:
-        raise MissingDependencyError(f"exporting needs {exc.name}; pip install 'emo_rt[export]'") from exc
+        extras = "cpu,export" if exc.name == "onnxruntime" else "export"
+        raise MissingDependencyError(f"exporting needs {exc.name}; pip install 'emo_rt[{extras}]'") from exc
     command.run(
         command.Request(
             out=args.out,

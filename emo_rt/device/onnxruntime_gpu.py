@@ -72,8 +72,8 @@ def require_gpu(ort: Any, index: int) -> None:
     except Exception as exc:  # ONNX Runtime's errors share no base class
         reason = " ".join(str(exc).split())
         raise BackendUnavailableError(
-            f"ONNX Runtime cannot run a convolution and a matrix product on GPU {index}: {reason}; `emo-rt doctor` says "
-            "which package fits this machine"
+            f"ONNX Runtime cannot run a convolution and a matrix product on GPU {index}: {reason}; `emo-rt doctor` "
+            "says which package fits this machine"
         ) from exc
 
 
