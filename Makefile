@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow docs oldest
+.PHONY: check lint format types test slow docs oldest card
 check: lint format types test
 
 lint format types oldest:
@@ -19,3 +19,7 @@ slow:
 # The documentation as a site, in build/docs; the extra `docs`. A warning fails.
 docs:
 	$(PYTHON) -m sphinx -E -W --keep-going -q -b html docs build/docs
+
+# The real onnxruntime-gpu on a simulated card, in an environment of its own: minutes, and a download of 300 MB once.
+card:
+	$(PYTHON) -m tests.card.environment
