@@ -62,7 +62,7 @@ class PrepareOptions:
 
     Or one that is much larger than all others."""
     max_side: Annotated[int, VIDEO_SIDES] = 1920
-    """Longest side of the video, in pixels."""
+    """Longest side of the video."""
     head_room: Annotated[float | None, Range(0, math.inf, "0 or more, or inf"), Outside(placeholder="SHARE")] = None
     """How far beyond its box the face may move, as a share of the box. For models that heed it. ``None`` = the model's
     own.

@@ -33,6 +33,8 @@ class Range:
     """The range in words, where the numbers themselves are hard to read."""
     is_open: bool = False
     """Whether ``low`` itself is left out."""
+    unit: str = ""
+    """Unit of the numbers, for messages."""
 
     def has(self, value: object) -> bool:
         """Whether ``value`` is a number in the range; NaN and booleans are not."""
@@ -47,7 +49,7 @@ class Range:
         low, high = _shown(self.low), _shown(self.high)
         if self.high == math.inf:
             return f"more than {low}" if self.is_open else f"{low} or more"
-        return f"{low} … {high}"
+        return f"{low} … {high} {self.unit}".rstrip()
 
 
 def _shown(number: float) -> str:
@@ -109,7 +111,7 @@ class Whole(Kind):
     def words(self) -> str:
         if self.range.words or self.range.high == math.inf:
             return f"an integer, {self.range}"
-        return f"an integer from {self.range.low} to {self.range.high}"
+        return f"an integer from {self.range.low} to {self.range.high} {self.range.unit}".rstrip()
 
     @property
     def range_words(self) -> str:
@@ -241,21 +243,24 @@ class NamedThing(Kind):
         return {"enum": list(self.names())}
 
 
+@dataclass(frozen=True)
 class File(Kind):
     """Name of a file, or in Python also what would be in it."""
 
-    words = "the name of a file"
+    make: Callable[[str], Any] = str
+    """What the name becomes: ``Path`` where the type says so."""
+    words: ClassVar = "the name of a file"
     schema: ClassVar = {"type": "string", "minLength": 1}
-    placeholder = "FILE"
+    placeholder: ClassVar = "FILE"
 
     def has(self, value: object) -> bool:
         return not isinstance(value, bool | AnyNumber | Mapping | None)
 
-    def read(self, text: str) -> str:
-        return text
+    def read(self, text: str) -> Any:
+        return self.make(text)
 
     def load(self, plain: Any) -> Any:
-        return plain if isinstance(plain, str) and plain else None
+        return self.make(plain) if isinstance(plain, str) and plain else None
 
     def dump(self, value: Any) -> str:
         if not isinstance(value, str | os.PathLike):

@@ -211,7 +211,9 @@ def _kind(hints: Sequence[Any], marks: Sequence[Any]) -> Kind:
     span = next((mark for mark in marks if isinstance(mark, Range)), None)
     if span is not None:
         return Whole(span) if hint is int else Decimal(span)
-    return File() if Path in hints else _plain_kind(hint)
+    if Path in hints:
+        return File(Path if len(hints) == 1 else str)
+    return _plain_kind(hint)
 
 
 def _plain_kind(hint: Any) -> Kind:
