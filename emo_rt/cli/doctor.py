@@ -18,10 +18,11 @@ import av
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 
-from emo_rt.cli import terminal
+from emo_rt.cli import gpu_packages, terminal
 from emo_rt.cli.demo import DEMO_PORTRAIT
 from emo_rt.cli.options import add_json
 from emo_rt.device.registry import entries, foreign_backends, open_backend, try_open
+from emo_rt.device.tensorrt.gpus import current_gpu
 from emo_rt.device.tensorrt.package import load_package
 from emo_rt.errors import EmoRtError
 from emo_rt.faces import FaceFinder
@@ -140,6 +141,7 @@ def _advice(report: dict[str, Any]) -> list[str]:
         lines.append(report["runtime"]["auto"]["detail"])
     elif report["gpus"] and not report["runtime"]["cuda"]["works"]:
         lines.append(f"the GPU is not used: {report['runtime']['cuda']['detail']}")
+        lines.append(f"for this GPU: {gpu_packages.advice(report['gpus'][0], report['packages'], platform.machine())}")
     lines += [
         f"warning: the backend {one['name']!r} of {one['from']} cannot be used: {one['detail']}"
         for one in report["backends"]
@@ -182,10 +184,10 @@ def _providers() -> list[str]:
 
 
 def _gpus() -> list[dict[str, str]]:
-    """What nvidia-smi reports; an empty list where there is none or it fails."""
+    """What nvidia-smi reports, or the driver where that is not there, as on a Jetson; else an empty list."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return []
+        return _gpu_of_driver()
     command = [program, f"--query-gpu={','.join(GPU_QUERY)}", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
@@ -194,6 +196,16 @@ def _gpus() -> list[dict[str, str]]:
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines()]
     keys = ("name", "memory", "driver", "compute_capability")
     return [dict(zip(keys, row, strict=True)) for row in rows if len(row) == len(keys)]
+
+
+def _gpu_of_driver() -> list[dict[str, str]]:
+    try:
+        gpu = current_gpu()
+    except EmoRtError:
+        return []
+    digits = gpu.capability.removeprefix("sm")
+    capability = f"{digits[:-1]}.{digits[-1]}"
+    return [{"name": gpu.name, "memory": "unknown", "driver": "unknown", "compute_capability": capability}]
 
 
 def _gpu_text(gpu: dict[str, str]) -> str:

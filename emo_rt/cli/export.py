@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> None:
     try:
         from emo_rt.export import command
     except ModuleNotFoundError as exc:
-        raise MissingDependencyError(f"exporting needs {exc.name}; pip install 'emo_rt[export]'") from exc
+        extras = "cpu,export" if exc.name == "onnxruntime" else "export"
+        raise MissingDependencyError(f"exporting needs {exc.name}; pip install 'emo_rt[{extras}]'") from exc
     command.run(request)
 
 
