@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray

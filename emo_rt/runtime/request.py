@@ -22,7 +22,8 @@ from emo_rt.media.framing import VIDEO_SIDES
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
-from emo_rt.schema.kinds import Coded, Range, Several
+from emo_rt.schema.compound import Coded, Several
+from emo_rt.schema.kinds import Range
 from emo_rt.schema.option import Option, Outside, check_options, options_of, refuse_unknown
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
