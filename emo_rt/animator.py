@@ -79,10 +79,11 @@ class Animator:
         """Open a bundle folder, or ``"demo"``, the small model inside the package.
 
         ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
-        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16) or ``tensorrt``. Only ``auto`` chooses by
-        itself, and never OpenVINO. ``threads``: CPU threads per graph, ``None`` = one per core. ``verify``: compare
-        every file with its hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this
-        process and device. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
+        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
+        (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
+        CPU threads per graph, ``None`` = one per core. ``verify``: compare every file with its hash. ``runtime``: what
+        shares the device out among sessions; ``None`` = the one of this process and device. Raises
+        :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
         checked = Bundle.open(bundle, verify=verify)
