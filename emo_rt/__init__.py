@@ -30,6 +30,7 @@ from emo_rt.errors import (
     FaceNotFoundError,
     InputError,
     MissingDependencyError,
+    NotFiniteError,
     OutputError,
     PortraitError,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "InputError",
     "MissingDependencyError",
     "ModelConfig",
+    "NotFiniteError",
     "OutputError",
     "PortraitError",
     "Progress",
