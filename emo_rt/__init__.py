@@ -8,6 +8,7 @@
 
 from emo_rt import telemetry
 from emo_rt.animator import Animator
+from emo_rt.device.buffers import Buffer, Buffers
 from emo_rt.errors import (
     AudioError,
     BackendError,
@@ -32,17 +33,27 @@ from emo_rt.errors import (
     MissingDependencyError,
     NotFiniteError,
     OutputError,
+    OverloadedError,
     PortraitError,
+    QueueFull,
 )
+from emo_rt.media.audio import AudioSource
 from emo_rt.media.box import Box
 from emo_rt.media.face import Face, FaceDetector, HeadPose
-from emo_rt.media.video_file import VideoOptions
+from emo_rt.media.framing import Portrait
+from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.estimate import Estimate
+from emo_rt.runtime.live.clock import Clock
+from emo_rt.runtime.live.pair import LivePair
+from emo_rt.runtime.live.session import LiveSession
+from emo_rt.runtime.live.settings import LiveSettings
+from emo_rt.runtime.live.stats import LiveStats
+from emo_rt.runtime.request import PrepareOptions, Request
 from emo_rt.runtime.result import Video
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.session import Session
@@ -54,10 +65,13 @@ __all__ = [
     "AnimateOptions",
     "Animator",
     "AudioError",
+    "AudioSource",
     "Avatar",
     "BackendError",
     "BackendUnavailableError",
     "Box",
+    "Buffer",
+    "Buffers",
     "Bundle",
     "BundleError",
     "BundleIntegrityError",
@@ -66,6 +80,7 @@ __all__ = [
     "CaptureError",
     "CheckpointError",
     "Chunk",
+    "Clock",
     "ClosedError",
     "ConfigError",
     "DeviceLostError",
@@ -82,12 +97,21 @@ __all__ = [
     "FaceNotFoundError",
     "HeadPose",
     "InputError",
+    "LivePair",
+    "LiveSession",
+    "LiveSettings",
+    "LiveStats",
     "MissingDependencyError",
     "ModelConfig",
     "NotFiniteError",
     "OutputError",
+    "OverloadedError",
+    "Portrait",
     "PortraitError",
+    "PrepareOptions",
     "Progress",
+    "QueueFull",
+    "Request",
     "ResolvedOptions",
     "RunStats",
     "Runtime",
@@ -95,6 +119,7 @@ __all__ = [
     "Trace",
     "Video",
     "VideoOptions",
+    "VideoWriter",
     "__version__",
 ]
 

@@ -9,9 +9,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
+
+from emo_rt.checks import check
 
 PART = ".part"
 """End of the name of a file that is being written."""
+
+
+def path_of(name: str, value: object) -> Path:
+    """The path that a caller gave as ``name``. Raises :class:`ConfigError` for what cannot be one."""
+    check(isinstance(value, str | os.PathLike), name, value, "a path")
+    return Path(cast("str | os.PathLike[str]", value))
 
 
 def sha256_of(path: Path) -> str:
@@ -30,10 +39,18 @@ def whole_file(target: Path) -> Iterator[Path]:
     scratch.open("xb").close()  # now rather than after minutes of work; with the permissions that the umask says
     try:
         yield scratch
-        os.replace(scratch, target)
+        put_in_place(scratch, target)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def put_in_place(scratch: Path, target: Path) -> None:
+    """Give a file that is complete its name, in one step; what had the name is gone. Raises :class:`OSError`.
+
+    For files that somebody else writes: where the writer is ours, use :func:`whole_file`.
+    """
+    os.replace(scratch, target)
 
 
 @contextmanager

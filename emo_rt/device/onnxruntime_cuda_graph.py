@@ -13,6 +13,7 @@ import numpy as np
 
 from emo_rt.device.base import BoundGraph, BoundTensors, Graph
 from emo_rt.device.buffers import Buffer
+from emo_rt.device.cuda_form import cuda_form
 from emo_rt.device.cuda_stream import CudaStream
 from emo_rt.device.nvtx import marked
 from emo_rt.device.onnxruntime_cpu import check_nodes
@@ -123,9 +124,11 @@ class OrtCudaGraph(Graph):
         options.log_severity_level = 3
         # Patterns make the arena grow again at the second run: 54 GB for a guided full-size run on an H100, 28 without.
         options.enable_mem_pattern = False
-        path = self._bundle.graph_path(self.spec.name)
+        form = cuda_form(self._bundle.graph_path(self.spec.name), self._bundle.dtype)
+        for key, value in form.session_entries.items():
+            options.add_session_config_entry(key, value)
         try:
-            return open_session(self._ort, str(path), options, self._provider_options())
+            return open_session(self._ort, form.model, options, self._provider_options() | form.provider_options)
         except Exception as exc:  # ONNX Runtime's errors share no base class
             raise self.stream.device.health.failed(
                 f"load graph {self.spec.name} of {self._bundle.path}", str(exc)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from emo_rt.checks import check, from_dict
 from emo_rt.errors import BundleError, BundleIntegrityError, BundleVersionError, ConfigError
-from emo_rt.files import sha256_of, whole_file
+from emo_rt.files import path_of, sha256_of, whole_file
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import GraphSpec
 from emo_rt.model.onnx_files import external_locations
@@ -36,6 +36,8 @@ DTYPES = ("float32", "float16")
 PLAIN_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 """Names of files. Strict: beside ``..`` there are ``C:``, ``\\``, ``//`` … that some reader takes for a way out."""
 
+RANDOM_WEIGHTS = "random weights"
+"""``source`` in the provenance of a bundle that nobody trained."""
 DEMO_FOLDER = Path(__file__).parent.parent / "assets" / "demo"
 """The bundle inside the package, opened under the name ``demo``."""
 
@@ -76,12 +78,18 @@ class Bundle:
         ``verify``: compare every file with its hash. Raises :class:`BundleError` when there is none,
         :class:`BundleVersionError` for a newer schema, :class:`BundleIntegrityError` for a changed or unsafe file.
         """
-        bundled = str(source) == "demo" and not (Path(source) / MANIFEST).exists()
-        path = DEMO_FOLDER if bundled else Path(source)
+        path = path_of("bundle", source)
+        bundled = str(path) == "demo" and not (path / MANIFEST).exists()
+        path = DEMO_FOLDER if bundled else path
         bundle = cls._from_manifest(path, read_manifest(path))
         # Installers may hard-link a package's files from their cache; elsewhere a second link is a warning sign.
         bundle._check_files(verify, links_allowed=bundled)
         return bundle
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the bundle says of itself that its weights are random."""
+        return self.provenance.get("source") == RANDOM_WEIGHTS
 
     @property
     def trained_on(self) -> Literal["drawings", "photographs"] | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from emo_rt.device.buffers import Buffers
-from emo_rt.media.portrait import Paster, Portrait
+from emo_rt.media.framing import Portrait
+from emo_rt.media.paste import Paster
 from emo_rt.model.contract import Array
 from emo_rt.runtime.avatar_file import read_avatar, save_avatar
 from emo_rt.runtime.loaded_model import LoadedModel, to_unit
@@ -25,9 +26,9 @@ class Avatar:
     portrait: Portrait
     """The picture, where its face is, and the square that is animated."""
     features: Buffers
-    """Portrait latent, reference K/V, face feature: on the device, by tensor name."""
+    """Portrait latent, reference K/V, face feature, by tensor name: on the device; ``read()`` one to look at it."""
     model: LoadedModel
-    """The opened model that made them."""
+    """The opened model that made them. For the runtime: not a part of the interface."""
 
     @property
     def nbytes(self) -> int:
@@ -36,7 +37,7 @@ class Avatar:
 
     @cached_property
     def paster(self) -> Paster:
-        """Puts animated squares back into the picture."""
+        """Puts animated squares back into the picture. For the runtime, as ``model``."""
         return Paster(self.portrait)
 
     def save(self, path: str | os.PathLike[str]) -> None:

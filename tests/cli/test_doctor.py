@@ -27,6 +27,7 @@ KEYS = [
     "onnxruntime_providers",
     "gpus",
     "runtime",
+    "backends",
     "tensorrt",
     "encoders",
     "face_detector",
