@@ -20,6 +20,7 @@ from emo_rt import errors
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "cli": "cli",
+    "evaluate": "evaluate",
     "the face": "__init__ animator",
     "runtime": "runtime",
     "faces": "faces",
@@ -30,7 +31,7 @@ ROOMS = {
     "the ground floor": "checks errors files memory telemetry version",
 }
 """The rooms of `emo_rt/`, from the top down, with their modules or folders. A room imports only from rooms under it."""
-MOST_FLOORS = 9
+MOST_FLOORS = 10
 """Most rooms that may stand upon each other."""
 ABOVE = {
     "export": ("model", "media", "the ground floor"),

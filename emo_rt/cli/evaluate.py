@@ -12,7 +12,7 @@ from emo_rt.errors import ConfigError, OutputError
 from emo_rt.files import whole_file
 
 if TYPE_CHECKING:
-    from emo_rt.evaluate.report import Detail, Report
+    pass
 
 ABOUT = "measure talking-head videos, or hold one setting against another"
 EXAMPLES = """examples:
@@ -72,7 +72,7 @@ def _regression(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from emo_rt.evaluate.page import regression_page
-    from emo_rt.evaluate.regression import compare
+    from emo_rt.evaluate.regression import Expect, compare
     from emo_rt.evaluate.subject import Subject
 
     if args.videos:
@@ -84,7 +84,7 @@ def _regression(args: argparse.Namespace) -> int:
         say(subject.text)
         made.append(subject.footage(speech))
     (first, one_s, clip_frames), (second, other_s, _) = made
-    expect = args.expect or ("quality" if subjects[0].preset != subjects[1].preset else "equal")
+    expect: Expect = args.expect or ("quality" if subjects[0].preset != subjects[1].preset else "equal")
     against = replace(_against(args), clip_frames=args.clip_frames or clip_frames)
     if any(subject.is_model for subject in subjects):
         against = replace(against, voice=None)  # the sound went in; files bring their own
