@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from emo_rt.device.buffers import Buffers
+from emo_rt.device.buffers import Buffer, Buffers
 from emo_rt.errors import Cancelled, InputError
 from emo_rt.model.contract import Array
 from emo_rt.model.families.base import ClipState
@@ -29,12 +29,13 @@ CLIPS_UNDER_WAY = 4
 
 
 @dataclass(eq=False)
-class _Clip:
+class BegunClip:
     """A clip that is being denoised."""
 
     sound: ClipSound
     worker: Worker
     slot: Slot
+    steps: int
     slices: Iterator[Slice]
 
 
@@ -63,7 +64,7 @@ class ClipMaker:
         self._under_way = self._delivered = self._users = 0
         self._wants_stop = self._is_closed = False
         self._released = threading.Event()
-        self._clip: _Clip | None = None
+        self._clip: BegunClip | None = None
         self._state: Buffers | None = None
         self._runtime, self._pool = runtime, runtime.workers(self._model)
         self._leave_pool: Callable[[], None] = lambda: None
@@ -87,7 +88,7 @@ class ClipMaker:
         """Where it stands in the queue; see :class:`emo_rt.runtime.scheduler.Job`."""
         with self._outbox.changed:
             if not self._outbox.is_over and self._clip is None:
-                if not self._sounds.waiting or self._under_way >= CLIPS_UNDER_WAY:
+                if not self._can_begin():
                     return None
                 if not self._pool.can_lend(self._table, self.priority):
                     return None
@@ -111,6 +112,10 @@ class ClipMaker:
                 self._fail(exc)
         return None
 
+    def _can_begin(self) -> bool:
+        """Whether there is sound for another clip, and a place for it."""
+        return self._sounds.waiting > 0 and self._under_way < CLIPS_UNDER_WAY
+
     def _due(self) -> float:
         if self.deadline is None:
             return math.inf
@@ -118,22 +123,29 @@ class ClipMaker:
 
     def _begin(self) -> None:
         """Take the sound of the next clip and hear it, on a worker that is lent for the clip."""
-        with self._outbox.changed:
-            sound = self._sounds.take()
-            self._under_way += 1
+        sound = self._take_sound()
         noise = self._noise(sound.index)
         worker = self._pool.take(self._model, self._table, self._features, self.priority)
         slot = worker.take_slot()
         slices = worker.denoise(self._table, noise, self._guidance, slot)
-        self._clip = _Clip(sound, worker, slot, slices)
+        self._clip = BegunClip(sound, worker, slot, self._table.steps, slices)
         worker.load(self._features, self.options.constants)
         if self._state is None:
             self._state = self._pool.take_state(self._model)
-        plan = self._model.family.plan(ClipState(sound.index))
-        if plan.motion != "carried":
-            worker.begin_motion(plan.motion, self._features, self._state["motion_latents"])
+        self._set_motion(worker, sound.index, self._state["motion_latents"])
         windows = self._encoded.windows(sound, self._hear)
         worker.begin_clip(windows, self._state["motion_latents"], slot)
+
+    def _take_sound(self) -> ClipSound:
+        with self._outbox.changed:
+            self._under_way += 1
+            return self._sounds.take()
+
+    def _set_motion(self, worker: Worker, index: int, motion: Buffer) -> None:
+        """The motion frames in front of a clip, unless they are there."""
+        plan = self._model.family.plan(ClipState(index))
+        if plan.motion != "carried":
+            worker.begin_motion(plan.motion, self._features, motion)
 
     def _hear(self, waveform: Array) -> Array:
         assert self._clip is not None
@@ -150,14 +162,14 @@ class ClipMaker:
             raise InputError(f"noise of clip {index} has shape {noise.shape}; expected {shape}")
         return noise
 
-    def _next_slice(self, clip: _Clip) -> Landing:
+    def _next_slice(self, clip: BegunClip) -> Landing:
         made = next(clip.slices)
-        if made.steps == self._table.steps:
+        if made.steps == clip.steps:
             self._finish(clip)
         self._enter()
         return partial(self._land, made, clip)
 
-    def _finish(self, clip: _Clip) -> None:
+    def _finish(self, clip: BegunClip) -> None:
         """The latents are enqueued: keep the motion frames and give the worker back."""
         assert self._state is not None
         clip.worker.carry(clip.slot, self._state["motion_latents"])
@@ -167,13 +179,13 @@ class ClipMaker:
         if not self._model.family.hearing.is_whole_file or self._sounds.is_done:  # no other clip hears the same
             self._encoded.forget()
 
-    def _land(self, made: Slice, clip: _Clip) -> None:
+    def _land(self, made: Slice, clip: BegunClip) -> None:
         """Wait for a slice and tell its progress; after the last one the latents are decoded."""
-        is_last = made.steps == self._table.steps
+        is_last = made.steps == clip.steps
         with self._leaving():
             try:
                 made.done.synchronize()
-                self._tell(Progress(clip.sound.index, self._clips, made.steps, self._table.steps))
+                self._tell(Progress(clip.sound.index, self._clips, made.steps, clip.steps))
                 if is_last and not self._outbox.is_over:
                     self._to(self._scheduler.decoding.put, partial(self._decode, clip))
                 elif is_last:
@@ -192,7 +204,7 @@ class ClipMaker:
 
     # The lanes' side
 
-    def _decode(self, clip: _Clip) -> None:
+    def _decode(self, clip: BegunClip) -> None:
         with self._leaving():
             try:
                 if not self._outbox.is_over:
@@ -203,7 +215,7 @@ class ClipMaker:
                 clip.worker.free(clip.slot)
         self._scheduler.wake()
 
-    def _decoded(self, clip: _Clip) -> None:
+    def _decoded(self, clip: BegunClip) -> None:
         frames, index = clip.worker.decode(clip.slot, clip.sound.frames), clip.sound.index
         self._watch.note(index, clip.worker.times(clip.slot))
         chunk = Chunk(frames, index * self._config.frames / self._config.fps, index)

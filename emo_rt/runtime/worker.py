@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -160,6 +160,24 @@ class Worker:
         for frame in range(motion.shape[0]):
             self._denoise.copy(features["portrait_latent"].row(0), motion.row(frame))
 
+    def resume_motion(self, latents: Sequence[Buffer], motion: Buffer, scratch: Buffer) -> None:
+        """Motion frames of a clip that continues these ``latents``, N of (4, S, S), finished ones of any clips.
+
+        They are decoded and encoded again where :meth:`carry` does so. ``scratch``: (N, 4, S, S), overwritten.
+        """
+        target = motion if self._motion is None else scratch
+        for frame, one in enumerate(latents):
+            self._denoise.copy(one, target.row(frame))
+        if self._motion is not None:
+            self._motion.rebind("last_latents", scratch)
+            self._motion.rebind("motion_latents", motion)
+            self._motion.rebind("motion_pixels_rgb", self._unseen_pixels)
+            self._motion.run()
+
+    def keep(self, slot: Slot, kept: Buffer) -> None:
+        """Copy the finished latents of a clip, (F, 4, S, S), to where a later clip may continue any frame of them."""
+        self._denoise.copy(slot.final, kept)
+
     def hear(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → hidden states (frames, layers, hidden) float32, a new array."""
         with marked("audio"):
@@ -256,12 +274,14 @@ class Worker:
         self.denoiser.rebind(features)
 
     def _bind_motion(self, model: LoadedModel) -> BoundGraph:
-        """Pictures of the motion frames get one buffer per slot, because the next clip comes before they are read."""
+        """Pictures of the motion frames get one buffer per slot, because the next clip comes before they are read, and
+        one for :meth:`resume_motion`, whose pictures nobody wants."""
         (call,) = model.family.carry
         encoder, final = model.serving(call.graph), self.denoiser.finals[0]
         target = encoder.spec.outputs[1]
-        specs = [TensorSpec(f"{target.name}.{index}", target.dtype, target.shape) for index in range(FINAL_BUFFERS)]
+        specs = [TensorSpec(f"{target.name}.{index}", target.dtype, target.shape) for index in range(FINAL_BUFFERS + 1)]
         self._motion_pixels = self._own(Buffers(model.backend, specs))
+        self._unseen_pixels = list(self._motion_pixels.values())[FINAL_BUFFERS]
         last = final.rows(call.frames.start, call.frames.stop)
         pixels = self._motion_pixels[f"{target.name}.0"]
         bound = {"last_latents": last, "motion_latents": self._buffers["motion_latents"], target.name: pixels}
