@@ -27,7 +27,7 @@ from emo_rt.evaluate.report import Detail, Report, Row, Value
 from emo_rt.faces import FaceFinder, default_finder
 from emo_rt.faces.networks import NETWORKS, asset
 from emo_rt.files import sha256_of
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 
 Name: TypeAlias = "str | os.PathLike[str]"
 Said: TypeAlias = Callable[[str], None]

@@ -15,7 +15,7 @@ from emo_rt.animator import Animator
 from emo_rt.errors import ConfigError
 from emo_rt.evaluate.footage import SUFFIXES, Footage, of_frames, open_video
 from emo_rt.media.box import FaceBox
-from emo_rt.media.portrait import PictureSource
+from emo_rt.media.picture import PictureSource
 from emo_rt.model.options import AnimateOptions
 
 FORMS = "a video file, or BUNDLE[:PRESET][@BACKEND], like demo:fast@openvino"
