@@ -97,6 +97,13 @@ class Eyes:
         return built_in + [one.network for one in self.recognisers.values()]
 
 
+def picture_of(folder: Path, video: str) -> Path | None:
+    """The picture in a folder that has a video's name."""
+    stem = Path(video).stem
+    found = (one for one in sorted(folder.iterdir()) if one.stem == stem and one.suffix.lower() in PORTRAITS)
+    return next(found, None)
+
+
 class Portraits:
     """One portrait for all videos, or one each."""
 

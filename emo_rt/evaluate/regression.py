@@ -229,7 +229,7 @@ def _frame_checks(
         return
     worst, strict = int(decibels.argmin()), expect == "equal"
     words = f"worst frame {decibels.min():.1f} dB"
-    limit = f"{least:g} dB or more" if strict else "any: told, not judged"
+    limit = f"{least:g} dB or more" if strict else "told, not judged"
     fine = not strict or float(decibels.min()) >= least
     yield Check("PSNR of the worst frame", float(decibels.min()), limit, fine, worst / first.fps, words)
     yield Check("PSNR, mean", float(decibels.mean()), "told, not judged", True)
