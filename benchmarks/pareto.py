@@ -13,9 +13,10 @@ and is held against the first by the regression gate of ``emo-rt evaluate`` (:mo
 
 Without them, every setting makes the same videos of drawn people: same people, voices and noise
 (:mod:`emo_rt.benchmarks.quality`, whose measures are taken; it needs a checkout). ``likeness_db`` is the peak
-signal-to-noise ratio against the frames of 40-step DDIM with full guidance. Time is that of the whole video without encoding; all settings are run in turn, ``--rounds`` times (with
-4 people on two CPU cores one round takes about an hour), and ``speedup`` is the median over rounds of the ratio to
-40-step DDIM within a round.
+signal-to-noise ratio against the frames of 40-step DDIM with full guidance. Time is that of the whole video without
+encoding; all settings are run in turn, ``--rounds`` times (with 4 people on two CPU cores one round takes about an
+hour), and ``speedup`` is the median over rounds of the ratio to 40-step DDIM within a round. With the gate, it is the
+ratio of the quickest rounds.
 ``score`` is the mean of what a setting keeps of 40-step DDIM's lip and energy correlation and identity margin, 1 at
 most each; 0.95 is the bar for a preset.
 """
@@ -35,7 +36,8 @@ from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, interleaved, publish
 from emo_rt.benchmarks.quality import Person, Pixels, Reader, generate, load_people, measure
 from emo_rt.cli import terminal
-from emo_rt.cli.argument_groups import add_machine
+from emo_rt.cli.machine import Machine
+from emo_rt.cli.options import add_options
 from emo_rt.errors import ConfigError
 from emo_rt.evaluate.footage import waveform
 from emo_rt.evaluate.subject import Speech
@@ -180,8 +182,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.pareto", description=SUMMARY)
-    parser.add_argument("--bundle", default="demo", help="model folder, or demo (default)")
-    add_machine(parser)
+    add_options(parser, Machine)
     parser.add_argument("--portrait", type=Path, help="picture of a person, for the regression gate")
     parser.add_argument("--voice", type=Path, help="what the person says, some seconds")
     parser.add_argument("--people", type=int, default=6, help="pairs of person and sentence (default: %(default)s)")

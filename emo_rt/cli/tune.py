@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from emo_rt.cli import terminal
-from emo_rt.cli.argument_groups import add_machine, add_quiet, face_box
+from emo_rt.cli.machine import Machine
+from emo_rt.cli.options import add_options, add_quiet, read_options
 from emo_rt.errors import ConfigError
+from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.request import PrepareOptions
 
-ABOUT = "measure what each shortcut saves and costs on a model, and name the best settings"
 EXAMPLES = """examples:
   emo-rt tune my_bundle --portrait portrait.png --voice speech.wav --budget 10m
   emo-rt tune my_bundle --forget"""
@@ -36,12 +38,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--portrait", type=Path, help="picture of a person like those that the model will animate")
     parser.add_argument("--voice", metavar="SOUND", type=Path, help="what the person says, some seconds")
     parser.add_argument("--budget", type=duration, default=600.0, help="time for it all, like 90s, 10m (default: 10m)")
-    parser.add_argument("--seed", type=int, default=0, help="key of the noise (default: %(default)s)")
-    parser.add_argument("--face-box", metavar="L,T,R,B", type=face_box, help="where the face is (default: found)")
+    add_options(parser, AnimateOptions, only=("seed",))
+    add_options(parser, PrepareOptions, only=("face_box",))
     parser.add_argument("--json", action="store_true", help="print the presets and the curve as JSON")
     parser.add_argument("--dry-run", action="store_true", help="measure and print, but keep no presets")
     parser.add_argument("--forget", action="store_true", help="delete the tuned presets of this model instead")
-    add_machine(parser.add_argument_group("machine"))
+    add_options(parser.add_argument_group("machine"), Machine, leave_out=("bundle",))
     add_quiet(parser)
 
 
@@ -63,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tune(args: argparse.Namespace) -> None:
-    from emo_rt.animator import Animator
     from emo_rt.evaluate.footage import waveform
     from emo_rt.evaluate.subject import Speech
     from emo_rt.evaluate.tuning import tune
@@ -72,7 +73,7 @@ def _tune(args: argparse.Namespace) -> None:
 
     sound = waveform(open_audio(args.voice))
     speech = Speech(args.portrait, sound, args.face_box, args.seed, args.device, args.threads)
-    with Animator.load(args.bundle, device=args.device, backend=args.backend, threads=args.threads) as animator:
+    with read_options(args, Machine).load() as animator:
         tuned = tune(animator, speech, args.budget, None if args.quiet else terminal.note)
         path = None if args.dry_run else write_tuned(animator.bundle, tuned)
     presets = {name: asdict(preset) for name, preset in tuned.presets.items()}

@@ -25,7 +25,7 @@ PORTRAIT = Path(__file__).resolve().parents[2] / "emo_rt" / "assets" / "portrait
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 SECONDS, FPS = 2, 25
-NAME = "a <b>name</b> & \"more\".mp4"
+NAME = 'a <b>name</b> & "more".mp4'
 """A name that would break a page that takes names for markup."""
 
 
