@@ -31,6 +31,7 @@ from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateChanges, AnimateOptions, ResolvedOptions
+from emo_rt.model.tuned import with_tuned
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
@@ -82,11 +83,12 @@ class Animator:
         ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
         (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
         CPU threads per graph, ``None`` = one per core. ``verify``: compare every file with its hash. ``runtime``: what
-        shares the device out among sessions; ``None`` = the one of this process and device. Raises
-        :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
+        shares the device out among sessions; ``None`` = the one of this process and device. Presets that
+        ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
+        :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
-        checked = Bundle.open(bundle, verify=verify)
+        checked = with_tuned(Bundle.open(bundle, verify=verify))
         if checked.outdated:
             logger.warning("%s", checked.outdated)
         model = LoadedModel(checked, open_backend(backend, device, threads, checked))
