@@ -106,7 +106,7 @@ class RowMaker:
     def _avatar(self, portrait: str, request: Request) -> Avatar:
         """Prepared once for rows that follow each other; so is the answer that a picture cannot be used."""
         if portrait != self._portrait or self._prepared is None:
-            self._forget()
+            self.close()
             try:
                 self._prepared = self._animator.prepare(request.portrait, options=request.prepare)
             except InputError as exc:
@@ -118,7 +118,8 @@ class RowMaker:
             raise self._prepared.with_traceback(None)
         return self._prepared
 
-    def _forget(self) -> None:
+    def close(self) -> None:
+        """Let go of the portrait. Safe twice."""
         if isinstance(self._prepared, Avatar):
             self._prepared.close()
         self._prepared = None
