@@ -34,7 +34,7 @@ def whole_file(target: Path, *, suffix: str = "", durable: bool = False) -> Iter
     """A hidden name beside ``target`` to write to; it becomes ``target`` at the end, or goes away on an error.
 
     The rename is one step. ``suffix``: how the hidden name ends, for writers that look at it. ``durable``: the file is
-    on the disk before it gets its name, so that a power cut leaves no empty file. Raises :class:`OSError`.
+    on the disk before it gets its name, and then the name is, so that it outlasts a power cut. Raises :class:`OSError`.
     """
     scratch = _hidden_name(target, suffix)
     scratch.open("xb").close()  # now rather than after minutes of work; with the permissions that the umask says
@@ -44,6 +44,8 @@ def whole_file(target: Path, *, suffix: str = "", durable: bool = False) -> Iter
             with scratch.open("rb+") as file:
                 os.fsync(file.fileno())
         put_in_place(scratch, target)
+        if durable:
+            sync_folder(target.parent)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
@@ -72,6 +74,16 @@ def whole_folder(target: Path) -> Iterator[Path]:
         scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Names of a folder are on the disk, where the system can say so (Windows cannot). Raises :class:`OSError`."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from emo_rt.batch.process import WorkerProcess
 from emo_rt.batch.task import Model, Ready, Unusable
 from emo_rt.errors import BackendError
@@ -64,14 +66,16 @@ class Crew:
         return code
 
     def dismiss(self) -> None:
-        """Tell all to end."""
+        """Tell all to end; those that still load need not be waited for."""
         for worker in self.workers:
-            worker.dismiss()
+            if worker.device:
+                worker.dismiss()
 
     def close(self) -> None:
-        """End all, at once if they have a row. Safe twice."""
-        for worker in self.workers:
-            worker.close()
+        """End all, at once unless they were dismissed. Safe twice."""
+        with ExitStack() as closing:  # one that fails, or a Ctrl-C, leaves none out
+            for worker in self.workers:
+                closing.callback(worker.close)
         self.workers.clear()
 
     def __enter__(self) -> Crew:

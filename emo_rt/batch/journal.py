@@ -28,7 +28,7 @@ from typing import Any
 
 from emo_rt.batch.result import RowResult
 from emo_rt.errors import OutputError
-from emo_rt.files import whole_file
+from emo_rt.files import sync_folder, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class Journal:
                 self._apply(event)
             self._file = path.open("ab")
             _end_torn_line(path)
+            sync_folder(path.parent)
         for key, row in self.rows.items():
             if row.is_open:
                 self._write("lost", key, alone=row.is_alone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ ID, OPTIONS = "id", "options"
 """What a row has beside the fields of :class:`emo_rt.Request`."""
 KNOWN = {option.name: option for section in SECTIONS for option in options_of(section) if not option.is_hidden}
 """Fields of a request by their outside names."""
+REMOTE = re.compile(r"[A-Za-z][\w+.-]*://")
+"""How a path begins that is no file."""
 INPUTS = ("portrait", "voice")
 
 
@@ -117,8 +120,13 @@ def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+    def place_one(name: str) -> str:
+        if REMOTE.match(name):
+            raise InputError(f"{name} is a remote path; only files are read: copy it here, or mount the store")
+        return str(folder / name)
+
     def place(value: Any) -> Any:
-        return [str(folder / one) for one in value] if isinstance(value, list) else str(folder / value)
+        return [place_one(one) for one in value] if isinstance(value, list) else place_one(value)
 
     return {name: place(value) if name in FILES else value for name, value in fields.items()}
 

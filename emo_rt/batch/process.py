@@ -31,7 +31,7 @@ class WorkerProcess:
         self.is_alone = False
         """Whether that row runs alone."""
         self.is_leaving = False
-        """Whether it ends by itself."""
+        """Whether it ends by itself after what it does."""
 
     @property
     def pid(self) -> int:
@@ -69,16 +69,18 @@ class WorkerProcess:
 
     def dismiss(self) -> None:
         """Tell it to end after what it does."""
+        self.is_leaving = True
         self._send(None)
 
     def close(self) -> None:
-        """End it, at once if it has a row. Safe twice."""
-        if self.task is None and self.device:
-            self._process.join(LEAVE_S)
-        if self._process.is_alive():
+        """End it, at once unless it leaves by itself. Safe twice."""
+        try:
+            if self.is_leaving and self.task is None:
+                self._process.join(LEAVE_S)
+        finally:  # also after Ctrl-C
             self._process.kill()
-        self._process.join()
-        self._pipe.close()
+            self._process.join()
+            self._pipe.close()
 
     def _send(self, message: Task | None) -> None:
         with contextlib.suppress(OSError):  # it died meanwhile

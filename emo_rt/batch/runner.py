@@ -194,7 +194,7 @@ class _Run:
         """Workers that have something to say, after a short wait."""
         pause = self._schedule.next_wait(time.monotonic())
         pipes = {worker.pipe: worker for worker in crew.workers}
-        ready = wait(list(pipes), LOOK_S if pause is None else min(LOOK_S, pause))
+        ready = wait(list(pipes), min(LOOK_S, pause or LOOK_S))  # 0: a row waits for a worker, not for its time
         return [pipes[pipe] for pipe in ready]  # type: ignore[index]
 
     def _hear(self, worker: WorkerProcess, crew: Crew) -> None:
