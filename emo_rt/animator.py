@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -30,12 +31,13 @@ from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateChanges, AnimateOptions, ResolvedOptions
+from emo_rt.model.tuned import with_tuned
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.session import LiveSession
-from emo_rt.runtime.live.settings import LiveSettings
+from emo_rt.runtime.live.settings import LiveChanges, LiveSettings
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.request import PrepareChanges, PrepareOptions
 from emo_rt.runtime.result import Video, audio_frames
@@ -43,8 +45,9 @@ from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.scheduler import whole
 from emo_rt.runtime.session import Session
 from emo_rt.runtime.settings import RunSettings, read_settings
-from emo_rt.runtime.stages import Control
+from emo_rt.runtime.stages import Control, Progress
 from emo_rt.runtime.stream import ChunkStream, Sound
+from emo_rt.runtime.trace import Trace
 from emo_rt.schema.option import read_options, require_type
 
 logger = logging.getLogger(__name__)
@@ -77,13 +80,15 @@ class Animator:
         """Open a bundle folder, or ``"demo"``, the small model inside the package.
 
         ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
-        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16) or ``tensorrt``. Only ``auto`` chooses by
-        itself, and never OpenVINO. ``threads``: CPU threads per graph, ``None`` = one per core. ``verify``: compare
-        every file with its hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this
-        process and device. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
+        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
+        (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
+        CPU threads per graph, ``None`` = one per core. ``verify``: compare every file with its hash. ``runtime``: what
+        shares the device out among sessions; ``None`` = the one of this process and device. Presets that
+        ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
+        :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
-        checked = Bundle.open(bundle, verify=verify)
+        checked = with_tuned(Bundle.open(bundle, verify=verify))
         if checked.outdated:
             logger.warning("%s", checked.outdated)
         model = LoadedModel(checked, open_backend(backend, device, threads, checked))
@@ -243,33 +248,37 @@ class Animator:
         self,
         avatar: Avatar,
         *,
-        priority: float = 0,
+        priority: float = 1,
         settings: LiveSettings | None = None,
         options: AnimateOptions | None = None,
         progress: Callable[[Progress], None] | None = None,
         trace: Trace | None = None,
         clock: Clock | None = None,
-        **changes: Any,
+        **changes: Unpack[LiveChanges],
     ) -> LiveSession:
         """A face in a conversation: it idles, speaks what is pushed and can be interrupted; see :class:`LiveSession`.
 
         Returns when every preset of the ladder is warm and the first frames are there. ``settings``: rate, pace, queue
         … ; single ones may be given as keywords (``sample_rate=24_000, pace="asap"``) beside those of the options.
         ``options``: its preset is the best that the session runs; it steps down that preset's ladder where it must.
-        ``clock``: what time it is, for tests. With the same seed, frames are those that :meth:`stream` makes of the
-        same sound with the same silence in front, as long as the preset stays and nothing interrupts; models that hear
-        whole files (Hallo) hear in windows here. Raises :class:`OverloadedError` where one more would make all late,
-        and what :meth:`stream` raises.
+        ``priority``: 1 is above videos and streams, whose clips it interrupts between two steps; among live sessions
+        of the same priority the nearest deadline comes first. ``clock``: what time it is, for tests.
+
+        With the same seed, frames are those that :meth:`stream` makes of the same sound with the same silence in front,
+        as long as the preset stays and nothing interrupts. Models that hear whole files (Hallo) hear in windows here;
+        see :mod:`emo_rt.runtime.live.causal`. Raises :class:`OverloadedError` where one more would make all late, and
+        what :meth:`stream` raises.
         """
         names = {field.name for field in dataclasses.fields(LiveSettings)}
-        own = {name: changes.pop(name) for name in names & changes.keys()}
-        chosen = self._checked(avatar, options, changes)
+        own = {name: value for name, value in changes.items() if name in names}
+        others = {name: value for name, value in changes.items() if name not in names}
+        chosen = self._checked(avatar, read_options(options, others, AnimateOptions))
         session = LiveSession(
             self._runtime,
             avatar,
             chosen,
             Control(progress=progress, trace=trace),
-            dataclasses.replace(settings or LiveSettings(), **own),
+            read_options(settings, own, LiveSettings),
             priority=priority,
             clock=clock,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from emo_rt.cli import terminal
 from emo_rt.errors import ConfigError
@@ -16,9 +15,10 @@ from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
 from emo_rt.export.presets import preset
+from emo_rt.export.request import HalloRequest, Request
 from emo_rt.files import sha256_of
 from emo_rt.memory import peak_memory
-from emo_rt.model.bundle import Bundle
+from emo_rt.model.bundle import RANDOM_WEIGHTS, Bundle
 from emo_rt.model.upgrade import refuse_used
 
 FULL_SIZE = ("emo", "hallo")
@@ -34,66 +34,6 @@ PUBLISHED = {
     "vae": "83.7 M (SD 1.5 VAE)",
 }
 """Published sizes of what the full-size parts descend from."""
-
-
-@dataclass(frozen=True)
-class HalloRequest:
-    """A Hallo or Hallo2 checkpoint, as given on the command line. ``None``: as ``config`` says, else as published."""
-
-    checkpoint: Path
-    """Its folder, or ``net.pth``."""
-    vae: Path | None = None
-    """File or folder of the VAE; ``None``: in the checkpoint's folder."""
-    wav2vec: Path | None = None
-    """File or folder of wav2vec; ``None``: in the checkpoint's folder."""
-    config: Path | None = None
-    """Settings file; ``None``: ``config.json`` beside ``net.pth``, if there is one."""
-    size: int | None = None
-    """Width and height of the picture, in pixels."""
-    frames: int | None = None
-    """Frames per clip."""
-    motion_frames: int | None = None
-    """Motion frames per clip."""
-    attention_heads: int | None = None
-    """Heads of the UNets' attentions."""
-    motion_from_latents: bool = False
-    """Take the motion frames' latents directly, not decoded and encoded again."""
-
-    def settings(self, net: Path) -> HalloSettings:
-        """From the settings file and what was given. Raises :class:`CheckpointError` for an unusable file."""
-        path = self.config or net.parent / "config.json"
-        stated = settings_of(read_config(path), str(path)) if self.config or path.is_file() else HalloSettings()
-        names = ("size", "frames", "motion_frames", "attention_heads")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return replace(stated, **given, reencode_motion=not self.motion_from_latents)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to export, and how, as given on the command line."""
-
-    out: Path
-    """Bundle folder to write."""
-    preset: str | None = None
-    """Name of the configuration, for random weights."""
-    hallo: HalloRequest | None = None
-    """Checkpoint to import."""
-    random_weights: bool = False
-    """Take random weights."""
-    seed: int = 0
-    """Seed of random weights."""
-    dtype: Literal["float32", "float16"] = "float32"
-    """Arithmetic inside the networks."""
-    half_storage: bool = False
-    """Store fp32 weights as fp16."""
-    guidance: tuple[bool, ...] = (True,)
-    """Step graphs: with guidance, without, or both."""
-    deep_cache: int | None = None
-    """See :class:`emo_rt.export.onnx_export.ExportOptions`."""
-    check: bool | None = None
-    """Compare with torch; ``None``: unless the model is full-size."""
-    quiet: bool = False
-    """No progress lines and no receipt."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +78,22 @@ def _load(request: Request, report: _Reporter) -> Weights:
         raise ConfigError("there are no weights to export; pass --from and --checkpoint, or --preset --random-weights")
     config = preset(request.preset)
     report(f"building {request.preset} with random weights, seed {request.seed}")
-    return Weights(build_model(config, seed=request.seed), "random weights", "Apache-2.0")
+    return Weights(build_model(config, seed=request.seed), RANDOM_WEIGHTS, "Apache-2.0")
+
+
+def _settings(request: HalloRequest, net: Path) -> HalloSettings:
+    """From the settings file and what was given. Raises :class:`CheckpointError` for an unusable file."""
+    path = request.config or net.parent / "config.json"
+    stated = settings_of(read_config(path), str(path)) if request.config or path.is_file() else HalloSettings()
+    names = ("size", "frames", "motion_frames", "attention_heads")
+    given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+    return replace(stated, **given, reencode_motion=not request.motion_from_latents)
 
 
 def _load_hallo(request: HalloRequest, halved: bool, report: _Reporter) -> Weights:
     files = HalloFiles.find(request.checkpoint, request.vae, request.wav2vec)
     report(f"reading {', '.join(path.name for path in files.resolved())}")
-    model = import_hallo(files, request.settings(files.net))
+    model = import_hallo(files, _settings(request, files.net))
     if halved:
         refuse_half_overflow(model, original_name)
     report("hashing the files for the manifest")

@@ -49,7 +49,16 @@ def own_face_finder(folder: Path) -> None:
     assert set(probe(folder / "found.mp4").codecs) == {"h264", "aac"}
 
 
+def live_to_file(folder: Path) -> None:
+    out = run("live_to_file.py", folder, "portrait.png", "speech.wav", "-o", "live.mp4", "--preset", "realtime")
+    assert out.startswith("interrupted after 0.24 s of speech\n")
+    info = probe(folder / "live.mp4")
+    assert set(info.codecs) == {"h264", "aac"}
+    assert 25 + 6 + 25 + 13 + 12 <= info.frames < 25 + 6 + 25 + 13 + 12 + 60
+
+
 RUNS: dict[str, Callable[[Path], None]] = {
+    "live_to_file.py": live_to_file,
     "microphone_stream.py": microphone_stream,
     "many_portraits.py": many_portraits,
     "own_face_finder.py": own_face_finder,

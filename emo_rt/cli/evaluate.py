@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emo_rt.cli import terminal
-from emo_rt.cli.argument_groups import add_machine, add_overwrite, add_quiet, face_box
+from emo_rt.cli.machine import Machine
+from emo_rt.cli.options import add_options, add_overwrite, add_quiet
 from emo_rt.errors import ConfigError, OutputError
 from emo_rt.files import whole_file
+from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.request import PrepareOptions
 
-if TYPE_CHECKING:
-    from emo_rt.evaluate.report import Detail, Report
-
-ABOUT = "measure talking-head videos, or hold one setting against another"
 EXAMPLES = """examples:
   emo-rt evaluate talking.mp4 --portrait portrait.png --html report.html
   emo-rt evaluate ours/ --truth true_videos/ --against wav2lip/ sadtalker/ --markdown table.md
@@ -42,9 +41,9 @@ def add_arguments(parser: Any) -> None:
                       "(default: quality for two presets, else equal)")  # fmt: skip
     gate.add_argument("--least-psnr", metavar="DB", type=float, default=60.0,
                       help="what every frame needs where they shall be equal (default: %(default)g)")  # fmt: skip
-    gate.add_argument("--seed", type=int, default=0, help="key of the noise of both (default: %(default)s)")
-    gate.add_argument("--face-box", metavar="L,T,R,B", type=face_box, help="where the face is (default: found)")
-    add_machine(gate)
+    add_options(gate, AnimateOptions, only=("seed",))
+    add_options(gate, PrepareOptions, only=("face_box",))
+    add_options(gate, Machine, leave_out=("bundle",))
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT.json", type=Path, help="everything, with a stable schema; - = stdout")
     output.add_argument("--markdown", metavar="OUT.md", type=Path, help="tables and definitions (default: to stdout)")
@@ -72,7 +71,7 @@ def _regression(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from emo_rt.evaluate.page import regression_page
-    from emo_rt.evaluate.regression import compare
+    from emo_rt.evaluate.regression import Expect, compare
     from emo_rt.evaluate.subject import Subject
 
     if args.videos:
@@ -84,7 +83,7 @@ def _regression(args: argparse.Namespace) -> int:
         say(subject.text)
         made.append(subject.footage(speech))
     (first, one_s, clip_frames), (second, other_s, _) = made
-    expect = args.expect or ("quality" if subjects[0].preset != subjects[1].preset else "equal")
+    expect: Expect = args.expect or ("quality" if subjects[0].preset != subjects[1].preset else "equal")
     against = replace(_against(args), clip_frames=args.clip_frames or clip_frames)
     if any(subject.is_model for subject in subjects):
         against = replace(against, voice=None)  # the sound went in; files bring their own

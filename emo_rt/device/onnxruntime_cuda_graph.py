@@ -46,8 +46,8 @@ class OrtCudaGraph(Graph):
         self.warm_runs = WARM_RUNS
         self.own_graphs = own_graphs
         """Whether ONNX Runtime captures the runs itself."""
-        self.capture_failure: str | None = None
-        """Why the last capture failed, until one works."""
+        self.capture_failures: dict[int | None, str] = {}
+        """Number of a CUDA graph that is not there → why its last capture failed."""
         self._external_capture = external_capture
         self._ort, self._bundle = ort, bundle
         self._ids = itertools.count(1)
@@ -64,8 +64,8 @@ class OrtCudaGraph(Graph):
         if self._external_capture:
             return None
         how = "each run is launched by itself"
-        if self.capture_failure is not None:
-            how = f"it could not capture a step itself ({self.capture_failure})"
+        if self.capture_failures:
+            how = f"it could not capture a step itself ({next(iter(self.capture_failures.values()))})"
         elif self.own_graphs:
             how = "it replays a CUDA graph of its own for each step"
         return f"ONNX Runtime cannot be captured from outside; {how}"
@@ -183,6 +183,7 @@ class OrtCudaBoundGraph(BoundGraph):
     def close(self) -> None:
         """Free the CUDA graph. Safe twice."""
         binding, self._binding = self._binding, None
+        self._graph.capture_failures.pop(self._id, None)
         if binding is None or self._captured_runs == 0 or self._graph.is_closed:
             return
         release = getattr(self._graph.inner, "release_captured_graph", None)
@@ -220,13 +221,13 @@ class OrtCudaBoundGraph(BoundGraph):
                 failure = str(exc)
             else:
                 self._captured_runs += 1
-                self._graph.capture_failure = None
+                self._graph.capture_failures.pop(self._id, None)
                 return
         self._give_up_for_now(failure)
         self._launch(self._uncaptured)
 
     def _give_up_for_now(self, failure: str) -> None:
-        self._graph.capture_failure = failure
+        self._graph.capture_failures[self._id] = failure
         self._until_attempt, self._pause = self._pause, 2 * self._pause
         logger.warning(
             "graph %s is launched uncaptured for %d runs, because ONNX Runtime could not capture it: %s",

@@ -36,6 +36,8 @@ DTYPES = ("float32", "float16")
 PLAIN_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 """Names of files. Strict: beside ``..`` there are ``C:``, ``\\``, ``//`` … that some reader takes for a way out."""
 
+RANDOM_WEIGHTS = "random weights"
+"""``source`` in the provenance of a bundle that nobody trained."""
 DEMO_FOLDER = Path(__file__).parent.parent / "assets" / "demo"
 """The bundle inside the package, opened under the name ``demo``."""
 
@@ -83,6 +85,11 @@ class Bundle:
         # Installers may hard-link a package's files from their cache; elsewhere a second link is a warning sign.
         bundle._check_files(verify, links_allowed=bundled)
         return bundle
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the bundle says of itself that its weights are random."""
+        return self.provenance.get("source") == RANDOM_WEIGHTS
 
     @property
     def trained_on(self) -> Literal["drawings", "photographs"] | None:
@@ -144,14 +151,14 @@ class Bundle:
                 parity=tuple(data["parity"]),
                 schema=written["schema"],
             )
-            bundle._check_offers()
+            bundle.check_offers()
         except KeyError as exc:
             raise BundleError(f"{path / MANIFEST} is malformed: it has no {exc}; export the bundle again") from exc
         except (TypeError, ValueError, AttributeError, ConfigError) as exc:
             raise BundleError(f"{path / MANIFEST} is malformed: {exc}; export the bundle again") from exc
         return bundle
 
-    def _check_offers(self) -> None:
+    def check_offers(self) -> None:
         """Raise :class:`ConfigError` where a preset or a graph names what is not there."""
         presets, variants = ", ".join(self.presets), ", ".join(self.variants)
         check(self.default_preset in self.presets, "default_preset", self.default_preset, f"one of {presets}")

@@ -139,7 +139,7 @@ SWITCH = re.compile(
 ELSEWHERE = {
     "model/config.py": "fields of the configuration and their ranges",
     "model/schema1.py": "schema 1 did not name the family",
-    "cli/arguments.py": "presets and checkpoints that can be exported",
+    "cli/export.py": "checkpoints that can be exported",
 }
 """Files outside ``model/families/`` that may ask it, and why."""
 

@@ -22,7 +22,8 @@ from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.request import SECTIONS, PrepareOptions, Request
 from emo_rt.schema import field_docs
-from emo_rt.schema.kinds import Choice, Coded, Kind, Range, Several
+from emo_rt.schema.compound import Coded, Several
+from emo_rt.schema.kinds import Choice, Kind, Range
 from emo_rt.schema.option import Option, Outside, check_options, options_of, refuse_unknown
 
 PACKAGE = Path(emo_rt.__file__).parent
@@ -85,7 +86,7 @@ def test_names_and_placeholders() -> None:
         ({"colour": ["red"]}, "colour is ['red']; expected one of red, blue"),
         ({"ends": (1, 0)}, "ends is (1, 0); expected two numbers, 0 ≤ low < high ≤ 1, or None"),
         ({"ends": "01"}, "ends is '01'"),
-        ({"files": ("a", 2)}, "files is ('a', 2); expected two names of files: a, b; or None"),
+        ({"files": ("a", 2)}, "files is ('a', 2); expected two names of files: a,b; or None"),
         ({"flag": 1}, "flag is 1; expected True, False or None"),
         ({"note": ""}, "note is ''; expected a text that is not empty"),
     ],

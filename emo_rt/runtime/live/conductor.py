@@ -24,8 +24,6 @@ from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.live.stats import Latencies
 from emo_rt.runtime.live.voice import Ready, Voice, border
 
-HASTE = 1.15
-"""A clip is begun so many times its expected seconds before it is due."""
 STALL_S = 1.0
 """Who takes pairs later than this goes on from now, instead of getting them all at once."""
 FORGOTTEN_S = 0.25
@@ -36,12 +34,13 @@ class Conductor:
     """Brings together the queue of sound, the maker of clips and the reel. The owner locks, and wakes the maker."""
 
     def __init__(self, config: ModelConfig, settings: LiveSettings, maker: LiveMaker, ladder: Ladder) -> None:
-        self._settings, self._maker, self.ladder = settings, maker, ladder
+        self._settings, self._maker, self._ladder = settings, maker, ladder
         self.fps = config.fps
         """Frames per second."""
         self.frames = config.frames
         """F, frames of a clip."""
-        self._ahead = max(config.audio.context_frames + config.audio.right_context_frames, 1)
+        audio = maker.heard_config.audio
+        self._ahead = max(audio.context_frames + audio.right_context_frames, 1)
         loops = settings.idle == "loop"
         self.reel = Reel(config.motion_frames, max(round(settings.loop_s * config.fps), 2) if loops else 0)
         self.voice = Voice(settings.sample_rate, config.fps)
@@ -57,15 +56,17 @@ class Conductor:
         self._speech = 0
         """Samples of the present utterance that were given."""
         self._samples = 0
+        self._late_pair = -1
         self.pairs = self.late_frames = self.repeated_frames = self.dropped_frames = 0
         self._has_composed = False
 
     # Asked by the session
 
     @property
-    def first_samples(self) -> int:
-        """Samples at 16 kHz that make a first clip certain."""
-        return (self.frames + self._ahead) * AUDIO_SAMPLE_RATE // self.fps
+    def first_silence(self) -> SoundFrame:
+        """What makes a first clip certain, as one piece."""
+        samples = (self.frames + self._ahead) * AUDIO_SAMPLE_RATE // self.fps
+        return SoundFrame(np.zeros(0, np.float32), np.zeros(samples, np.float32))
 
     def prepare(self, now: float) -> None:
         """Begin the first clip, so that the first pair is there as soon as it is asked for."""
@@ -97,7 +98,7 @@ class Conductor:
         self._track = deque(sound.silenced() for sound in self._track)
         if self._settings.pace == "asap":
             self._shift_s -= max(self._due(self.pairs) - now, 0.0)  # the transport forgets what it had in front
-        again = self.ladder.expected()
+        again = self._ladder.lead
         left = len(self.reel) / self.fps
         if left < again and self._maker.making and self._remaining(now) + again <= (self.frames - 1) / self.fps:
             self._must_restart = True  # the clip that is under way bridges the gap
@@ -113,7 +114,7 @@ class Conductor:
         self.reel.extend(
             ReelFrame(pixels[row], Latent(kept, row), self._track.popleft(), clip) for row in range(len(pixels))
         )
-        self.ladder.note(clip.rung, clip.waited_s, clip.seconds)
+        self._ladder.note(clip.rung, clip.waited_s, clip.seconds)
 
     # The time
 
@@ -129,20 +130,20 @@ class Conductor:
 
     def _bridge(self) -> int:
         """Frames that are shown while the next clip is made."""
-        return max(math.ceil(HASTE * self.ladder.expected() * self.fps) + 1, self.reel.fewest)
+        return max(math.ceil(self._ladder.lead * self.fps) + 1, self.reel.fewest)
 
     def _remaining(self, now: float) -> float:
         """Seconds until the clips under way are made."""
         last = list(self._maker.making.values())[-1]
-        return max(self.ladder.expected() - (now - last.composed_at), 0.0)
+        return max(self._ladder.lead - (now - last.composed_at), 0.0)
 
     # Starting anew
 
     def _restart(self, now: float) -> None:
         """The next clip comes as soon as it can be made, and hears only what is composed from now on."""
         self._must_restart = False
-        left_out = [frame.sound for frame in self.reel.cut(self._bridge())]
-        self.voice.restart(sum(len(sound.heard) > 0 for sound in (*left_out, *self._track)))
+        self.reel.cut(self._bridge())
+        self.voice.restart()
         self._track.clear()
         self._maker.restart(self.reel.latents())
         self._is_fresh = True
@@ -152,7 +153,7 @@ class Conductor:
         """As soon as there is sound for a clip, or what there is will not grow."""
         if not self.reel.is_looping:
             return
-        ready, oldest = self.voice.ready(), self.voice.oldest
+        ready, oldest = self._ready(), self.voice.oldest
         if oldest is None or ready.ended + ready.open == 0:
             return
         wanted = self.frames + self._ahead
@@ -166,6 +167,13 @@ class Conductor:
         self._restart(now)
 
     # Composing
+
+    def _ready(self) -> Ready:
+        """Frames of sound that can be taken, behind all that is in line."""
+        in_line = [*(frame.sound for frame in self.reel.waiting), *self._track]
+        samples = self._samples + sum(len(sound.audio) for sound in in_line)
+        self.voice.align(self.pairs + len(in_line), samples)
+        return self.voice.ready()
 
     def _wanted(self) -> int:
         """Frames of sound that make the next clip certain."""
@@ -183,16 +191,24 @@ class Conductor:
         """Begin the next clip if it is time, or if all that it hears is there."""
         if self._maker.is_denoising or self.reel.is_looping or self._must_restart:
             return
-        ready, wanted = self.voice.ready(), self._wanted()
+        ready, wanted = self._ready(), self._wanted()
         there = len(self.reel) + len(self._maker.making) * self.frames
         if ready.ended + self._coming(ready, wanted - ready.ended, now) < wanted or there > self.frames:
             if self._is_idle_enough(there) and not ready.ended + ready.open:
                 return
-            begin = self._due(self.pairs + there) - HASTE * self.ladder.expected()
+            begin = self._due(self.pairs + there) - self._ladder.lead
+            if self._is_ending(ready, there):
+                begin = now
             if now < begin:
                 self._wake_at = min(self._wake_at, begin)
                 return
         self._begin(now)
+
+    def _is_ending(self, ready: Ready, there: int) -> bool:
+        """Whether the rest of what is said is to come as soon as it is made."""
+        if self._settings.pace == "clock" or there > self.frames or self.voice.is_speaking:
+            return False
+        return ready.ended > 0 or any(sound.utterance is not None for sound in self._track)
 
     def _is_idle_enough(self, there: int) -> bool:
         """Whether the idle loop can take over when what is there was shown."""
@@ -203,7 +219,7 @@ class Conductor:
 
     def _begin(self, now: float) -> None:
         """Compose the sound of the next clip. What is missing is silence, in front of an utterance that still comes."""
-        wanted, ready = self._wanted(), self.voice.ready()
+        wanted, ready = self._wanted(), self._ready()
         ended = min(ready.ended, wanted)
         coming = self._coming(ready, wanted - ended, now)
         due = self._due(self.pairs + len(self.reel) + len(self._maker.making) * self.frames)
@@ -212,7 +228,7 @@ class Conductor:
         sounds += [self.voice.take() for _ in range(coming)]
         self._track.extend(sounds)
         self._is_fresh = False
-        self._maker.begin(np.concatenate([sound.heard for sound in sounds]), self.ladder.rung, now, due)
+        self._maker.begin(sounds, self._ladder.rung, now, due)
         self._has_composed = True
 
     # Showing
@@ -241,7 +257,8 @@ class Conductor:
 
     def _lag(self, now: float) -> LivePair | float:
         """The next frame is late by more than a frame."""
-        self.late_frames += 1
+        self.late_frames += self._late_pair != self.pairs
+        self._late_pair = self.pairs
         if self._settings.lag == "drop" and self.voice.drop():
             self.dropped_frames += 1
         last = self.reel.last
