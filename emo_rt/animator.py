@@ -37,7 +37,7 @@ from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.session import LiveSession
-from emo_rt.runtime.live.settings import LiveSettings
+from emo_rt.runtime.live.settings import LiveChanges, LiveSettings
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.request import PrepareChanges, PrepareOptions
 from emo_rt.runtime.result import Video, audio_frames
@@ -254,7 +254,7 @@ class Animator:
         progress: Callable[[Progress], None] | None = None,
         trace: Trace | None = None,
         clock: Clock | None = None,
-        **changes: Any,
+        **changes: Unpack[LiveChanges],
     ) -> LiveSession:
         """A face in a conversation: it idles, speaks what is pushed and can be interrupted; see :class:`LiveSession`.
 
@@ -270,14 +270,15 @@ class Animator:
         what :meth:`stream` raises.
         """
         names = {field.name for field in dataclasses.fields(LiveSettings)}
-        own = {name: changes.pop(name) for name in names & changes.keys()}
-        chosen = self._checked(avatar, read_options(options, changes, AnimateOptions))
+        own = {name: value for name, value in changes.items() if name in names}
+        others = {name: value for name, value in changes.items() if name not in names}
+        chosen = self._checked(avatar, read_options(options, others, AnimateOptions))
         session = LiveSession(
             self._runtime,
             avatar,
             chosen,
             Control(progress=progress, trace=trace),
-            dataclasses.replace(settings or LiveSettings(), **own),
+            read_options(settings, own, LiveSettings),
             priority=priority,
             clock=clock,
         )

@@ -44,7 +44,7 @@ class Inception:
 
 
 def bilinear(picture: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
-    """(H, W, 3) → (side, side, 3) float32, 0 … 255: ``torch.nn.functional.interpolate`` with ``align_corners=False``."""
+    """(H, W, 3) → (side, side, 3) float32, 0 … 255, as ``torch.nn.functional.interpolate(align_corners=False)``."""
     values = picture.astype(np.float32)
     for axis in (0, 1):
         count = values.shape[axis]
