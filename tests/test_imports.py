@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "cli": "cli",
     "evaluate": "evaluate",
+    "batch": "batch",
     "the face": "__init__ animator",
     "runtime": "runtime",
     "faces": "faces",

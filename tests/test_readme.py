@@ -69,7 +69,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block runs: a folder with ``portrait.png`` and ``speech.wav``."""
+    """Where a block runs: a folder with ``portrait.png``, ``speech.wav`` and ``rows.jsonl``."""
 
     folder: Path
     """Working folder."""
@@ -152,6 +152,10 @@ def run_command(line: str, place: Place) -> None:
         arguments += ["--overwrite", *(() if "--steps" in arguments else FAST)]
     done = run([entry_point(), *arguments], place.folder)
     assert done.stdout, line
+    if arguments[0] == "batch":
+        lines = (place.folder / settings.out / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(one)["status"] for one in lines] == ["ok"], line
+        return
     if out := getattr(settings, "out", None):
         if Path(out).suffix == ".png":
             assert load_picture(place.folder / out).size
@@ -250,12 +254,14 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def place(tiny_bundle: Bundle, hallo_bundle: Bundle, tmp_path: Path) -> Place:
-    """What README takes for granted: a portrait and half a second of speech."""
+    """What README takes for granted: a portrait and half a second of speech, and a list of a video of them."""
     shutil.copy(demo.DEMO_PORTRAIT, tmp_path / "portrait.png")
     tone = np.sin(np.arange(8000) * 0.1) * 8000
     with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(tone.astype("<i2").tobytes())
+    row = {"id": "hello", "portrait": "portrait.png", "voice": "speech.wav", "steps": 2}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     return Place(tmp_path, tiny_bundle.path, hallo_bundle.path)
 
 
