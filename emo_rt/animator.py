@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import weakref
@@ -140,7 +141,9 @@ class Animator:
         if face_box is None:
             face_box, landmarks = locate(original, face_index, detector)
             face = family.with_landmarks(face, landmarks)
-        portrait = prepare_portrait(original, self.config.size, face_box=face_box, max_side=max_side)
+        portrait = prepare_portrait(
+            original, self.config.size, face_box=face_box, max_side=max_side, framing=family.crop
+        )
         if isinstance(face_box, Box):
             self._warn_of_style(original, face_box)
         inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, head_room)
@@ -190,9 +193,10 @@ class Animator:
         times of all stages. Raises :class:`AudioError`, :class:`Cancelled`, :class:`ConfigError`, :class:`InputError`.
         """
         chosen = self._checked(avatar, options, changes)
-        longest = MAX_DURATION_S if chosen.max_audio_s is None else chosen.max_audio_s
+        own = self._model.family.longest_s or MAX_DURATION_S
+        longest = own if chosen.max_audio_s is None else chosen.max_audio_s
         source = open_audio(audio, sample_rate, max_duration_s=longest, cancel=cancel)
-        chosen = chosen.replace(max_audio_s=None)  # it was measured now; resampled it may be a sample longer
+        chosen = chosen.replace(max_audio_s=math.inf)  # it was measured now; resampled it may be a sample longer
         clips = clip_count(audio_frames(source, self.config.fps), self.config)
         control = Control(progress, cancel, noise, trace)
         return Video(

@@ -14,7 +14,7 @@ import numpy as np
 from emo_rt.device.buffers import Buffers
 from emo_rt.errors import Cancelled, InputError
 from emo_rt.model.contract import Array
-from emo_rt.model.families.base import ClipState
+from emo_rt.model.families.base import ClipState, Plan
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.clips import ClipSound, Encoded, clip_sounds, noise_for_clip
@@ -22,7 +22,7 @@ from emo_rt.runtime.outbox import Outbox
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.scheduler import Landing, Order, Scheduler, whole
 from emo_rt.runtime.stages import Chunk, Control, Progress, Watch
-from emo_rt.runtime.worker import Slice, Slot, Worker
+from emo_rt.runtime.worker_base import BaseWorker, Slice, Slot
 
 CLIPS_UNDER_WAY = 4
 """Clips that may be begun and not yet taken, one for each stage: a slow taker holds back its session and no other."""
@@ -33,7 +33,7 @@ class _Clip:
     """A clip that is being denoised."""
 
     sound: ClipSound
-    worker: Worker
+    worker: BaseWorker
     slot: Slot
     slices: Iterator[Slice]
 
@@ -65,6 +65,7 @@ class ClipMaker:
         self._released = threading.Event()
         self._clip: _Clip | None = None
         self._state: Buffers | None = None
+        self._video_frames = 0
         self._runtime, self._pool = runtime, runtime.workers(self._model)
         self._leave_pool: Callable[[], None] = lambda: None
 
@@ -121,34 +122,37 @@ class ClipMaker:
         with self._outbox.changed:
             sound = self._sounds.take()
             self._under_way += 1
-        noise = self._noise(sound.index)
+        plan = self._plan(sound)
+        noise = self._noise(sound.index, plan.frames) if plan.step else np.zeros(0, np.float32)
         worker = self._pool.take(self._model, self._table, self._features, self.priority)
         slot = worker.take_slot()
-        slices = worker.denoise(self._table, noise, self._guidance, slot)
-        self._clip = _Clip(sound, worker, slot, slices)
+        self._clip = _Clip(sound, worker, slot, worker.denoise(self._table, noise, self._guidance, slot))
         worker.load(self._features, self.options.constants)
         if self._state is None:
-            self._state = self._pool.take_state(self._model)
-        plan = self._model.family.plan(ClipState(sound.index))
-        if plan.motion != "carried":
-            worker.begin_motion(plan.motion, self._features, self._state["motion_latents"])
-        windows = self._encoded.windows(sound, self._hear)
-        worker.begin_clip(windows, self._state["motion_latents"], slot)
+            self._state, self._video_frames = self._pool.take_state(self._model, plan.frames), plan.frames
+        worker.begin(plan, self._state, lambda: self._encoded.windows(sound, self._hear), slot)
+
+    def _plan(self, sound: ClipSound) -> Plan:
+        family = self._model.family
+        frames = len(sound.rows) if family.is_whole_video else 0
+        return family.plan(ClipState(sound.index, frames))
 
     def _hear(self, waveform: Array) -> Array:
         assert self._clip is not None
         with self._watch.timed("audio"):
             return self._clip.worker.hear(waveform)
 
-    def _noise(self, index: int) -> Array:
-        config = self._config
-        shape = (config.frames, config.vae.latent_channels, config.latent_size, config.latent_size)
+    def _noise(self, index: int, video_frames: int) -> Array:
+        """Of a clip, or of a whole video of so many frames."""
+        config, limit = self._config, self._model.family.noise_limit
+        shape = (video_frames or config.frames, config.vae.latent_channels, config.latent_size, config.latent_size)
         if self._control.noise is None:
-            return noise_for_clip(self.options.seed, index, shape)
-        noise = np.asarray(self._control.noise(index), np.float32)
+            noise: Array = noise_for_clip(self.options.seed, index, shape)
+        else:
+            noise = np.asarray(self._control.noise(index), np.float32)
         if noise.shape != shape:
             raise InputError(f"noise of clip {index} has shape {noise.shape}; expected {shape}")
-        return noise
+        return noise if limit is None else noise.clip(-limit, limit)
 
     def _next_slice(self, clip: _Clip) -> Landing:
         made = next(clip.slices)
@@ -160,7 +164,7 @@ class ClipMaker:
     def _finish(self, clip: _Clip) -> None:
         """The latents are enqueued: keep the motion frames and give the worker back."""
         assert self._state is not None
-        clip.worker.carry(clip.slot, self._state["motion_latents"])
+        clip.worker.finish(clip.slot, self._state)
         self._watch.stats.loop = clip.worker.denoiser.description
         self._clip = None
         self._pool.give_back(clip.worker)
@@ -173,7 +177,7 @@ class ClipMaker:
         with self._leaving():
             try:
                 made.done.synchronize()
-                self._tell(Progress(clip.sound.index, self._clips, made.steps, self._table.steps))
+                self._tell(clip.sound.index, made)
                 if is_last and not self._outbox.is_over:
                     self._to(self._scheduler.decoding.put, partial(self._decode, clip))
                 elif is_last:
@@ -183,11 +187,12 @@ class ClipMaker:
                     clip.worker.free(clip.slot)
                 self._fail(exc)
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, clip: int, made: Slice) -> None:
         if self._outbox.is_over:
             return
-        if self._control.progress is not None:
-            self._control.progress(progress)
+        is_whole, steps = self._model.family.is_whole_video, self._table.steps
+        if self._control.progress is not None and not (is_whole and clip):  # a video's other clips were made with it
+            self._control.progress(Progress(clip, 1 if is_whole else self._clips, made.steps, steps, made.part))
         self.check_wanted()
 
     # The lanes' side
@@ -276,7 +281,7 @@ class ClipMaker:
         self._encoded.forget()
         state, self._state = self._state, None
         if state is not None:
-            self._pool.give_back_state(state)
+            self._pool.give_back_state(state, self._video_frames)
         leave, self._leave_pool = self._leave_pool, lambda: None
         leave()
         self._released.set()

@@ -173,9 +173,9 @@ def _whisper_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
 
 def _scale_audio(tensors: dict[str, Tensor], factor: float) -> None:
     """Weight and bias of each audio attention's output, in place."""
-    for name in tensors:
+    for name, tensor in tensors.items():
         if re.search(r"\.attentions\.\d+\.transformer_blocks\.0\.attn2\.to_out\.0\.(weight|bias)$", name):
-            tensors[name] = tensors[name].float() * factor
+            tensors[name] = tensor.float() * factor
 
 
 def _config(tensors: Tensors, settings: EchoMimicSettings, where: str) -> ModelConfig:
@@ -230,4 +230,3 @@ def original_name(name: str) -> str:
 def is_echomimic(folder: Path) -> bool:
     """Whether a folder holds a checkpoint of this kind, base or accelerated."""
     return any((folder / f"denoising_unet{end}.pth").is_file() for end in ("", "_acc"))
-

@@ -56,6 +56,8 @@ class Plan:
     a video that was made with its first clip."""
     frames: int = 0
     """Frames of the whole video, where it is made at once; 0 = clip after clip."""
+    first: int = 0
+    """Frame of the whole video that this clip begins with."""
     shift: int = 0
     """Frames by which the calls of the ``step`` graph move from step to step."""
 
@@ -137,6 +139,23 @@ class Family(ABC):
     def longest_s(self) -> float | None:
         """Longest sound where the caller sets no limit, in seconds; ``None`` = no matter how long."""
         return None
+
+    @property
+    def is_whole_video(self) -> bool:
+        """Whether a video is made at once, of the whole sound, and not clip after clip."""
+        return False
+
+    def least_samples(self) -> int:
+        """Samples of the shortest sound that a whole video can be made of; shorter ones are filled up with silence."""
+        return 0
+
+    def video_frames(self, samples: int) -> int:
+        """Frames of the whole video of a sound of so many samples. Only where :attr:`is_whole_video` says so."""
+        raise NotImplementedError(f"the family {self.name} makes clip after clip")
+
+    def attended(self, samples: int) -> Array:
+        """(frames, rows): which of the encoder's rows each frame of the whole video attends to. As above."""
+        raise NotImplementedError(f"the family {self.name} makes clip after clip")
 
     @property
     def noise_limit(self) -> float | None:

@@ -70,6 +70,10 @@ class EchoMimic(Family):
         return {}
 
     @property
+    def is_whole_video(self) -> bool:
+        return True
+
+    @property
     def longest_s(self) -> float:
         return self.windows.longest_s
 
@@ -144,7 +148,7 @@ class EchoMimic(Family):
     def plan(self, state: ClipState) -> Plan:
         """All of the video with its first clip; the other clips are there then."""
         if state.index > 0:
-            return Plan("none", (), (), frames=state.frames)
+            return Plan("none", (), (), frames=state.frames, first=state.index * self.config.frames)
         windows = window_starts(state.frames, self.config.frames, self.windows.overlap)
         calls = [Call("step", range(start, start + self.config.frames)) for start in windows]
         update = Call("update", range(state.frames))
