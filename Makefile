@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow
+.PHONY: check lint format types test slow docs
 check: lint format types test
 
 lint format types:
@@ -13,3 +13,7 @@ test:
 # Whole exports and builds, minutes each: after a change of export/ or engines/.
 slow:
 	$(PYTHON) -m pytest -m slow
+
+# The documentation as a site, in build/docs; the extra `docs`. A warning fails.
+docs:
+	$(PYTHON) -m sphinx -E -W --keep-going -q -b html docs build/docs

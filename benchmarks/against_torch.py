@@ -30,7 +30,7 @@ from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.plain import PlainInputs, plain_prediction
 from emo_rt.export.read_back import read_back
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 from emo_rt.model.contract import Array
 from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.clips import noise_for_clip, split_into_clips

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, measure, publish, timed
-from emo_rt.device.onnxruntime_cuda import PROVIDER, provider_options
+from emo_rt.device.onnxruntime_gpu import PROVIDER, provider_options
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array, TensorSpec
 

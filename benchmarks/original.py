@@ -175,4 +175,4 @@ def _halves(pair: KeyValue) -> tuple[KeyValue, KeyValue]:
 
 
 def _join(own: KeyValue, reference: KeyValue) -> KeyValue:
-    return torch.cat([own[0], reference[0]], dim=2), torch.cat([own[1], reference[1]], dim=2)
+    return torch.cat([own[0], reference[0]], dim=1), torch.cat([own[1], reference[1]], dim=1)

@@ -31,17 +31,26 @@ from emo_rt.errors import (
     InputError,
     MissingDependencyError,
     OutputError,
+    OverloadedError,
     PortraitError,
+    QueueFull,
 )
+from emo_rt.media.audio import AudioSource
 from emo_rt.media.box import Box
 from emo_rt.media.face import Face, FaceDetector, HeadPose
-from emo_rt.media.video_file import VideoOptions
+from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.estimate import Estimate
+from emo_rt.runtime.live.clock import Clock
+from emo_rt.runtime.live.pair import LivePair
+from emo_rt.runtime.live.session import LiveSession
+from emo_rt.runtime.live.settings import LiveSettings
+from emo_rt.runtime.live.stats import LiveStats
+from emo_rt.runtime.request import PrepareOptions, Request
 from emo_rt.runtime.result import Video
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.session import Session
@@ -53,6 +62,7 @@ __all__ = [
     "AnimateOptions",
     "Animator",
     "AudioError",
+    "AudioSource",
     "Avatar",
     "BackendError",
     "BackendUnavailableError",
@@ -65,6 +75,7 @@ __all__ = [
     "CaptureError",
     "CheckpointError",
     "Chunk",
+    "Clock",
     "ClosedError",
     "ConfigError",
     "DeviceLostError",
@@ -81,11 +92,19 @@ __all__ = [
     "FaceNotFoundError",
     "HeadPose",
     "InputError",
+    "LivePair",
+    "LiveSession",
+    "LiveSettings",
+    "LiveStats",
     "MissingDependencyError",
     "ModelConfig",
     "OutputError",
+    "OverloadedError",
     "PortraitError",
+    "PrepareOptions",
     "Progress",
+    "QueueFull",
+    "Request",
     "ResolvedOptions",
     "RunStats",
     "Runtime",
@@ -93,6 +112,7 @@ __all__ = [
     "Trace",
     "Video",
     "VideoOptions",
+    "VideoWriter",
     "__version__",
 ]
 

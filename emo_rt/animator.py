@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
 import threading
 import weakref
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,25 +22,31 @@ from emo_rt.errors import ClosedError, InputError
 from emo_rt.faces.locate import locate
 from emo_rt.faces.style import mismatch
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
-from emo_rt.media.box import Box, FaceBox
+from emo_rt.media.box import Box
 from emo_rt.media.face import FaceDetector
-from emo_rt.media.portrait import PictureSource, load_picture, prepare_portrait
+from emo_rt.media.framing import prepare_portrait
+from emo_rt.media.picture import PictureSource, load_picture
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
 from emo_rt.model.identity import FaceInputs
-from emo_rt.model.options import AnimateOptions, ResolvedOptions
+from emo_rt.model.options import AnimateChanges, AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
+from emo_rt.runtime.live.clock import Clock
+from emo_rt.runtime.live.session import LiveSession
+from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.loaded_model import LoadedModel
+from emo_rt.runtime.request import PrepareChanges, PrepareOptions
 from emo_rt.runtime.result import Video, audio_frames
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.scheduler import whole
 from emo_rt.runtime.session import Session
-from emo_rt.runtime.stages import Control, Noise, Progress
+from emo_rt.runtime.settings import RunSettings, read_settings
+from emo_rt.runtime.stages import Control
 from emo_rt.runtime.stream import ChunkStream, Sound
-from emo_rt.runtime.trace import Trace
+from emo_rt.schema.option import read_options, require_type
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +60,7 @@ class Animator:
         self._runtime = runtime or Runtime.shared(model.backend.device)
         self._workers = self._runtime.workers(model)
         self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[Session | LiveSession] = weakref.WeakSet()
         self._alive = threading.Lock()
         """Held while the two sets are looked at or changed."""
 
@@ -77,6 +83,7 @@ class Animator:
         every file with its hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this
         process and device. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
+        require_type("runtime", runtime, Runtime)
         checked = Bundle.open(bundle, verify=verify)
         if checked.outdated:
             logger.warning("%s", checked.outdated)
@@ -110,43 +117,38 @@ class Animator:
         self,
         picture: PictureSource,
         *,
-        face_box: FaceBox | None = None,
-        face_index: int | None = None,
         detector: FaceDetector | None = None,
-        max_side: int = 1920,
-        face: FaceInputs | None = None,
-        head_room: float | None = None,
+        options: PrepareOptions | None = None,
+        **changes: Unpack[PrepareChanges],
     ) -> Avatar:
         """Find the face, cut the square around it and compute all that the networks need of it, once.
 
-        ``picture``: a file, a Pillow image or an array (H, W, 3) uint8. ``face_box``: a :class:`Box` in pixels of the
-        upright picture, ``"full"`` for the largest centred square, or ``None`` to look for the face with ``detector``
-        (default: the built-in networks), or to take it from the landmarks of ``face``. ``face_index``: which of the
-        faces that are found, the largest is 0; ``None`` = the only one, or one that is much larger than all others.
-        ``max_side``: longest side of the video, in pixels. ``face``: what Hallo models need to know of the face
-        besides; others take none. ``head_room``: how far beyond its box the face may move, as a share of the box on
-        each side (the paper's face locator, a weak control); 0 holds it stiller, ``math.inf`` leaves it free, ``None``
-        = the model's own. Warnings, like closed eyes, go to the log. Raises :class:`ConfigError`,
-        :class:`PortraitError` (also for a face that is cut off, turned away or too small, and for several faces),
-        :class:`FaceNotFoundError`, :class:`InputError`, :class:`MissingDependencyError`.
+        ``picture``: a file, a Pillow image or an array (H, W, 3) uint8. ``detector``: what looks for the face (default:
+        the built-in networks). Options come as :class:`PrepareOptions`, as single keywords (``face_index=1``), or both.
+        Warnings, like closed eyes, go to the log. Raises :class:`ConfigError`, :class:`PortraitError` (also for a face
+        that is cut off, turned away or too small, and for several faces), :class:`FaceNotFoundError`,
+        :class:`InputError`, :class:`MissingDependencyError`.
         """
-        family = self._model.family
-        if head_room is not None:
-            family.check_heeds({"head_room": head_room})
+        chosen = read_options(options, changes, PrepareOptions)
+        family, face_box, face = self._model.family, chosen.face_box, chosen.face
+        if chosen.head_room is not None:
+            family.check_heeds({"head_room": chosen.head_room})
         original = load_picture(picture)
         if face_box is None and face is not None:
             face_box = face.silhouette()
-        if face_box is not None and face_index is not None:
-            raise InputError(f"face_index is {face_index}, and the face's place is given, too; expected one of them")
+        if face_box is not None and chosen.face_index is not None:
+            raise InputError(
+                f"face_index is {chosen.face_index}, and the face's place is given, too; expected one of them"
+            )
         if face_box is None:
-            face_box, landmarks = locate(original, face_index, detector)
+            face_box, landmarks = locate(original, chosen.face_index, detector)
             face = family.with_landmarks(face, landmarks)
         portrait = prepare_portrait(
-            original, self.config.size, face_box=face_box, max_side=max_side, framing=family.crop
+            original, self.config.size, face_box=face_box, max_side=chosen.max_side, framing=family.crop
         )
         if isinstance(face_box, Box):
             self._warn_of_style(original, face_box)
-        inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, head_room)
+        inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, chosen.head_room)
         return self._kept(make_avatar(self._model, portrait, inputs, self._runtime.call))
 
     def load_avatar(self, path: str | os.PathLike[str]) -> Avatar:
@@ -162,13 +164,13 @@ class Animator:
         if problem is not None:
             logger.warning("%s", problem)
 
-    def resolve(self, options: AnimateOptions | None = None, **changes: Any) -> ResolvedOptions:
+    def resolve(self, options: AnimateOptions | None = None, **changes: Unpack[AnimateChanges]) -> ResolvedOptions:
         """What a run with these options does: the model's own is in the place of what they leave open.
 
         Raises :class:`ConfigError` for a preset that the model does not have, an option that it does not heed, and a
         value that it does not serve; :meth:`animate` and :meth:`stream` do so, too.
         """
-        return self._model.resolve((options or AnimateOptions()).replace(**changes))
+        return self._model.resolve(read_options(options, changes, AnimateOptions))
 
     def animate(
         self,
@@ -176,12 +178,7 @@ class Animator:
         audio: str | os.PathLike[str] | Array,
         *,
         sample_rate: int | None = None,
-        options: AnimateOptions | None = None,
-        progress: Callable[[Progress], None] | None = None,
-        cancel: threading.Event | None = None,
-        noise: Noise | None = None,
-        trace: Trace | None = None,
-        **changes: Any,
+        **settings: Unpack[RunSettings],
     ) -> Video:
         """A video of ``avatar`` speaking ``audio``. Checks everything now; the work is done as the video is used.
 
@@ -192,13 +189,13 @@ class Animator:
         with :class:`Cancelled`. ``noise`` replaces the seed's noise: clip index → (F, 4, S, S). ``trace`` takes the
         times of all stages. Raises :class:`AudioError`, :class:`Cancelled`, :class:`ConfigError`, :class:`InputError`.
         """
-        chosen = self._checked(avatar, options, changes)
+        options, control = read_settings(settings)
+        chosen = self._checked(avatar, options)
         own = self._model.family.longest_s or MAX_DURATION_S
         longest = own if chosen.max_audio_s is None else chosen.max_audio_s
-        source = open_audio(audio, sample_rate, max_duration_s=longest, cancel=cancel)
+        source = open_audio(audio, sample_rate, max_duration_s=longest, cancel=control.cancel)
         chosen = chosen.replace(max_audio_s=math.inf)  # it was measured now; resampled it may be a sample longer
         clips = clip_count(audio_frames(source, self.config.fps), self.config)
-        control = Control(progress, cancel, noise, trace)
         return Video(
             lambda: self._session(avatar, chosen, control, clips=clips),
             source,
@@ -212,12 +209,7 @@ class Animator:
         chunks: Sound,
         *,
         sample_rate: int = AUDIO_SAMPLE_RATE,
-        options: AnimateOptions | None = None,
-        progress: Callable[[Progress], None] | None = None,
-        cancel: threading.Event | None = None,
-        noise: Noise | None = None,
-        trace: Trace | None = None,
-        **changes: Any,
+        **settings: Unpack[RunSettings],
     ) -> ChunkStream:
         """Frames for a voice that is still coming: PCM ``chunks`` of any size in, finished clips out.
 
@@ -227,9 +219,9 @@ class Animator:
         Closing the iterator stops it. With ``async for``, ``chunks`` may be an asynchronous iterator.
         Options and errors are those of :meth:`animate`.
         """
-        chosen = self._checked(avatar, options, changes)
+        options, control = read_settings(settings)
+        chosen = self._checked(avatar, options)
         Resampler(sample_rate)  # refuses a wrong rate now
-        control = Control(progress, cancel, noise, trace)
         return ChunkStream(lambda: self._session(avatar, chosen, control, sample_rate=sample_rate), chunks)
 
     def open_session(
@@ -239,12 +231,7 @@ class Animator:
         priority: float = 0,
         deadline: float | None = None,
         sample_rate: int = AUDIO_SAMPLE_RATE,
-        options: AnimateOptions | None = None,
-        progress: Callable[[Progress], None] | None = None,
-        cancel: threading.Event | None = None,
-        noise: Noise | None = None,
-        trace: Trace | None = None,
-        **changes: Any,
+        **settings: Unpack[RunSettings],
     ) -> Session:
         """A talker: push sound as it comes, take finished clips; see :class:`Session`. Close it.
 
@@ -252,9 +239,47 @@ class Animator:
         goes to the highest ``priority`` first, then to the nearest ``deadline`` (of the first frame, in seconds of
         ``time.monotonic()``), then to whom it served longest ago. The other arguments are those of :meth:`stream`.
         """
-        chosen = self._checked(avatar, options, changes)
-        control = Control(progress, cancel, noise, trace)
+        options, control = read_settings(settings)
+        chosen = self._checked(avatar, options)
         return self._session(avatar, chosen, control, priority=priority, deadline=deadline, sample_rate=sample_rate)
+
+    def live(
+        self,
+        avatar: Avatar,
+        *,
+        priority: float = 0,
+        settings: LiveSettings | None = None,
+        options: AnimateOptions | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        trace: Trace | None = None,
+        clock: Clock | None = None,
+        **changes: Any,
+    ) -> LiveSession:
+        """A face in a conversation: it idles, speaks what is pushed and can be interrupted; see :class:`LiveSession`.
+
+        Returns when every preset of the ladder is warm and the first frames are there. ``settings``: rate, pace, queue
+        … ; single ones may be given as keywords (``sample_rate=24_000, pace="asap"``) beside those of the options.
+        ``options``: its preset is the best that the session runs; it steps down that preset's ladder where it must.
+        ``clock``: what time it is, for tests. With the same seed, frames are those that :meth:`stream` makes of the
+        same sound with the same silence in front, as long as the preset stays and nothing interrupts; models that hear
+        whole files (Hallo) hear in windows here. Raises :class:`OverloadedError` where one more would make all late,
+        and what :meth:`stream` raises.
+        """
+        names = {field.name for field in dataclasses.fields(LiveSettings)}
+        own = {name: changes.pop(name) for name in names & changes.keys()}
+        chosen = self._checked(avatar, options, changes)
+        session = LiveSession(
+            self._runtime,
+            avatar,
+            chosen,
+            Control(progress=progress, trace=trace),
+            dataclasses.replace(settings or LiveSettings(), **own),
+            priority=priority,
+            clock=clock,
+        )
+        with self._alive:
+            self._sessions.add(session)
+        return session
 
     def warmup(self, options: AnimateOptions | None = None) -> None:
         """Run every graph once, so that the first real clip is as fast as the others.
@@ -262,7 +287,7 @@ class Animator:
         ``options``: those that you will animate with; the tables of their solver and steps are made, too, and on a GPU
         the loop over them is captured and kept for the runs to come.
         """
-        options = (options or AnimateOptions()).replace(paste_back=False)
+        options = read_options(options, {"paste_back": False}, AnimateOptions)
         table, _ = self._runtime.call(whole(lambda: self._model.step_table(options)))
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
         # Where the loop is captured, it must be the real one; elsewhere one step of each graph shows all that there is.
@@ -272,14 +297,19 @@ class Animator:
             self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=steps).numpy()
 
     def estimate(
-        self, seconds: float, avatar: Avatar | None = None, *, options: AnimateOptions | None = None, **changes: Any
+        self,
+        seconds: float,
+        avatar: Avatar | None = None,
+        *,
+        options: AnimateOptions | None = None,
+        **changes: Unpack[AnimateChanges],
     ) -> Estimate:
         """How long an MP4 of ``seconds`` will take to make, and how much memory; makes a few clips to find out.
 
         ``avatar``: whose video; ``None`` = a grey square, without paste-back. Options as for :meth:`animate`. Within
         20 % where the machine's load stays as it is. Raises :class:`ConfigError`, :class:`InputError`.
         """
-        chosen = (options or AnimateOptions()).replace(**changes)
+        chosen = read_options(options, changes, AnimateOptions)
         clip = self.config.frames * AUDIO_SAMPLE_RATE // self.config.fps
 
         def make(clips: int, steps: int) -> Video:
@@ -315,9 +345,9 @@ class Animator:
         for session in sessions:
             session.close()
         self._workers.close()
-        self._model.close()
-        for avatar in avatars:
+        for avatar in avatars:  # before the device, which frees what was given back by then
             avatar.close()
+        self._model.close()
 
     def __enter__(self) -> Animator:
         return self
@@ -336,9 +366,8 @@ class Animator:
         picture = np.full((size, size, 3), 128, np.uint8)
         return self.prepare(picture, face_box="full", face=self._model.family.anonymous)
 
-    def _checked(self, avatar: Avatar, options: AnimateOptions | None, changes: dict[str, Any]) -> AnimateOptions:
+    def _checked(self, avatar: Avatar, chosen: AnimateOptions) -> AnimateOptions:
         """What a session is asked for. Only looks: opening graphs and running them is the session's."""
-        chosen = (options or AnimateOptions()).replace(**changes)
         if not isinstance(avatar, Avatar):
             raise InputError(f"a {type(avatar).__name__} is no avatar; make one with prepare(picture)")
         if avatar.model is not self._model:

@@ -23,6 +23,8 @@
     │   └── EngineIntegrityError         it is changed, unvouched for, or others can write it
     ├── ExportError                      a graph could not be exported or does not match
     │   └── CheckpointError              a checkpoint does not fit the network
+    ├── QueueFull                        a live session's queue of sound is full
+    ├── OverloadedError                  one more live session would make all late, or would not fit
     ├── ClosedError                      the object was closed
     └── Cancelled                        the caller asked to stop
 
@@ -116,6 +118,14 @@ class ExportError(EmoRtError):
 
 class CheckpointError(ExportError):
     """A checkpoint does not fit the network: the message lists the tensors by name."""
+
+
+class QueueFull(EmoRtError):
+    """More sound was pushed than a live session lets wait. Nothing of it was taken; push it later."""
+
+
+class OverloadedError(EmoRtError):
+    """One more live session would make all of the device late, or would need more memory than is allowed."""
 
 
 class ClosedError(EmoRtError):

@@ -9,9 +9,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
+
+from emo_rt.checks import check
 
 PART = ".part"
 """End of the name of a file that is being written."""
+
+
+def path_of(name: str, value: object) -> Path:
+    """The path that a caller gave as ``name``. Raises :class:`ConfigError` for what cannot be one."""
+    check(isinstance(value, str | os.PathLike), name, value, "a path")
+    return Path(cast("str | os.PathLike[str]", value))
 
 
 def sha256_of(path: Path) -> str:

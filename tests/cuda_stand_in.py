@@ -25,6 +25,7 @@ import numpy as np
 
 from emo_rt.device.base import BoundGraph, BoundTensors, Graph
 from emo_rt.device.buffers import Buffer, HostBuffer
+from emo_rt.device.cuda.capture_lock import CaptureLock
 from emo_rt.device.cuda.memory import Memory, PinnedMemory, View
 from emo_rt.device.cuda.status import Health
 from emo_rt.device.cuda_backend import CudaBackend
@@ -212,7 +213,7 @@ class StandInDevice:
     index, name, compute_capability = 0, "Stand-in", (8, 9)
 
     def __init__(self, seed: int = 0) -> None:
-        self.health = Health()
+        self.health, self.capture_lock = Health(), CaptureLock()
         self.launches: list[int] = []
         """Operations of every graph that was launched."""
         self.allocated: list[int] = []

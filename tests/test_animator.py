@@ -40,7 +40,7 @@ from emo_rt import (
 )
 from emo_rt.cli.demo import DEMO_VOICE
 from emo_rt.device.registry import open_backend
-from emo_rt.media.portrait import prepare_portrait
+from emo_rt.media.framing import prepare_portrait
 from emo_rt.model.bundle import MANIFEST
 from emo_rt.model.contract import Array
 from emo_rt.model.options import SOLVERS

@@ -19,7 +19,7 @@ from tests.test_readme import ROOT, Block, blocks, known_extras, parsed
 
 DOCUMENT = ROOT / "docs" / "deploying.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
-BLOCKS = blocks(TEXT)
+BLOCKS = blocks(DOCUMENT)
 INSTRUCTIONS = {"FROM", "COPY", "RUN", "ENV", "USER", "VOLUME", "CMD"}
 """Of a Dockerfile, as far as ours use them."""
 

@@ -27,7 +27,7 @@ ROOMS = {
     "device/cuda": "device.cuda",
     "model": "model",
     "media": "media",
-    "the ground floor": "checks errors files memory telemetry version",
+    "the ground floor": "checks errors files memory schema telemetry version",
 }
 """The rooms of `emo_rt/`, from the top down, with their modules or folders. A room imports only from rooms under it."""
 MOST_FLOORS = 9
@@ -46,7 +46,7 @@ ALSO = {
 runtime itself against vectors of the original."""
 UPPER = ("export", "engines", "benchmarks")
 """Folders that install as `emo_rt.<folder>`. Only `cli/` may import them, inside functions."""
-HEAVY = {"torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "openvino"}
+HEAVY = {"av", "torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "openvino"}
 TRAINING_ONLY = {"torch", "diffusers", "transformers", "safetensors", "onnxscript"}
 """Packages of `export/` and `training/`; benchmarks may compare with them."""
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -1,4 +1,4 @@
-"""README's code blocks are run. Each kind of block has an entry in :data:`KINDS`; a block of no kind fails."""
+"""Code blocks of README and of docs/ are run. Each kind has an entry in :data:`KINDS`; one of no kind fails."""
 
 from __future__ import annotations
 
@@ -19,18 +19,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emo_rt import Bundle
+import emo_rt
+from emo_rt import Bundle, errors
 from emo_rt.cli import demo
 from emo_rt.cli.arguments import make_parser
 from emo_rt.export.checkpoints.hallo import HalloFiles
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import probe
 from tests.conftest import shared_file
 from tests.model.test_identity import recogniser
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *(page for page in DOCS if page.name != "deploying.md")]
+"""Documents whose blocks are run; tests/test_deploying.py has the other."""
+DOCUMENTS = [
+    ROOT / "README.md",
+    *DOCS,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "examples" / "README.md",
+]
+"""Documents whose commands and links are checked."""
 FAST = ("--steps", "2")
 """Added to commands that make a video and don't set their steps themselves."""
 DOWNLOADS = "pretrained_models"
@@ -49,6 +60,8 @@ class Block:
     """The word after the fence."""
     code: str
     """What is inside, without the last line's end."""
+    page: str = "README"
+    """Name of the document."""
 
     @property
     def lines(self) -> list[str]:
@@ -67,9 +80,15 @@ class Place:
     """A bundle in the manner of Hallo."""
 
 
-def blocks(text: str) -> list[Block]:
-    """Every fenced block of a Markdown text."""
-    return [Block(*found) for found in re.findall(r"^```(\w*)\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)]
+def blocks(page: Path) -> list[Block]:
+    """Every fenced block of a Markdown document, but for directives of Sphinx."""
+    found = re.findall(r"^```(\w*)\n(.*?)\n```$", text_of(page), re.MULTILINE | re.DOTALL)
+    return [Block(language, code, page.stem) for language, code in found]
+
+
+def text_of(page: Path) -> str:
+    """A document without directives of Sphinx."""
+    return re.sub(r"^```\{.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def kind_of(block: Block) -> str:
@@ -79,6 +98,8 @@ def kind_of(block: Block) -> str:
             return "tests" if "pytest" in block.code else "set-up"
         if block.code.startswith("python -m emo_rt.export.parity "):
             return "parity"
+        if "pip install" in block.lines[0]:
+            return "install"
         return "emo-rt" if all(line.startswith("emo-rt ") for line in block.lines) else "unknown bash"
     if block.language == "text" and block.lines[0] == f"{DOWNLOADS}/":
         return "downloads"
@@ -103,6 +124,15 @@ def run_tests_line(block: Block, place: Place) -> None:
     script = [line.strip() for line in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
     assert block.code in script
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def check_install(block: Block, place: Place) -> None:
+    """Its extras are there; the commands behind it run."""
+    found = re.fullmatch(r"pip install 'emo_rt\[([\w,-]+)\]'", block.lines[0])
+    assert found, block.code
+    assert set(found[1].split(",")) <= known_extras()
+    for line in block.lines[1:]:
+        run_command(line, place)
 
 
 def run_commands(block: Block, place: Place) -> None:
@@ -190,6 +220,7 @@ def run_parity(block: Block, place: Place) -> None:
 KINDS: dict[str, Callable[[Block, Place], None]] = {
     "set-up": run_set_up,
     "tests": run_tests_line,
+    "install": check_install,
     "emo-rt": run_commands,
     "python": run_python,
     "layout": check_layout,
@@ -197,7 +228,7 @@ KINDS: dict[str, Callable[[Block, Place], None]] = {
     "parity": run_parity,
 }
 """Kind of block → how it is tested."""
-BLOCKS = blocks(README)
+BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 def known_extras() -> set[str]:
@@ -229,7 +260,7 @@ def place(tiny_bundle: Bundle, hallo_bundle: Bundle, tmp_path: Path) -> Place:
     return Place(tmp_path, tiny_bundle.path, hallo_bundle.path)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=[f"{i}-{kind_of(block)}" for i, block in enumerate(BLOCKS)])
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.page}-{i}-{kind_of(block)}" for i, block in enumerate(BLOCKS)])
 def test_block(block: Block, place: Place) -> None:
     kind = kind_of(block)
     assert kind in KINDS, f"nobody says how to test this block; add its kind:\n{block.code}"
@@ -240,7 +271,7 @@ def test_block(block: Block, place: Place) -> None:
 
 def test_no_block_is_missed() -> None:
     """Every fence belongs to a block that was found, and every kind of test has something to do."""
-    assert README.count("```") == 2 * len(BLOCKS)
+    assert sum(text_of(page).count("```") for page in PAGES) == 2 * len(BLOCKS)
     assert {kind_of(block) for block in BLOCKS} == set(KINDS)
 
 
@@ -272,6 +303,22 @@ def test_links_to_headings() -> None:
         for line in re.findall(r"^#+ (.+)$", README, re.M)
     }
     assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= headings
+
+
+def test_every_error_has_a_remedy() -> None:
+    """In docs/troubleshooting.md, and nothing else is named there as an error."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    known = {
+        name for name, error in vars(errors).items() if isinstance(error, type) and error.__module__ == errors.__name__
+    }
+    assert named == known - {"EmoRtError"}
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\.\. auto\w+:: emo_rt\.(\w+)$", text, re.MULTILINE))
+    assert named == set(emo_rt.__all__) - {"__version__"} | {"errors"}
 
 
 def test_untrained_model_is_called_untrained() -> None:

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from emo_rt.cli import demo, doctor, faces, info, terminal
+from emo_rt.cli import demo, doctor, evaluate, faces, info, terminal
 from emo_rt.cli.arguments import DTYPES, USAGE, make_parser
 from emo_rt.errors import Cancelled, ConfigError, EmoRtError, MissingDependencyError
 from emo_rt.media.video_file import VideoOptions
@@ -199,5 +199,6 @@ RUNS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "info": _info,
     "doctor": _doctor,
     "bench": _bench,
+    "evaluate": evaluate.run,
 }
 """What each command does."""

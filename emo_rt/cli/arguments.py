@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from emo_rt.cli import argument_groups as groups
-from emo_rt.cli import demo
+from emo_rt.cli import demo, evaluate
 from emo_rt.cli.argument_groups import ANIMATE
 from emo_rt.device.tensorrt.package import PACKAGES
 from emo_rt.model.options import SOLVERS
@@ -63,7 +63,7 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"emo-rt {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for add in (_add_demo, _add_animate, _add_faces, _add_export, _add_build, _add_info, _add_doctor, _add_bench):
+    for add in (_add_demo, _add_animate, _add_faces, _add_export, _add_build, _add_info, _add_doctor, _add_bench, _add_evaluate):
         add(commands)
     return parser
 
@@ -271,3 +271,7 @@ def _add_bench(commands: Any) -> None:
     output.add_argument("--chart", metavar="FILE", type=Path, help="where the time goes: .html, .svg or .png")
     output.add_argument("--compare", metavar="OLD.json", type=Path, help="show ratios to an earlier --json result")
     groups.add_quiet(output)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate.add_arguments(_command(commands, "evaluate", evaluate.ABOUT))

@@ -23,7 +23,7 @@ from emo_rt.device.registry import open_backend
 from emo_rt.device.tensorrt.package import load_package
 from emo_rt.errors import EmoRtError
 from emo_rt.faces import FaceFinder
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import open_encoder_works
 from emo_rt.model.bundle import Bundle
 from emo_rt.version import __version__

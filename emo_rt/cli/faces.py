@@ -17,7 +17,7 @@ from emo_rt.errors import OutputError
 from emo_rt.faces import as_json, default_finder, draw_faces
 from emo_rt.faces.choice import remarks
 from emo_rt.media.face import Face
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class CudaBackend(Backend):
 
     def open(self, bundle: Bundle, graph: str) -> Graph:
         self._require_open()
-        with self.cuda.health.check(f"open graph {graph} of {bundle.path}"):
+        with self.cuda.capture_lock.shared(), self.cuda.health.check(f"open graph {graph} of {bundle.path}"):
             opened = self._open(bundle, graph, self._streams[stream_of(bundle.graphs[graph].role)])
         self._graphs.append(opened)
         return opened

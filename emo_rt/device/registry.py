@@ -39,7 +39,7 @@ def open_backend(
     """
     check(backend in BACKENDS, "backend", backend, f"one of {', '.join(BACKENDS)}")
     check(device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
-    usable = threads is None or (isinstance(threads, int) and 1 <= threads <= 1024)
+    usable = threads is None or (type(threads) is int and 1 <= threads <= 1024)
     check(usable, "threads", threads, "an integer from 1 to 1024, or None")
     known = PREFERENCE if backend == "auto" else (*PREFERENCE, *ON_DEMAND)
     choices = [(b, d) for b, d in known if backend in ("auto", b) and device in ("auto", d)]
@@ -115,7 +115,8 @@ def _open_openvino(threads: int | None, *, bf16: bool = False) -> Backend:
 
 def _open_onnxruntime(_: int | None) -> Backend:
     from emo_rt.device.cuda import open_device
-    from emo_rt.device.onnxruntime_cuda import OrtCudaBackend, import_onnxruntime
+    from emo_rt.device.onnxruntime_cuda import OrtCudaBackend
+    from emo_rt.device.onnxruntime_gpu import import_onnxruntime
 
     import_onnxruntime()  # before a CUDA context takes memory
     return OrtCudaBackend(open_device())

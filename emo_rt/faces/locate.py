@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.checks import check
 from emo_rt.faces.choice import choose, refuse_unusable, remarks
 from emo_rt.faces.finder import default_finder
 from emo_rt.media.box import Box
@@ -34,6 +35,8 @@ def locate(picture: NDArray[np.uint8], index: int | None = None, detector: FaceD
     Raises :class:`FaceNotFoundError`, :class:`PortraitError` for a face that cannot be used or a choice that is the
     user's, :class:`ConfigError` for an index below 0, :class:`MissingDependencyError` where nothing runs the networks.
     """
+    usable = detector is None or callable(getattr(detector, "detect", None))
+    check(usable, "detector", detector, "an object with a method detect, or None")
     height, width = picture.shape[:2]
     size = f"{width}x{height}"
     if detector is not None:

@@ -14,7 +14,6 @@ Which containers and codecs are accepted is in :mod:`emo_rt.media.untrusted`, an
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -22,31 +21,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.error import InvalidDataError
 from numpy.typing import NDArray
 
 from emo_rt.errors import AudioError, Cancelled, ClosedError
+from emo_rt.media.samples import MAX_CHANNELS, Samples, as_columns, as_float, check_level, checked_rate, mono_block
 from emo_rt.media.untrusted import PCM, SOUND, OpenMedia, open_media
 
-__all__ = ["AudioSource", "Resampler", "mono_16k", "open_audio"]
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
 
-Samples = NDArray[np.float32]
+__all__ = ["AudioSource", "Resampler", "mono_16k", "open_audio"]
 
 AUDIO_SAMPLE_RATE = 16_000
 """Rate of the waveform that the audio encoder takes, in Hz (wav2vec 2.0)."""
 
-SAMPLE_RATES = range(1_000, 768_001)
-"""Rates that make sense for a voice, in Hz; anything else is a damaged header or a wrong argument."""
-MAX_CHANNELS = 64
-"""More channels than this is an array with its axes swapped."""
-MAX_PEAK = 16.0
-"""Float samples are in -1 … 1. Loud codecs overshoot a little; beyond 24 dB the numbers are integers in disguise."""
 MAX_DURATION_S = 4 * 3600.0
 """Longest sound that is accepted unless the caller says otherwise, in seconds."""
 UNDECLARED = {"aac"}
@@ -102,6 +94,8 @@ def open_audio(
     """
     if isinstance(source, np.ndarray):
         return _ArraySource(source, sample_rate, max_duration_s, cancel)
+    if not isinstance(source, str | os.PathLike):
+        raise AudioError(f"the sound cannot be a {type(source).__name__}; expected a path, or an array with its rate")
     if sample_rate is not None:
         raise AudioError(f"sample_rate is {sample_rate!r}, but a file brings its own; leave it out")
     return _FileSource(Path(source), max_duration_s, cancel)
@@ -127,9 +121,11 @@ class Resampler:
     """
 
     def __init__(self, sample_rate: int, target_rate: int = AUDIO_SAMPLE_RATE) -> None:
-        """Both rates in Hz. Raises :class:`AudioError` for a rate outside :data:`SAMPLE_RATES`."""
-        self.sample_rate = _checked_rate(sample_rate)
-        self.target_rate = _checked_rate(target_rate)
+        """Both rates in Hz. Raises :class:`AudioError` outside ``SAMPLE_RATES``."""
+        self.sample_rate = checked_rate(sample_rate)
+        self.target_rate = checked_rate(target_rate)
+        from av.audio.resampler import AudioResampler  # late: FFmpeg's libraries take longer to load than all of ours
+
         self._swr = AudioResampler(format="flt", layout="mono", rate=self.target_rate, options=RESAMPLER_OPTIONS)
         self._rest = np.zeros(0, np.float32)
         self._received = 0
@@ -143,9 +139,7 @@ class Resampler:
         """
         if self._flushed:
             raise ClosedError("the resampler was flushed; make a new one for the next sound")
-        columns = _as_float(_as_columns(block))
-        _check_level(columns, "the audio")
-        mono = _mix_to_mono(columns)
+        mono = mono_block(block)
         self._received += len(mono)
         if self.sample_rate == self.target_rate:
             return mono
@@ -177,6 +171,8 @@ class Resampler:
         return samples
 
     def _resample(self, mono: Samples) -> Samples:
+        from av.audio.frame import AudioFrame
+
         pieces = [np.zeros(0, np.float32)]
         for start in range(0, len(mono), RESAMPLER_BLOCK):
             frame = AudioFrame.from_ndarray(mono[None, start : start + RESAMPLER_BLOCK], "flt", "mono")
@@ -193,8 +189,8 @@ class _ArraySource(AudioSource):
     ) -> None:
         if sample_rate is None:
             raise AudioError("an array says nothing about its rate; pass sample_rate, in Hz")
-        self.sample_rate = _checked_rate(sample_rate)
-        self._array = _as_columns(array)
+        self.sample_rate = checked_rate(sample_rate)
+        self._array = as_columns(array)
         self.samples, self.channels = self._array.shape
         if self.samples == 0:
             raise AudioError(f"the audio array is empty, shape {array.shape}; expected at least one sample")
@@ -202,11 +198,11 @@ class _ArraySource(AudioSource):
         for block in self.blocks():
             if cancel is not None and cancel.is_set():
                 raise Cancelled("checking the audio array was cancelled")
-            _check_level(block, "the audio array")
+            check_level(block, "the audio array")
 
     def blocks(self) -> Iterator[Samples]:
         for start in range(0, self.samples, ARRAY_BLOCK):
-            yield _as_float(self._array[start : start + ARRAY_BLOCK])
+            yield as_float(self._array[start : start + ARRAY_BLOCK])
 
 
 class _FileSource(AudioSource):
@@ -223,9 +219,9 @@ class _FileSource(AudioSource):
         decoded = last = shown = 0
         for frame, duration_s in _decode(self._path, media, stream):
             if decoded == 0:
-                self.sample_rate, self.channels = _checked_rate(frame.sample_rate), frame.layout.nb_channels
+                self.sample_rate, self.channels = checked_rate(frame.sample_rate), frame.layout.nb_channels
             block = self._block(frame)
-            _check_level(block, str(self._path))
+            check_level(block, str(self._path))
             decoded, last = decoded + len(block), len(block)
             check_duration(str(self._path), decoded / self.sample_rate, self._max_duration_s)
             shown = round(duration_s * self.sample_rate)
@@ -256,6 +252,8 @@ class _FileSource(AudioSource):
 @contextmanager
 def _open_track(path: Path, cancel: threading.Event | None) -> Iterator[tuple[OpenMedia, AudioStream]]:
     """Open the file and pick its best sound track; libav's errors become :class:`AudioError`."""
+    from av.audio.stream import AudioStream
+
     with open_media(path, SOUND, cancel) as media:
         stream = media.best("audio")
         if not isinstance(stream, AudioStream):
@@ -298,6 +296,9 @@ def _drop_channel_map(stream: AudioStream) -> None:
 
 def _decode(path: Path, media: OpenMedia, stream: AudioStream) -> Iterator[tuple[AudioFrame, Fraction]]:
     """Frames of packed float32, and for how many seconds each is shown. libav drops the declared priming samples."""
+    from av.audio.resampler import AudioResampler
+    from av.error import InvalidDataError
+
     to_float = AudioResampler(format="flt")
     packets = damaged = 0
     for packet in media.packets(stream):
@@ -335,52 +336,3 @@ def _padding(media: OpenMedia, stream: AudioStream, sample_rate: int, decoded: i
     excess = decoded - round(Fraction(stream.duration) * stream.time_base * sample_rate)
     # An end outside the last frame is not about padding: a fragmented file declares only its beginning, for example.
     return excess if 0 < excess < last else 0
-
-
-def _checked_rate(sample_rate: object) -> int:
-    try:
-        rate = operator.index(sample_rate)  # type: ignore[arg-type]
-    except TypeError:
-        raise AudioError(f"sample_rate is {sample_rate!r}; expected a whole number of Hz") from None
-    if rate not in SAMPLE_RATES:
-        raise AudioError(f"sample_rate is {rate} Hz; expected {SAMPLE_RATES[0]} … {SAMPLE_RATES[-1]} Hz")
-    return rate
-
-
-def _as_columns(array: NDArray[Any]) -> NDArray[Any]:
-    """(n,) or (n, channels) → (n, channels), a view."""
-    columns = array[:, None] if array.ndim == 1 else array
-    if columns.ndim != 2 or not 1 <= columns.shape[1] <= MAX_CHANNELS:
-        raise AudioError(
-            f"the audio array has shape {array.shape}; expected (samples,) or (samples, channels) with at most "
-            f"{MAX_CHANNELS} channels. Transpose it if the channels come first"
-        )
-    return columns
-
-
-def _as_float(array: NDArray[Any]) -> Samples:
-    """float, int16 or int32 → float32 in about -1 … 1, same shape."""
-    if array.dtype.kind == "i" and array.dtype.itemsize in (2, 4):
-        scale = np.float64(2 ** (8 * array.dtype.itemsize - 1))
-        return (array / scale).astype(np.float32)
-    if array.dtype.kind != "f":
-        raise AudioError(f"the audio array is {array.dtype}; expected float in -1 … 1, int16 or int32")
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as such
-        return array.astype(np.float32, copy=False)
-
-
-def _mix_to_mono(block: Samples) -> Samples:
-    """(n, channels) → (n,), the mean. Channel by channel: the last bit of numpy's own sum depends on memory layout."""
-    mono: Samples = block[:, 0].astype(np.float32)
-    for channel in range(1, block.shape[1]):
-        mono += block[:, channel]
-    mono /= np.float32(block.shape[1])
-    return mono
-
-
-def _check_level(block: Samples, name: str) -> None:
-    peak = float(np.abs(block).max(initial=0.0))
-    if not np.isfinite(peak):
-        raise AudioError(f"{name} has samples that are not finite; replace NaN and infinity with 0")
-    if peak > MAX_PEAK:
-        raise AudioError(f"{name} peaks at {peak:g}; expected floats in -1 … 1: divide, or pass int16 or int32")

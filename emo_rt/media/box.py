@@ -8,9 +8,6 @@ from typing import Literal, TypeAlias
 
 from emo_rt.errors import PortraitError
 
-FaceBox: TypeAlias = "Box | Literal['full']"
-"""A box in pixels of the upright picture, or ``full``: look for no face, animate the largest centred square."""
-
 
 @dataclass(frozen=True)
 class Box:
@@ -85,6 +82,10 @@ class Box:
 
     def __str__(self) -> str:
         return ",".join(f"{side:g}" for side in astuple(self))
+
+
+FaceBox: TypeAlias = Box | Literal["full"]
+"""A box in pixels of the upright picture, or ``full``: look for no face, animate the largest centred square."""
 
 
 def parse_face_box(text: str) -> FaceBox:

@@ -2,7 +2,7 @@
 
 A face box reaches from the upper forehead to the chin and from cheek to cheek, ears and hair left out: the extent of
 MediaPipe's face mesh, with which EMO and Hallo made the face masks of their training data. Detectors of one's own
-should return boxes with this meaning, because the framing of :mod:`emo_rt.media.portrait` builds on it.
+should return boxes with this meaning, because :mod:`emo_rt.media.framing` builds on it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Face:
 
 
 class FaceDetector(Protocol):
-    """What :func:`emo_rt.media.portrait.prepare_portrait` needs in order to find faces."""
+    """What :func:`emo_rt.media.framing.prepare_portrait` needs in order to find faces."""
 
     def detect(self, picture: NDArray[np.uint8]) -> list[Box]:
         """Face boxes (upper forehead to chin, cheek to cheek), best first, in pixels of ``picture``.

@@ -1,79 +1,34 @@
 """One MP4 being written: H.264 and AAC encoders and the muxer. Only :mod:`emo_rt.media.video_file` uses it.
 
 The video drives the clock: after frame k, the sound is encoded up to the end of frame k and no further. So the two are
-interleaved as they come, nothing piles up, and the sound can never be longer than the picture.
+interleaved as they come, nothing piles up, and the sound can never be longer than the picture. Sound that is pushed may
+come later than its picture; libav then holds the pictures back, at most ten seconds of them.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
-from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
-from av.container import OutputContainer
-from av.error import FFmpegError
-from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from emo_rt.errors import OutputError
-from emo_rt.media.audio import AudioSource
+from emo_rt.media.samples import Samples
+from emo_rt.media.soundtrack import Soundtrack
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import OutputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
 AAC_SAMPLE_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 """What AAC can carry (ISO/IEC 14496-3, table 1.18), in Hz."""
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Channel count → libav layout. Channels keep their order."""
-PRESETS = {
-    "libx264": {"fast": "veryfast", "balanced": "medium", "best": "slow"},
-    "h264_nvenc": {"fast": "p2", "balanced": "p4", "best": "p7"},
-}
-"""Our preset → the encoder's own."""
-CHROMA_FILTER = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
-"""RGB → YUV 4:2:0 that averages the four pixels of a chroma sample. Off by at most rounding (0.44 of 255, measured)."""
 FRAGMENT_SECONDS = 1
 """A fragment starts at every keyframe, and a keyframe comes this often: how far a viewer lags behind the writer."""
-
-
-@functools.cache
-def open_encoder_works(name: str, width: int = 256, height: int = 256) -> bool:
-    """Whether the H.264 encoder ``name`` really encodes pictures of this size (in pixels) here. Asked once per process.
-
-    That libav knows an encoder says nothing: NVENC is compiled in everywhere, but needs a GPU that has the unit (an
-    H100 has none), a driver, a free session, and pictures that are not too small.
-    """
-    # Captured, so that an application that routes libav's log to its own does not see a probe as an error.
-    with av.logging.Capture():
-        try:
-            context = av.CodecContext.create(name, "w")
-            if not isinstance(context, VideoCodecContext):
-                return False
-            context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-            context.time_base = Fraction(1, 25)
-            packets = [packet for _ in range(2) for packet in context.encode(VideoFrame(width, height, "yuv420p"))]
-            return len(packets + context.encode(None)) == 2
-        except (FFmpegError, OSError, ValueError):
-            return False
-
-
-def choose_encoder(codec: str, width: int, height: int) -> str:
-    """The encoder for ``codec``: itself, or for ``auto`` NVENC where it works and libx264 elsewhere.
-
-    Raises :class:`OutputError` if it does not work here. A codec that was asked for by name is never replaced.
-    """
-    candidates = ("h264_nvenc", "libx264") if codec == "auto" else (codec,)
-    for name in candidates:
-        if open_encoder_works(name, width, height):
-            return name
-    advice = "pass codec='auto' to use what works" if codec != "auto" else "install a PyAV wheel with libx264"
-    raise OutputError(f"the encoder {' or '.join(candidates)} does not work here at {width}×{height}; {advice}")
 
 
 class Mux:
@@ -83,10 +38,14 @@ class Mux:
         self, destination: Any, container_format: str, fragmented: bool, metadata: dict[str, str], timescale: int
     ) -> None:
         """``timescale``: ticks per second of the edit lists, so that they can say lengths exactly."""
+        import av
+
         # Libav's default is milliseconds, which would round off the end of the sound. ``delay_moov`` makes room for
         # the edit list that hides AAC's 1024 priming samples; without it, a fragmented file starts 23 ms late.
         flags = "frag_keyframe+empty_moov+default_base_moof+delay_moov" if fragmented else "faststart"
         options = {"movflags": flags, "movie_timescale": str(timescale)}
+        if fragmented:
+            options["flush_packets"] = "1"  # a whole fragment goes out, not what fills a buffer
         self._container: OutputContainer = av.open(
             destination, mode="w", format=container_format, container_options=options
         )
@@ -98,15 +57,19 @@ class Mux:
         self._video = _VideoTrack(self._container, encoder, (width, height), fps, options)
         self._fps = fps
 
-    def add_audio(self, source: AudioSource, bitrate: int | None) -> None:
-        """Add the sound; ``bitrate`` in bit/s, ``None`` = 80 kbit/s per channel."""
-        self._audio = _AudioTrack(self._container, source, bitrate)
+    def add_audio(self, sound: Soundtrack, bitrate: int | None) -> None:
+        """Add the sound; ``bitrate`` in bit/s, ``None`` = 80 kbit/s per channel. Closed with this."""
+        self._audio = _AudioTrack(self._container, sound, bitrate)
 
     def write(self, picture: NDArray[np.uint8], index: int) -> None:
         """Encode picture ``index``, (H, W, 3) uint8 RGB, and the sound up to its end."""
         self._container.mux(self._video.encode(picture, index))
+        self.write_sound(index + 1)
+
+    def write_sound(self, frames: int) -> None:
+        """Encode the sound that is there, up to the end of the first ``frames`` pictures."""
         if self._audio is not None:
-            self._container.mux(self._audio.encode_until(Fraction(index + 1, self._fps)))
+            self._container.mux(self._audio.encode_until(Fraction(frames, self._fps)))
 
     def finish(self) -> None:
         """Drain the encoders and write the end of the file."""
@@ -131,6 +94,16 @@ class _VideoTrack:
     def __init__(
         self, container: OutputContainer, encoder: str, size: tuple[int, int], fps: int, options: dict[str, str]
     ) -> None:
+        from av.video.reformatter import (
+            ColorPrimaries,
+            ColorRange,
+            Colorspace,
+            ColorTrc,
+            Interpolation,
+            VideoReformatter,
+        )
+        from av.video.stream import VideoStream
+
         stream = container.add_stream(encoder, rate=fps, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
@@ -143,14 +116,19 @@ class _VideoTrack:
         self._stream = stream
         self._time_base = Fraction(1, fps)
         self._reformatter = VideoReformatter()
+        # RGB → YUV 4:2:0 that averages the four pixels of a chroma sample. Off by at most rounding (0.44 of 255).
+        self._filter = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
     def encode(self, picture: NDArray[np.uint8], index: int) -> list[Packet[VideoStream]]:
+        from av.video.frame import VideoFrame
+        from av.video.reformatter import ColorRange, Colorspace
+
         frame = self._reformatter.reformat(
             VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24"),
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=CHROMA_FILTER,
+            interpolation=self._filter,
             threads=1,
         )
         frame.pts, frame.time_base = index, self._time_base
@@ -163,10 +141,12 @@ class _VideoTrack:
 class _AudioTrack:
     """AAC at the sound's own rate and channels, or 48 kHz and stereo where AAC has no such thing."""
 
-    def __init__(self, container: OutputContainer, source: AudioSource, bitrate: int | None) -> None:
-        rate = source.sample_rate if source.sample_rate in AAC_SAMPLE_RATES else 48_000
-        self._mix_down = source.channels not in AAC_LAYOUTS
-        channels = 2 if self._mix_down else source.channels
+    def __init__(self, container: OutputContainer, sound: Soundtrack, bitrate: int | None) -> None:
+        from av.audio.stream import AudioStream
+
+        rate = sound.sample_rate if sound.sample_rate in AAC_SAMPLE_RATES else 48_000
+        self._mix_down = sound.channels not in AAC_LAYOUTS
+        channels = 2 if self._mix_down else sound.channels
         self._layout = AAC_LAYOUTS[channels]
         stream = container.add_stream("aac", rate=rate)
         assert isinstance(stream, AudioStream)
@@ -174,23 +154,17 @@ class _AudioTrack:
         # AAC allows 6144 bits per frame of 1024 samples and channel.
         stream.codec_context.bit_rate = min(bitrate or 80_000 * channels, 6 * rate * channels)
         self._stream = stream
-        self._rate = source.sample_rate
-        self._blocks: Iterator[NDArray[np.float32]] = source.blocks()
-        self._rest = np.zeros((0, source.channels), np.float32)
+        self._sound, self._rate = sound, sound.sample_rate
         self._sent = 0
 
     def encode_until(self, time_s: Fraction) -> list[Packet[AudioStream]]:
-        """Encode the sound up to ``time_s``, or to its end if that comes first."""
+        """Encode the sound up to ``time_s``, or as much of it as there is."""
         packets: list[Packet[AudioStream]] = []
         target = round(time_s * self._rate)
         while self._sent < target:
-            if not len(self._rest):
-                block = next(self._blocks, None)
-                if block is None:
-                    break
-                self._rest = block
-                continue
-            piece, self._rest = np.split(self._rest, [target - self._sent])
+            piece = self._sound.read(target - self._sent)
+            if not len(piece):
+                break
             packets += self._stream.encode(self._frame(piece))
             self._sent += len(piece)
         return packets
@@ -201,12 +175,11 @@ class _AudioTrack:
         return packets
 
     def close(self) -> None:
-        """Release the source's file, if it holds one for this pass."""
-        close = getattr(self._blocks, "close", None)
-        if close is not None:
-            close()
+        self._sound.close()
 
-    def _frame(self, piece: NDArray[np.float32]) -> AudioFrame:
+    def _frame(self, piece: Samples) -> AudioFrame:
+        from av.audio.frame import AudioFrame
+
         if self._mix_down:
             piece = np.repeat(piece.mean(axis=1, keepdims=True, dtype=np.float32), 2, axis=1)
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(piece).reshape(1, -1), "flt", self._layout)

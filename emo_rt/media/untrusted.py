@@ -111,7 +111,7 @@ SOUND = Kind("sound file", "sound", AudioError, 16 << 30, SOUND_CONTAINERS, SOUN
 VIDEO = Kind("video file", "a video", InputError, 16 << 30, VIDEO_CONTAINERS, VIDEO_CODECS + SOUND_CODECS)
 """A video."""
 PICTURE = Kind("picture", "a picture", PortraitError, 1 << 30)
-"""A picture, of one of the formats in :mod:`emo_rt.media.portrait`: 80 megapixels, uncompressed, fit in."""
+"""A picture, of one of the formats in :mod:`emo_rt.media.picture`: 80 megapixels, uncompressed, fit in."""
 NUMBERS = Kind("file", "numbers", InputError, 64 << 20)
 """A ``.npy`` file with a few thousand numbers."""
 AVATAR = Kind("avatar", "an avatar", InputError, 1 << 30)

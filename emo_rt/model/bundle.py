@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from emo_rt.checks import check, from_dict
 from emo_rt.errors import BundleError, BundleIntegrityError, BundleVersionError, ConfigError
-from emo_rt.files import sha256_of, whole_file
+from emo_rt.files import path_of, sha256_of, whole_file
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import GraphSpec
 from emo_rt.model.onnx_files import external_locations
@@ -76,8 +76,9 @@ class Bundle:
         ``verify``: compare every file with its hash. Raises :class:`BundleError` when there is none,
         :class:`BundleVersionError` for a newer schema, :class:`BundleIntegrityError` for a changed or unsafe file.
         """
-        bundled = str(source) == "demo" and not (Path(source) / MANIFEST).exists()
-        path = DEMO_FOLDER if bundled else Path(source)
+        path = path_of("bundle", source)
+        bundled = str(path) == "demo" and not (path / MANIFEST).exists()
+        path = DEMO_FOLDER if bundled else path
         bundle = cls._from_manifest(path, read_manifest(path))
         # Installers may hard-link a package's files from their cache; elsewhere a second link is a warning sign.
         bundle._check_files(verify, links_allowed=bundled)

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, fields
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,18 @@ from emo_rt.errors import InputError, MissingDependencyError, PortraitError
 from emo_rt.media.box import Box
 from emo_rt.media.face import MIN_FACE
 from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
-from emo_rt.media.portrait import Portrait, load_picture
+from emo_rt.media.framing import Portrait
+from emo_rt.media.picture import load_picture
 from emo_rt.media.untrusted import NUMBERS, open_file
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites
 from emo_rt.model.families.hallo_masks import blurred_map, profiles
+from emo_rt.schema.kinds import Several
+from emo_rt.schema.option import Outside
 
 __all__ = ["FaceInputs", "face_inputs"]
 
-FileOrArray: TypeAlias = "str | Path | Array"
+FileOrArray: TypeAlias = str | Path | Array
 """A file, or what would be in it."""
 
 FIVE_POINTS = ((33, 133), (263, 362), (1,), (61,), (291,))
@@ -64,20 +67,30 @@ EMBEDDING_HELP = (
 class FaceInputs:
     """What is known about a face, for models that take it (Hallo). Such models need one of the first three fields."""
 
-    embedding: FileOrArray | None = None
-    """Face embedding, as the recognition model gives it, not normalised: (E,) numbers or a ``.npy`` file of them."""
-    embedding_model: str | Path | None = None
-    """ONNX face-recognition model that computes the embedding, like InsightFace's ``glintr100.onnx`` (Hallo) or
-    ``w600k_r50.onnx``: (1, 3, 112, 112) float32 RGB in −1 … 1 → (1, E). Opened anew for each portrait."""
-    no_embedding: bool = False
-    """Zeros in place of an embedding: what Hallo does when it finds no face. The likeness suffers."""
-    masks: tuple[FileOrArray, FileOrArray, FileOrArray] | None = None
-    """Where the sound acts on pose, face and lips: three square pictures of the animated square, of any size,
-    white = fully. Hallo's ``*_sep_background.png``, ``*_sep_face.png``, ``*_sep_lip.png``. ``None`` = computed."""
-    landmarks: FileOrArray | None = None
-    """MediaPipe face mesh: (468 or 478, 2) numbers or a ``.npy`` file of them, in pixels of the upright picture as
-    loaded. ``None`` = those that the built-in networks find; where the face's place is given instead, masks and
-    alignment are estimated from its box."""
+    embedding: Annotated[FileOrArray | None, Outside("face_embedding", "FILE.npy")] = None
+    """Embedding of the face, made by a recognition model. ``None`` = none.
+
+    As that model gives it, not normalised: (E,) numbers or a ``.npy`` file of them."""
+    embedding_model: Annotated[str | Path | None, Outside(placeholder="FILE.onnx")] = None
+    """Recognition model that computes the embedding, like InsightFace's glintr100.onnx. Brings a licence of its own.
+    ``None`` = none.
+
+    Or ``w600k_r50.onnx``: (1, 3, 112, 112) float32 RGB in −1 … 1 → (1, E). Opened anew for each portrait."""
+    no_embedding: Annotated[bool, Outside("no_face_embedding")] = False
+    """Do without an embedding, at the cost of likeness.
+
+    Zeros in its place: what Hallo does when it finds no face."""
+    masks: Annotated[tuple[FileOrArray, FileOrArray, FileOrArray] | None, Several(("full", "face", "lip"))] = None
+    """Three square pictures of where the sound acts, white = fully. ``None`` = made from the landmarks.
+
+    On pose, face and lips: pictures of the animated square, of any size. Hallo's ``*_sep_background.png``,
+    ``*_sep_face.png``, ``*_sep_lip.png``."""
+    landmarks: Annotated[FileOrArray | None, Outside(placeholder="FILE.npy")] = None
+    """MediaPipe face mesh, (468 or 478, 2) pixels of the upright picture. ``None`` = found, or estimated from a face
+    box.
+
+    Numbers, or a ``.npy`` file of them. What the built-in networks find; where the face's place is given instead, masks
+    and alignment are estimated from its box."""
 
     def __post_init__(self) -> None:
         named = [name for name in _EMBEDDINGS if self.has(name)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
-from emo_rt.checks import check, reject_unknown, within
+from emo_rt.checks import reject_unknown
+from emo_rt.schema.kinds import Choice, Range, Several
+from emo_rt.schema.option import Outside, check_options, option_of
 
 SOLVERS = ("ddim", "euler", "dpmpp_2m", "unipc")
 """Names of the solvers in :mod:`emo_rt.model.solvers`."""
@@ -24,61 +26,53 @@ class AnimateOptions:
     what that is. An option that the model does not heed raises :class:`ConfigError` when it is set.
     """
 
-    seed: int = 0
-    """Key of the noise, 0 … 2⁶³−1. The same seed gives the same video on one backend."""
-    steps: int | None = None
-    """Solver steps, 1 … 1000. The paper uses 40 (section 4.1)."""
-    solver: str | None = None
-    """One of :data:`SOLVERS`."""
-    guidance: float | None = None
-    """Classifier-free guidance scale, 0 … 50. 1 = no guidance."""
-    guidance_interval: tuple[float, float] | None = None
-    """Part of the schedule with guidance, first and last share of its steps: (0.2, 0.8) leaves it out in the first and
-    last fifth, where a step then costs about half (arXiv 2404.07724). (0, 1) = everywhere."""
-    deep_cache: int | None = None
-    """N = 1 … 100: compute the inner blocks of the network in every N-th step only, and reuse their result in between
-    (DeepCache, arXiv 2312.00858). 1 = in every step. Needs a bundle that was exported with ``--deep-cache``."""
-    speed: float | None = None
-    """Head speed, 0 … 3: speech 0.1–1.0, singing 1.0–1.3, above 1.5 it jitters (paper, section 4.4). Models with speed
-    layers only; their own is 0.5."""
-    motion_scale: tuple[float, float, float] | None = None
-    """Weight of the audio on pose, face and lips, each 0 … 10. Models with hierarchical audio attention (Hallo) only;
-    their own is (1, 1, 1)."""
+    seed: Annotated[int, Range(0, 2**63 - 1, "0 … 2**63 - 1")] = 0
+    """Key of the noise. The same seed gives the same video on one backend."""
+    steps: Annotated[int | None, Range(1, MOST_STEPS)] = None
+    """Solver steps per clip. ``None`` = the model's own.
+
+    The paper uses 40 (section 4.1)."""
+    solver: Annotated[str | None, Choice(SOLVERS)] = None
+    """Solver. ``None`` = the model's own."""
+    guidance: Annotated[float | None, Range(0, MOST_GUIDANCE)] = None
+    """Guidance scale. 1 = none, about twice as fast. ``None`` = the model's own.
+
+    Classifier-free guidance of sound and portrait together."""
+    guidance_interval: Annotated[tuple[float, float] | None, Several(("first", "last"), rises=True), Range(0, 1)] = None
+    """Guidance only in this part of the steps, like 0.2,0.8. The others cost about half. ``None`` = the model's own.
+
+    First and last share of the schedule: (0.2, 0.8) leaves guidance out in the first and last fifth
+    (arXiv 2404.07724). (0, 1) = everywhere."""
+    deep_cache: Annotated[int | None, Range(1, MOST_CACHE)] = None
+    """Compute the inner blocks in every N-th step only. For bundles that were exported for it. ``None`` = the model's
+    own.
+
+    In between their result is used again (DeepCache, arXiv 2312.00858). 1 = in every step. Bundles are exported for it
+    with ``emo-rt export --deep-cache``."""
+    speed: Annotated[float | None, Range(0, 3)] = None
+    """Head speed. Speech 0.1–1.0, song 1.0–1.3, above 1.5 it jitters. Models with speed layers only. ``None`` = 0.5.
+
+    Figures: paper, section 4.4."""
+    motion_scale: Annotated[
+        tuple[float, float, float] | None, Several(("pose", "face", "lips")), Range(0, 10), Outside(placeholder="P,F,L")
+    ] = None
+    """Weight of the sound on pose, face and lips. Hallo models only. ``None`` = 1,1,1.
+
+    For models with hierarchical audio attention."""
     paste_back: bool | None = None
-    """Put the animated square back into the whole picture; ``None`` = when the picture is larger than the square."""
-    max_audio_s: float | None = None
-    """Longest sound that is accepted, in seconds, more than 0, or infinity. ``None`` = four hours for a file or an
-    array, no limit for a stream. A file that says of itself that it is longer is refused before it is decoded."""
-    preset: str | None = None
-    """Name of the model's preset that solver, steps, guidance and caching come from unless they are set:
-    ``quality``, ``balanced``, ``fast``, ``realtime`` or what else `emo-rt info` lists. ``None`` = the default."""
+    """Put the animated square back into the whole picture. ``None`` = if the picture is larger."""
+    max_audio_s: Annotated[
+        float | None, Range(0, math.inf, "more than 0, or inf for any", is_open=True), Outside("max_audio", "SECONDS")
+    ] = None
+    """Longest sound that is accepted, in seconds. A longer one is an error. ``None`` = 14400, four hours.
+
+    A stream has no limit by itself. A file that says of itself that it is longer is refused before it is decoded."""
+    preset: Annotated[str | None, Outside("mode")] = None
+    """Preset of the model, which sets solver, steps, guidance and caching where they are not given: quality, balanced,
+    fast, realtime, or what else `emo-rt info` lists. ``None`` = the model's own, as a rule quality."""
 
     def __post_init__(self) -> None:
-        check(isinstance(self.seed, int) and 0 <= self.seed < 2**63, "seed", self.seed, "an integer, 0 … 2**63 - 1")
-        check(isinstance(self.preset, str | None), "preset", self.preset, "a preset's name, or None")
-        check_run(self.solver, self.steps, self.guidance, self.deep_cache)
-        interval, scales = self.guidance_interval, self.motion_scale
-        check(
-            interval is None or is_interval(interval),
-            "guidance_interval",
-            interval,
-            "two numbers, 0 ≤ first < last ≤ 1, or None",
-        )
-        check(self.speed is None or within(self.speed, 0, 3), "speed", self.speed, "0 … 3, or None")
-        check(
-            scales is None or _are_scales(scales),
-            "motion_scale",
-            scales,
-            "three numbers from 0 to 10: pose, face, lips; or None",
-        )
-        check(self.paste_back in (None, True, False), "paste_back", self.paste_back, "True, False or None")
-        longest = self.max_audio_s
-        check(
-            longest is None or (within(longest, 0, math.inf) and longest > 0),
-            "max_audio_s",
-            longest,
-            "more than 0 seconds, inf for no limit, or None",
-        )
+        check_options(self)
 
     @classmethod
     def mode(cls, name: str, **changes: Any) -> AnimateOptions:
@@ -95,6 +89,22 @@ class AnimateOptions:
         """What the caller has set, by name."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+
+class AnimateChanges(TypedDict, total=False):
+    """Fields of :class:`AnimateOptions` as single keywords, so that editors and type checkers know them."""
+
+    seed: int
+    steps: int | None
+    solver: str | None
+    guidance: float | None
+    guidance_interval: tuple[float, float] | None
+    deep_cache: int | None
+    speed: float | None
+    motion_scale: tuple[float, float, float] | None
+    paste_back: bool | None
+    max_audio_s: float | None
+    preset: str | None
 
 
 @dataclass(frozen=True)
@@ -129,22 +139,12 @@ class ResolvedOptions:
 
 
 def check_run(solver: str | None, steps: int | None, guidance: float | None, deep_cache: int | None) -> None:
-    """Raise :class:`ConfigError` for a value out of its range; ``None`` is none."""
-    known = solver is None or solver in SOLVERS
-    check(known, "solver", solver, f"one of {', '.join(SOLVERS)}")
-    whole = steps is None or (type(steps) is int and 1 <= steps <= MOST_STEPS)
-    check(whole, "steps", steps, f"an integer from 1 to {MOST_STEPS}")
-    check(guidance is None or within(guidance, 0, MOST_GUIDANCE), "guidance", guidance, "0 … 50, or None")
-    every = deep_cache is None or (type(deep_cache) is int and 1 <= deep_cache <= MOST_CACHE)
-    check(every, "deep_cache", deep_cache, f"an integer from 1 to {MOST_CACHE}")
+    """Raise :class:`ConfigError` for a value out of its range in :class:`AnimateOptions`; ``None`` is none."""
+    values = {"solver": solver, "steps": steps, "guidance": guidance, "deep_cache": deep_cache}
+    for name, value in values.items():
+        option_of(AnimateOptions, name).check(value)
 
 
 def is_interval(value: object) -> bool:
     """Whether these are two numbers, 0 ≤ first < last ≤ 1."""
-    if not (isinstance(value, Sequence) and len(value) == 2 and all(within(share, 0, 1) for share in value)):
-        return False
-    return bool(value[0] < value[1])
-
-
-def _are_scales(value: object) -> bool:
-    return isinstance(value, Sequence) and len(value) == 3 and all(within(one, 0, 10) for one in value)
+    return option_of(AnimateOptions, "guidance_interval").kind.has(value)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from emo_rt.device.buffers import Buffers
-from emo_rt.media.portrait import Paster, Portrait
+from emo_rt.media.framing import Portrait
+from emo_rt.media.paste import Paster
 from emo_rt.model.contract import Array
 from emo_rt.runtime.avatar_file import read_avatar, save_avatar
 from emo_rt.runtime.loaded_model import LoadedModel, to_unit

@@ -15,9 +15,9 @@ import numpy as np
 
 from emo_rt.device.buffers import Buffers
 from emo_rt.errors import EmoRtError, InputError, OutputError
-from emo_rt.files import whole_file
+from emo_rt.files import path_of, whole_file
 from emo_rt.media.box import Box
-from emo_rt.media.portrait import Portrait
+from emo_rt.media.framing import Portrait
 from emo_rt.media.untrusted import AVATAR, UntrustedFile, open_file
 from emo_rt.model.contract import Array, TensorSpec
 from emo_rt.runtime.loaded_model import LoadedModel
@@ -41,7 +41,7 @@ def save_avatar(path: str | os.PathLike[str], portrait: Portrait, features: Buff
     }
     arrays: dict[str, Any] = {name: getattr(portrait, name) for name in ARRAYS}
     arrays |= {f"feature:{name}": buffer.read() for name, buffer in features.items()}
-    target = Path(path)
+    target = path_of("path", path)
     try:
         with whole_file(target) as scratch, scratch.open("wb") as file:
             np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)

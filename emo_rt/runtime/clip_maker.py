@@ -29,12 +29,13 @@ CLIPS_UNDER_WAY = 4
 
 
 @dataclass(eq=False)
-class _Clip:
+class BegunClip:
     """A clip that is being denoised."""
 
     sound: ClipSound
     worker: BaseWorker
     slot: Slot
+    steps: int
     slices: Iterator[Slice]
 
 
@@ -63,7 +64,7 @@ class ClipMaker:
         self._under_way = self._delivered = self._users = 0
         self._wants_stop = self._is_closed = False
         self._released = threading.Event()
-        self._clip: _Clip | None = None
+        self._clip: BegunClip | None = None
         self._state: Buffers | None = None
         self._video_frames = 0
         self._runtime, self._pool = runtime, runtime.workers(self._model)
@@ -88,7 +89,7 @@ class ClipMaker:
         """Where it stands in the queue; see :class:`emo_rt.runtime.scheduler.Job`."""
         with self._outbox.changed:
             if not self._outbox.is_over and self._clip is None:
-                if not self._sounds.waiting or self._under_way >= CLIPS_UNDER_WAY:
+                if not self._can_begin():
                     return None
                 if not self._pool.can_lend(self._table, self.priority):
                     return None
@@ -112,6 +113,10 @@ class ClipMaker:
                 self._fail(exc)
         return None
 
+    def _can_begin(self) -> bool:
+        """Whether there is sound for another clip, and a place for it."""
+        return self._sounds.waiting > 0 and self._under_way < CLIPS_UNDER_WAY
+
     def _due(self) -> float:
         if self.deadline is None:
             return math.inf
@@ -119,23 +124,32 @@ class ClipMaker:
 
     def _begin(self) -> None:
         """Take the sound of the next clip and hear it, on a worker that is lent for the clip."""
-        with self._outbox.changed:
-            sound = self._sounds.take()
-            self._under_way += 1
+        sound = self._take_sound()
         plan = self._plan(sound)
         noise = self._noise(sound.index, plan.frames) if plan.step else np.zeros(0, np.float32)
         worker = self._pool.take(self._model, self._table, self._features, self.priority)
         slot = worker.take_slot()
-        self._clip = _Clip(sound, worker, slot, worker.denoise(self._table, noise, self._guidance, slot))
+        slices = worker.denoise(self._table, noise, self._guidance, slot)
+        self._clip = BegunClip(sound, worker, slot, self._table.steps, slices)
         worker.load(self._features, self.options.constants)
         if self._state is None:
             self._state, self._video_frames = self._pool.take_state(self._model, plan.frames), plan.frames
+        self._set_motion(worker, plan, self._state)
         worker.begin(plan, self._state, lambda: self._encoded.windows(sound, self._hear), slot)
 
     def _plan(self, sound: ClipSound) -> Plan:
         family = self._model.family
-        frames = len(sound.rows) if family.is_whole_video else 0
-        return family.plan(ClipState(sound.index, frames))
+        return family.plan(ClipState(sound.index, len(sound.rows) if family.is_whole_video else 0))
+
+    def _take_sound(self) -> ClipSound:
+        with self._outbox.changed:
+            self._under_way += 1
+            return self._sounds.take()
+
+    def _set_motion(self, worker: BaseWorker, plan: Plan, state: Buffers) -> None:
+        """The motion frames in front of a clip, unless they are there, or the family knows none."""
+        if plan.motion in ("zeros", "portrait"):
+            worker.begin_motion(plan.motion, self._features, state["motion_latents"])
 
     def _hear(self, waveform: Array) -> Array:
         assert self._clip is not None
@@ -154,14 +168,14 @@ class ClipMaker:
             raise InputError(f"noise of clip {index} has shape {noise.shape}; expected {shape}")
         return noise if limit is None else noise.clip(-limit, limit)
 
-    def _next_slice(self, clip: _Clip) -> Landing:
+    def _next_slice(self, clip: BegunClip) -> Landing:
         made = next(clip.slices)
-        if made.steps == self._table.steps:
+        if made.steps == clip.steps:
             self._finish(clip)
         self._enter()
         return partial(self._land, made, clip)
 
-    def _finish(self, clip: _Clip) -> None:
+    def _finish(self, clip: BegunClip) -> None:
         """The latents are enqueued: keep the motion frames and give the worker back."""
         assert self._state is not None
         clip.worker.finish(clip.slot, self._state)
@@ -171,13 +185,13 @@ class ClipMaker:
         if not self._model.family.hearing.is_whole_file or self._sounds.is_done:  # no other clip hears the same
             self._encoded.forget()
 
-    def _land(self, made: Slice, clip: _Clip) -> None:
+    def _land(self, made: Slice, clip: BegunClip) -> None:
         """Wait for a slice and tell its progress; after the last one the latents are decoded."""
-        is_last = made.steps == self._table.steps
+        is_last = made.steps == clip.steps
         with self._leaving():
             try:
                 made.done.synchronize()
-                self._tell(clip.sound.index, made)
+                self._tell(clip, made)
                 if is_last and not self._outbox.is_over:
                     self._to(self._scheduler.decoding.put, partial(self._decode, clip))
                 elif is_last:
@@ -187,17 +201,18 @@ class ClipMaker:
                     clip.worker.free(clip.slot)
                 self._fail(exc)
 
-    def _tell(self, clip: int, made: Slice) -> None:
+    def _tell(self, clip: BegunClip, made: Slice) -> None:
         if self._outbox.is_over:
             return
-        is_whole, steps = self._model.family.is_whole_video, self._table.steps
-        if self._control.progress is not None and not (is_whole and clip):  # a video's other clips were made with it
-            self._control.progress(Progress(clip, 1 if is_whole else self._clips, made.steps, steps, made.part))
+        is_whole, index = self._model.family.is_whole_video, clip.sound.index
+        if self._control.progress is not None and not (is_whole and index):  # a video's other clips were made with it
+            clips = 1 if is_whole else self._clips
+            self._control.progress(Progress(index, clips, made.steps, clip.steps, made.part))
         self.check_wanted()
 
     # The lanes' side
 
-    def _decode(self, clip: _Clip) -> None:
+    def _decode(self, clip: BegunClip) -> None:
         with self._leaving():
             try:
                 if not self._outbox.is_over:
@@ -208,7 +223,7 @@ class ClipMaker:
                 clip.worker.free(clip.slot)
         self._scheduler.wake()
 
-    def _decoded(self, clip: _Clip) -> None:
+    def _decoded(self, clip: BegunClip) -> None:
         frames, index = clip.worker.decode(clip.slot, clip.sound.frames), clip.sound.index
         self._watch.note(index, clip.worker.times(clip.slot))
         chunk = Chunk(frames, index * self._config.frames / self._config.fps, index)

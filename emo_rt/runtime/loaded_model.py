@@ -159,6 +159,8 @@ class LoadedModel:
         with self._lock:
             self._closed = True
             self._graphs.clear()
+        for tables in self._tables.values():
+            tables.close()
         self.backend.close()
 
     def __enter__(self) -> LoadedModel:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable
 
 from emo_rt.errors import ClosedError
+from emo_rt.runtime.signal import Signal
 from emo_rt.runtime.stages import Chunk
 
 POLL_S = 0.05
@@ -18,13 +17,14 @@ class Outbox:
     """Chunks in order, then the end; an error ends everything at once. Thread-safe."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition(threading.RLock())
+        self.signal = Signal()
+        """Tells whoever waits for a chunk."""
+        self.changed = self.signal.changed
         """Guards this, and what else changes together with it."""
         self._error: BaseException | None = None
         self._is_closed = False
         self._chunks: deque[Chunk] = deque()
         self._has_ended = False
-        self._waiters = list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]()
 
     @property
     def is_over(self) -> bool:
@@ -36,13 +36,13 @@ class Outbox:
         with self.changed:
             if not self.is_over:
                 self._chunks.append(chunk)
-            self._tell()
+            self.signal.tell()
 
     def end(self) -> None:
         """No more will come."""
         with self.changed:
             self._has_ended = True
-            self._tell()
+            self.signal.tell()
 
     def fail(self, error: BaseException) -> None:
         """Drop what waits; the first error is raised to everyone who takes."""
@@ -50,14 +50,14 @@ class Outbox:
             if not self.is_over:
                 self._error = error
             self._chunks.clear()
-            self._tell()
+            self.signal.tell()
 
     def close(self) -> None:
         """Drop what waits, and an error as well: its traceback would keep alive what its frames hold."""
         with self.changed:
             self._is_closed, self._error = True, None
             self._chunks.clear()
-            self._tell()
+            self.signal.tell()
 
     def raise_error(self) -> None:
         """Raise what has ended it, if something has."""
@@ -89,36 +89,15 @@ class Outbox:
         """Until it is ready. ``check`` is called now and then, and may raise."""
         with self.changed:
             while not self.ready():
-                if check is None:
-                    self.changed.wait()
-                else:
+                if check is not None:
                     check()
-                    self.changed.wait(POLL_S)
+                self.signal.wait(self.signal.version, None if check is None else POLL_S)
 
     async def wait_async(self, check: Callable[[], None] | None) -> None:
         """As :meth:`wait`, without a thread that waits."""
-        waiter = asyncio.get_running_loop(), asyncio.Event()
-        with self.changed:
-            self._waiters.append(waiter)
-        try:
-            while not self.ready():
-                if check is not None:
-                    check()
-                waiter[1].clear()
-                if not self.ready():
-                    await _first(waiter[1], None if check is None else POLL_S)
-        finally:
-            with self.changed:
-                self._waiters.remove(waiter)
-
-    def _tell(self) -> None:
-        self.changed.notify_all()
-        for loop, event in self._waiters:
-            loop.call_soon_threadsafe(event.set)
-
-
-async def _first(event: asyncio.Event, seconds: float | None) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+        seen = self.signal.version
+        while not self.ready():
+            if check is not None:
+                check()
+            await self.signal.wait_async(seen, None if check is None else POLL_S)
+            seen = self.signal.version

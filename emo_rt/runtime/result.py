@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import replace
 from typing import IO
 
 import numpy as np
@@ -18,6 +17,7 @@ from emo_rt.runtime.clips import frame_count
 from emo_rt.runtime.session import Session
 from emo_rt.runtime.stages import Chunk, RunStats
 from emo_rt.runtime.stream import spoken
+from emo_rt.schema.option import read_options
 from emo_rt.version import __version__
 
 
@@ -66,7 +66,7 @@ class Video:
         ``target``: a path ending in .mp4, .m4v or .mov, or a binary file object (fragmented MP4). On any failure no
         file is left. Raises :class:`OutputError`, and what the run raises.
         """
-        options = replace(options or video.VideoOptions(), generator=f"emo_rt {__version__}")
+        options = read_options(options, {"generator": f"emo_rt {__version__}"}, video.VideoOptions)
         writer = video.VideoWriter(
             target, width=self.width, height=self.height, fps=self.fps, audio=self.audio, options=options
         )

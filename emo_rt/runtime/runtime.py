@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from emo_rt.checks import check
 from emo_rt.errors import ClosedError
+from emo_rt.runtime.live.admission import Admission
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.scheduler import Scheduler
 from emo_rt.runtime.worker_pool import WorkerPool
@@ -40,11 +41,15 @@ class Runtime:
     prepared. A context manager; thread-safe.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
-        """``device``: ``cpu`` or ``cuda``. Raises :class:`ConfigError`."""
+    def __init__(self, device: str = "cpu", *, live_bytes: int | None = None) -> None:
+        """``device``: ``cpu`` or ``cuda``. ``live_bytes``: memory that all live sessions together may need, their
+        pictures and sound included; ``None`` = no limit. Raises :class:`ConfigError`."""
         check(device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
+        check(live_bytes is None or live_bytes > 0, "live_bytes", live_bytes, "more than 0, or None")
         self.device = device
         """``cpu`` or ``cuda``."""
+        self.admission = Admission(live_bytes)
+        """Which live sessions may be opened."""
         self._pools: WeakKeyDictionary[LoadedModel, WorkerPool] = WeakKeyDictionary()
         self._talking = set[Talking]()
         self._scheduler: Scheduler | None = None

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from emo_rt.checks import check
 from emo_rt.device.nvtx import marked
 from emo_rt.model.contract import Array
 from emo_rt.runtime.trace import Trace
 from emo_rt.runtime.worker import STAGES
+from emo_rt.schema.option import require_type
 
 Noise = Callable[[int], Array]
 """Clip index → unit noise (F, 4, S, S)."""
@@ -79,6 +81,13 @@ class Control:
     """Noise to use instead of the seed's: for tests and comparisons."""
     trace: Trace | None = None
     """Takes a span for each stage of each clip."""
+
+    def __post_init__(self) -> None:
+        check(self.progress is None or callable(self.progress), "progress", self.progress, "a function, or None")
+        heard = self.cancel is None or callable(getattr(self.cancel, "is_set", None))
+        check(heard, "cancel", self.cancel, "an event like threading.Event, or None")
+        check(self.noise is None or callable(self.noise), "noise", self.noise, "a function, or None")
+        require_type("trace", self.trace, Trace)
 
 
 class Watch:

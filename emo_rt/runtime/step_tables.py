@@ -31,6 +31,11 @@ class StepTable:
         """Number of steps."""
         return len(self.graphs)
 
+    def close(self) -> None:
+        """Give the buffers back. No run may use them any more. Safe twice."""
+        self.coefficients.close()
+        self.time_embeddings.close()
+
 
 class StepTables:
     """Makes and keeps step tables: runs the ``timestep`` graph once for each step of a solver table. Thread-safe."""
@@ -48,6 +53,13 @@ class StepTables:
             while len(self._made) > KEPT_TABLES:
                 del self._made[next(iter(self._made))]  # its memory goes when the last run that uses it does
             return table
+
+    def close(self) -> None:
+        """Give all tables back. No run may use them any more. Safe twice."""
+        with self._lock:
+            made, self._made = self._made, {}
+        for table in made.values():
+            table.close()
 
     def _make(self, solver: str, graphs: tuple[str, ...]) -> StepTable:
         steps = len(graphs)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import os
 import threading
-from pathlib import Path
 from typing import Any
 
 from emo_rt.errors import OutputError
-from emo_rt.files import whole_file
+from emo_rt.files import path_of, whole_file
 
 
 class Trace:
@@ -50,7 +49,7 @@ class Trace:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the JSON file. Raises :class:`OutputError`; nothing partial is left."""
-        target = Path(path)
+        target = path_of("path", path)
         try:
             with whole_file(target) as scratch:
                 scratch.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The worker of families that make a whole video at once: its first clip is all the work, the others are parts of it."""
+"""The worker of families that make a whole video at once: its first clip is the work, the others are parts of it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,20 +66,21 @@ class Worker(BaseWorker):
                 self._values[name] = value
 
     def begin(self, plan: Plan, state: Buffers, heard: Callable[[], Array], slot: Slot) -> None:
-        motion = state["motion_latents"]
-        if plan.motion != "carried":
-            features = None if self._features is None else self._features()
-            assert features is not None, "load() comes first"
-            self.begin_motion(plan.motion, features, motion)
-        self.begin_clip(heard(), motion, slot)
+        self.begin_clip(heard(), state["motion_latents"], slot)
 
-    def begin_motion(self, first: str, features: Mapping[str, Buffer], motion: Buffer) -> None:
-        """The motion frames in front of a first clip, (N, 4, S, S). ``first``: ``portrait``, N times, or ``zeros``."""
-        if first == "zeros":
-            self._denoise.clear(motion)
-            return
-        for frame in range(motion.shape[0]):
-            self._denoise.copy(features["portrait_latent"].row(0), motion.row(frame))
+    def resume_motion(self, latents: Sequence[Buffer], motion: Buffer, scratch: Buffer) -> None:
+        """Motion frames of a clip that continues these ``latents``, N of (4, S, S), finished ones of any clips.
+
+        They are decoded and encoded again where :meth:`carry` does so. ``scratch``: (N, 4, S, S), overwritten.
+        """
+        target = motion if self._motion is None else scratch
+        for frame, one in enumerate(latents):
+            self._denoise.copy(one, target.row(frame))
+        if self._motion is not None:
+            self._motion.rebind("last_latents", scratch)
+            self._motion.rebind("motion_latents", motion)
+            self._motion.rebind("motion_pixels_rgb", self._unseen_pixels)
+            self._motion.run()
 
     def begin_clip(self, windows: Array, motion: Buffer, slot: Slot) -> None:
         """Enqueue the ``clip`` graph. ``windows``: (F, 2m+1, layers, hidden); ``motion``: (N, 4, S, S)."""
@@ -126,12 +127,14 @@ class Worker(BaseWorker):
         return None if self._motion is None else list(self._motion_pixels.values())[index]
 
     def _bind_motion(self, model: LoadedModel) -> BoundGraph:
-        """Pictures of the motion frames get one buffer per slot, because the next clip comes before they are read."""
+        """Pictures of the motion frames get one buffer per slot, because the next clip comes before they are read, and
+        one for :meth:`resume_motion`, whose pictures nobody wants."""
         (call,) = model.family.carry
         encoder, final = model.serving(call.graph), self.denoiser.finals[0]
         target = encoder.spec.outputs[1]
-        specs = [TensorSpec(f"{target.name}.{index}", target.dtype, target.shape) for index in range(FINAL_BUFFERS)]
+        specs = [TensorSpec(f"{target.name}.{index}", target.dtype, target.shape) for index in range(FINAL_BUFFERS + 1)]
         self._motion_pixels = self._own(Buffers(model.backend, specs))
+        self._unseen_pixels = list(self._motion_pixels.values())[FINAL_BUFFERS]
         last = final.rows(call.frames.start, call.frames.stop)
         pixels = self._motion_pixels[f"{target.name}.0"]
         bound = {"last_latents": last, "motion_latents": self._buffers["motion_latents"], target.name: pixels}

@@ -195,6 +195,18 @@ class BaseWorker(ABC):
                 self._rebind(features)
             self._features = weakref.ref(features)
 
+    def begin_motion(self, first: str, features: Mapping[str, Buffer], motion: Buffer) -> None:
+        """The motion frames in front of a first clip, (N, 4, S, S). ``first``: ``portrait``, N times, or ``zeros``."""
+        if first == "zeros":
+            self._denoise.clear(motion)
+            return
+        for frame in range(motion.shape[0]):
+            self._denoise.copy(features["portrait_latent"].row(0), motion.row(frame))
+
+    def keep(self, slot: Slot, kept: Buffer) -> None:
+        """Copy the finished latents of a clip, (F, 4, S, S), to where a later clip may continue any frame of them."""
+        self._denoise.copy(slot.final, kept)
+
     def hear(self, waveform: Array) -> Array:
         """(samples,) float32 at 16 kHz → hidden states (frames, layers, hidden) float32, a new array."""
         with marked("audio"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class EchoMimicSettings:
     """Length of the motion modules' position tables."""
     audio_scale: float = 3.0
     """Factor of the audio attention's output."""
-    windows: WindowsConfig = WindowsConfig()
+    windows: WindowsConfig = field(default_factory=WindowsConfig)
     """How windows overlap and move, and where the noise is cut off."""
     vae: Mapping[str, Any] | None = None
     """diffusers' config of the VAE; ``None`` = ``config.json`` beside the weights, or the published values."""

@@ -1,4 +1,4 @@
-"""Attention with keys and values that can be projected once and used at every solver step; guidance halves."""
+"""Attention with keys and values that can be projected once and used at every solver step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 KeyValue = tuple[Tensor, Tensor]
-"""Projected keys and values, each (batch, heads, tokens, head_dim)."""
+"""Projected keys and values, each (batch, tokens, channels): heads side by side, as the projection gives them."""
 
 
 def make_attention(channels: int, heads: int, context_dim: int | None = None) -> Attention:
@@ -18,12 +18,12 @@ def make_attention(channels: int, heads: int, context_dim: int | None = None) ->
 
 def project(attention: Attention, context: Tensor) -> KeyValue:
     """Keys and values of ``context`` (batch, tokens, context_dim)."""
-    return _split(attention, attention.to_k(context)), _split(attention, attention.to_v(context))
+    return attention.to_k(context), attention.to_v(context)
 
 
 def attend(attention: Attention, hidden: Tensor, context: KeyValue) -> Tensor:
     """Attention output for ``hidden`` (batch, tokens, channels); ``context`` has the same batch."""
-    return merge(attention, F.scaled_dot_product_attention(query(attention, hidden), *context))
+    return leave(attention, mix(attention.to_q(hidden), context, attention.heads))
 
 
 def attend_shared(attention: Attention, hidden: Tensor, context: KeyValue) -> Tensor:
@@ -36,15 +36,21 @@ def attend_shared(attention: Attention, hidden: Tensor, context: KeyValue) -> Te
     return attend(attention, folded, context).reshape(hidden.shape)
 
 
-def query(attention: Attention, hidden: Tensor) -> Tensor:
-    """Queries of ``hidden``: (batch, heads, tokens, head_dim)."""
-    return _split(attention, attention.to_q(hidden))
+def mix(queries: Tensor, context: KeyValue, heads: int) -> Tensor:
+    """Softmax attention of ``queries`` (batch, tokens, channels): the same shape.
+
+    In an exported graph it is one ``Attention`` on three dimensions, which no transpose surrounds.
+    """
+    if torch.compiler.is_exporting():
+        mixed: Tensor = torch.onnx.ops.attention(queries, *context, q_num_heads=heads, kv_num_heads=heads)[0]
+        return mixed
+    split = [tensor.unflatten(2, (heads, -1)).transpose(1, 2) for tensor in (queries, *context)]
+    return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
 
 
-def merge(attention: Attention, heads: Tensor) -> Tensor:
-    """(batch, heads, tokens, head_dim) → output projection → (batch, tokens, channels)."""
-    batch, count, tokens, width = heads.shape
-    output: Tensor = attention.to_out[0](heads.transpose(1, 2).reshape(batch, tokens, count * width))
+def leave(attention: Attention, mixed: Tensor) -> Tensor:
+    """The output projection of (batch, tokens, channels)."""
+    output: Tensor = attention.to_out[0](mixed)
     return output
 
 
@@ -52,17 +58,3 @@ def null_output(attention: Attention) -> Tensor:
     """What attending to all-zero tokens gives: without k and v biases nothing but the output bias, (channels,)."""
     bias: Tensor = attention.to_out[0].bias
     return bias
-
-
-def _split(attention: Attention, tokens: Tensor) -> Tensor:
-    batch, length, channels = tokens.shape
-    return tokens.reshape(batch, length, attention.heads, channels // attention.heads).transpose(1, 2)
-
-
-def add_to_halves(hidden: Tensor, unconditional: Tensor | None, conditional: Tensor) -> Tensor:
-    """Each guidance half of ``hidden`` plus its own summand, which may broadcast; ``None`` = nothing.
-
-    No half's summand is written out to full size: a bias would be stored so in the graph.
-    """
-    first, second = hidden.chunk(2)
-    return torch.cat([first if unconditional is None else first + unconditional, second + conditional])

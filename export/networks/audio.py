@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
+from emo_rt.export.networks.attention import mix
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import AudioConfig, Wav2VecConfig
 
@@ -80,12 +81,10 @@ class AudioProjector(nn.Module):
 
 def self_attention(attention: nn.Module, hidden: Tensor) -> Tensor:
     """Self-attention of a transformers' speech encoder without a mask: (batch, frames, width) → the same."""
-    batch, frames, width = hidden.shape
     heads: int = attention.num_heads  # type: ignore[assignment]
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    query, key, value = (p(hidden).reshape(batch, frames, heads, -1).transpose(1, 2) for p in projections)  # type: ignore[operator]
-    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, frames, width)
-    output: Tensor = attention.out_proj(mixed)  # type: ignore[operator]
+    query, key, value = (projection(hidden) for projection in projections)  # type: ignore[operator]
+    output: Tensor = attention.out_proj(mix(query, (key, value), heads))  # type: ignore[operator]
     return output
 
 

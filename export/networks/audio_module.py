@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from emo_rt.export.networks.attention import (
     KeyValue,
-    add_to_halves,
     attend,
     attend_shared,
     make_attention,
@@ -60,32 +59,34 @@ class HierarchicalAudioBlock(nn.Module):
         """``hidden`` (halves·F, h·w, inner) → the same."""
         normed = self.norm1(hidden)
         hidden = hidden + attend(self.attn1, normed, project(self.attn1, normed))
-        normed = self.norm2(hidden)
         if guided:
-            unconditional, conditional = normed.chunk(2)
-            heard = self._hear(conditional, site, features)
-            hidden = add_to_halves(hidden, self._hear_null(unconditional, site, features), heard)
+            alone, told = hidden.chunk(2)
+            told = self._hear(told, site, features)
+            hidden = torch.cat([self._hear_nothing(alone, site, features), told])
         else:
-            hidden = hidden + self._hear(normed, site, features)
+            hidden = self._hear(hidden, site, features)
         output: Tensor = hidden + self.ff(self.norm3(hidden))
         return output
 
-    def _hear(self, normed: Tensor, site: Site, features: Mapping[str, Tensor]) -> Tensor:
+    def _hear(self, hidden: Tensor, site: Site, features: Mapping[str, Tensor]) -> Tensor:
+        normed = self.norm2(hidden)
         outputs = [
             attend(attention, normed, _key_value(features, f"audio_{region}", site))
             for region, attention in self.region_attentions()
         ]
-        return self._weigh(outputs, site, features)
+        return hidden + self._weigh(outputs, site, features)
 
-    def _hear_null(self, normed: Tensor, site: Site, features: Mapping[str, Tensor]) -> Tensor:
+    def _hear_nothing(self, hidden: Tensor, site: Site, features: Mapping[str, Tensor]) -> Tensor:
         """The unconditional half: learned tokens, or zero ones, of which each attention makes its output bias."""
-        outputs = [
-            attend_shared(attention, normed, _key_value(features, f"audio_{region}_null", site))
-            if self.learned_null
-            else null_output(attention).reshape(1, 1, -1)
-            for region, attention in self.region_attentions()
-        ]
-        return self._weigh(outputs, site, features)
+        if self.learned_null:
+            normed = self.norm2(hidden)
+            outputs = [
+                attend_shared(attention, normed, _key_value(features, f"audio_{region}_null", site))
+                for region, attention in self.region_attentions()
+            ]
+        else:
+            outputs = [null_output(attention).reshape(1, 1, -1) for _, attention in self.region_attentions()]
+        return hidden + self._weigh(outputs, site, features)
 
     def _weigh(self, outputs: list[Tensor], site: Site, features: Mapping[str, Tensor]) -> Tensor:
         """Mask, 1×1 convolution and motion scale of each region, summed: (frames, h·w, inner)."""

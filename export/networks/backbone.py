@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from emo_rt.export.networks.attention import (
     KeyValue,
-    add_to_halves,
     attend,
     attend_shared,
+    leave,
     make_attention,
-    merge,
+    mix,
     null_output,
     project,
-    query,
 )
 from emo_rt.export.networks.audio_module import AudioModule
 from emo_rt.export.networks.temporal import TemporalModule
@@ -137,12 +136,11 @@ class BackboneBlock(nn.Module):
     def forward(self, hidden: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
         """``hidden`` (halves·F, h·w, C) → the same."""
         hidden = hidden + self._self_attention(self.norm1(hidden), site, features, guided)
-        if self.config.reference.mode == "cross":
-            hidden = self._add_reference(hidden, site, features, guided)
-        elif self.config.reference.face_tokens:
-            hidden = self._add_face(hidden, site, features, guided)
-        if self.config.audio.attention == "single" and f"audio_key.{site.name}" in features:  # not while still
-            hidden = self._add_audio(hidden, site, features, guided)
+        if guided:
+            alone, told = hidden.chunk(2)
+            hidden = torch.cat([self._hear_nothing(alone, site, features), self._hear(told, site, features)])
+        else:
+            hidden = self._hear(hidden, site, features)
         output: Tensor = hidden + self.ff(self.norm3(hidden))
         return output
 
@@ -150,42 +148,47 @@ class BackboneBlock(nn.Module):
         own = project(self.attn1, normed)
         if self.config.reference.mode == "cross":
             return attend(self.attn1, normed, own)
-        queries = query(self.attn1, normed)
+        queries = self.attn1.to_q(normed)
         reference = key_value(features, "reference", site)
         frames = normed.shape[0] // 2 if guided else 0
         both = [
-            torch.cat([mine[frames:], _dealt_out(other, self.config.frames, guided)], dim=2)
+            torch.cat([mine[frames:], _dealt_out(other, self.config.frames, guided)], dim=1)
             for mine, other in zip(own, reference, strict=True)
         ]
-        mixed = F.scaled_dot_product_attention(queries[frames:], both[0], both[1])
+        mixed = mix(queries[frames:], (both[0], both[1]), self.attn1.heads)
         if guided:
-            alone = F.scaled_dot_product_attention(queries[:frames], own[0][:frames], own[1][:frames])
+            alone = mix(queries[:frames], (own[0][:frames], own[1][:frames]), self.attn1.heads)
             mixed = torch.cat([alone, mixed])
-        return merge(self.attn1, mixed)
+        return leave(self.attn1, mixed)
 
-    def _add_reference(self, hidden: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
-        normed, reference = self.norm2(hidden), key_value(features, "reference", site)
-        if not guided:
-            return hidden + attend_shared(self.attn2, normed, reference)
-        null = features[f"reference_null.{site.name}"] if self.config.reference.null == "learned" else None
-        return add_to_halves(hidden, null, attend_shared(self.attn2, normed.chunk(2)[1], reference))
+    def _hear(self, hidden: Tensor, site: Site, features: Features) -> Tensor:
+        """Add portrait (or face) and voice to the conditional half, (F, h·w, C)."""
+        if self.config.reference.mode == "cross":
+            reference = key_value(features, "reference", site)
+            hidden = hidden + attend_shared(self.attn2, self.norm2(hidden), reference)
+        elif self.config.reference.face_tokens:
+            hidden = hidden + attend_shared(self.attn2, self.norm2(hidden), key_value(features, "face", site))
+        if self._has_audio(site, features):
+            hidden = hidden + attend(self.attn_audio, self.norm_audio(hidden), key_value(features, "audio", site))
+        return hidden
 
-    def _add_face(self, hidden: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
-        normed, face = self.norm2(hidden), key_value(features, "face", site)
-        if not guided:
-            return hidden + attend_shared(self.attn2, normed, face)
-        halves = zip(normed.chunk(2), (key_value(features, "face_null", site), face), strict=True)
-        return add_to_halves(hidden, *[attend_shared(self.attn2, half, context) for half, context in halves])
-
-    def _add_audio(self, hidden: Tensor, site: Site, features: Features, guided: bool) -> Tensor:
-        normed, audio = self.norm_audio(hidden), key_value(features, "audio", site)
-        if not guided:
-            return hidden + attend(self.attn_audio, normed, audio)
-        unconditional, conditional = normed.chunk(2)
-        null = null_output(self.attn_audio)
+    def _hear_nothing(self, hidden: Tensor, site: Site, features: Features) -> Tensor:
+        """Add to the unconditional half what the checkpoint has in place of portrait, face and voice."""
+        if self.config.reference.mode == "cross":
+            if self.config.reference.null == "learned":
+                hidden = hidden + features[f"reference_null.{site.name}"]
+        elif self.config.reference.face_tokens:
+            hidden = hidden + attend_shared(self.attn2, self.norm2(hidden), key_value(features, "face_null", site))
+        if not self._has_audio(site, features):
+            return hidden
         if self.config.audio.null == "learned":
-            null = attend_shared(self.attn_audio, unconditional, key_value(features, "audio_null", site))
-        return add_to_halves(hidden, null, attend(self.attn_audio, conditional, audio))
+            null = key_value(features, "audio_null", site)
+            return hidden + attend_shared(self.attn_audio, self.norm_audio(hidden), null)
+        return hidden + null_output(self.attn_audio)
+
+    def _has_audio(self, site: Site, features: Features) -> bool:
+        """Whether this block hears the voice; while still, there is none."""
+        return self.config.audio.attention == "single" and f"audio_key.{site.name}" in features
 
 
 def key_value(features: Features, kind: str, site: Site) -> KeyValue:
@@ -194,14 +197,14 @@ def key_value(features: Features, kind: str, site: Site) -> KeyValue:
 
 
 def _dealt_out(reference: Tensor, frames: int, guided: bool) -> Tensor:
-    """Reference keys or values (R, heads, tokens, d) for each frame of the conditional half, (F, heads, tokens, d).
+    """Reference keys or values (R, tokens, C) for each frame of the conditional half, (F, tokens, C).
 
     Where the guidance halves have sets of their own (Hallo), the original deals them out in turn over all frames of
     both halves, so that the conditional half's frames see the one, the other, the one … The released weights are used
     with exactly this.
     """
     if reference.shape[0] == 1 or not guided:
-        return reference[-1:].expand(frames, -1, -1, -1)
+        return reference[-1:].expand(frames, -1, -1)
     return torch.cat([reference[(frames + frame) % 2].unsqueeze(0) for frame in range(frames)])
 
 

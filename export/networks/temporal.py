@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from emo_rt.export.networks.attention import (
     KeyValue,
-    add_to_halves,
     attend,
     attend_shared,
     make_attention,
@@ -41,7 +40,7 @@ class TemporalModule(nn.Module):
         return self._enter(features, features.shape[0] // clips)
 
     def forward(self, hidden: Tensor, motion: Tensor | None, speed: KeyValue | None, guided: bool = False) -> Tensor:
-        """``hidden`` (halves·F, C, h, w); ``motion`` (halves·h·w, N, C); ``speed`` (1, heads, F, d) each."""
+        """``hidden`` (halves·F, C, h, w); ``motion`` (halves·h·w, N, C); ``speed`` (1, F, C) each."""
         tokens = self._enter(hidden, self.frames)
         tokens = self.transformer_blocks[0](tokens, motion, speed, guided)
         return hidden + self._leave(self.proj_out(tokens), hidden)
@@ -94,8 +93,9 @@ class TemporalBlock(nn.Module):
     def _add_speed(self, hidden: Tensor, speed: KeyValue, guided: bool) -> Tensor:
         if not (guided and self.conditional_speed):
             return hidden + attend_shared(self.attn_speed, self.norm_speed(hidden), speed)
-        told = attend_shared(self.attn_speed, self.norm_speed(hidden.chunk(2)[1]), speed)
-        return add_to_halves(hidden, null_output(self.attn_speed), told)
+        alone, told = hidden.chunk(2)
+        told = told + attend_shared(self.attn_speed, self.norm_speed(told), speed)
+        return torch.cat([alone + null_output(self.attn_speed), told])
 
 
 class PositionTable(nn.Module):

@@ -37,9 +37,10 @@ class SpatialTransformer(nn.Module):
 
 def to_tokens(hidden: Tensor) -> Tensor:
     """(B, C, h, w) → (B, h·w, C)."""
-    return hidden.flatten(2).transpose(1, 2)
+    # Channels last at once: nothing is left to move where a runtime keeps its maps so.
+    return hidden.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def from_tokens(tokens: Tensor, like: Tensor) -> Tensor:
     """(B, h·w, C) → (B, C, h, w) with the height and width of ``like``."""
-    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *like.shape[2:])
+    return tokens.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)

@@ -45,11 +45,11 @@ def meta(*shape: int) -> Tensor:
 def test_counts_of_a_spatial_block_are_those_by_hand() -> None:
     config = hallo_tiny()
     site = sites(config.unet)[0]
-    frames, tokens, width, heads = config.frames, 64, site.channels, config.unet.attention_heads
+    frames, tokens, width = config.frames, 64, site.channels
     face = config.reference.face_tokens
-    features = {f"reference_{part}.{site.name}": meta(2, heads, tokens, width // heads) for part in ("key", "value")}
+    features = {f"reference_{part}.{site.name}": meta(2, tokens, width) for part in ("key", "value")}
     for kind in ("face", "face_null"):
-        features |= {f"{kind}_{part}.{site.name}": meta(1, heads, face, width // heads) for part in ("key", "value")}
+        features |= {f"{kind}_{part}.{site.name}": meta(1, face, width) for part in ("key", "value")}
     with torch.device("meta"):
         block = BackboneBlock(config, site)
     with torch.no_grad(), work.MacCounter(block) as counter:

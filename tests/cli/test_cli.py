@@ -307,7 +307,7 @@ class TestStopping:
             if len(measured) == 3:
                 os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(audio, "_check_level", check_level)
+        monkeypatch.setattr(audio, "check_level", check_level)
         (tmp_path / "out").mkdir()
         before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, ignored
         try:

@@ -15,7 +15,9 @@ from cuda_stand_in import ByAddress, StandInDevice
 from emo_rt import Animator, BackendError, BackendUnavailableError, Bundle, DeviceLostError
 from emo_rt.device import onnxruntime_cuda as ort_cuda
 from emo_rt.device.onnxruntime_cpu import OrtBackend
-from emo_rt.device.onnxruntime_cuda import PROVIDER, OrtCudaBackend, import_onnxruntime
+from emo_rt.device.onnxruntime_cuda import OrtCudaBackend
+from emo_rt.device.onnxruntime_cuda_graph import ATTEMPTS, FIRST_PAUSE
+from emo_rt.device.onnxruntime_gpu import PROBE, PROVIDER, import_onnxruntime
 from emo_rt.model.contract import Array
 from emo_rt.runtime.loaded_model import LoadedModel
 
@@ -37,12 +39,16 @@ class StandInBinding:
 class StandInInference:
     """``InferenceSession`` on the CUDA provider."""
 
-    def __init__(self, ort: StandInOrt, source: Any, options: Any = None, providers: Any = ()) -> None:
+    def __init__(
+        self, ort: StandInOrt, source: Any, options: Any = None, providers: Any = (), enable_fallback: int = 1
+    ) -> None:
+        assert not enable_fallback, "it would print an error and take the CPU"
         self.ort, self.settings, self.options = ort, providers[0][1], options
         self.threads: set[int] = set()
         self.runs: list[dict[str, str]] = []
         if isinstance(source, bytes):
             return
+        ort.opening(self.settings)
         name = source.rpartition("/")[2].removesuffix(".onnx")
         self._inner = ort.cpu.open(ort.bundle, name)
         self.work = ByAddress(ort.device, self._inner)
@@ -56,6 +62,13 @@ class StandInInference:
 
     def get_outputs(self) -> Any:
         return self._inner.inner.get_outputs()  # type: ignore[attr-defined]
+
+    def run(self, names: Any, values: dict[str, Array]) -> None:
+        """Only the probe is run so."""
+        self.ort.probe()
+
+    def release_captured_graph(self, number: int) -> None:
+        self.ort.released.append(number)
 
     def io_binding(self) -> StandInBinding:
         return StandInBinding()
@@ -77,6 +90,9 @@ class StandInOrt:
         self.opens_on = PROVIDER
         self.sessions: dict[str, list[StandInInference]] = {}
         self.trouble: Any = lambda session: None
+        self.opening: Any = lambda settings: None
+        self.probe: Any = lambda: None
+        self.released: list[int] = []
 
     def InferenceSession(self, *args: Any, **more: Any) -> StandInInference:
         return StandInInference(self, *args, **more)
@@ -163,18 +179,81 @@ def test_a_loop_that_is_captured_from_outside_is_one_launch(ort: StandInOrt, exp
     assert ort.device.broken == []
 
 
-def test_a_capture_of_its_own_that_fails_is_done_without(
-    ort: StandInOrt, expected: Array, caplog: pytest.LogCaptureFixture
-) -> None:
+def refusing(times: int) -> Any:
+    """Let the first captures fail."""
+    left = [times]
+
     def refuse(session: StandInInference) -> None:
-        if session.settings["enable_cuda_graph"] == "1" and len(session.runs) == 2:
+        if session.runs[-1].get("gpu_graph_id", "-1") != "-1" and left[0]:
+            left[0] -= 1
             raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
 
-    ort.trouble = refuse
+    return refuse
+
+
+def test_a_capture_that_fails_is_tried_again_at_once(
+    ort: StandInOrt, expected: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    ort.trouble = refusing(ATTEMPTS - 1)
     with opened(ort) as animator:
         np.testing.assert_array_equal(frames(animator), expected)
-    assert [session.settings["enable_cuda_graph"] for session in ort.sessions["step"]] == ["1", "0"]
+        np.testing.assert_array_equal(frames(animator), expected)
+    (step,) = ort.sessions["step"]
+    assert [run["gpu_graph_id"] for run in step.runs[:8]] == ["1"] * 5 + ["2"] * 3
+    assert "uncaptured" not in caplog.text
+
+
+def test_a_capture_that_keeps_failing_is_done_without_in_the_same_session_and_tried_later(
+    ort: StandInOrt, expected: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second session beside the first would take the memory of both."""
+    ort.trouble = refusing(2 * ATTEMPTS)  # of even and of odd steps
+    with opened(ort) as animator:
+        np.testing.assert_array_equal(frames(animator), expected)
+        avatar = animator.prepare(np.zeros((40, 40, 3), np.uint8), face_box="full")
+        video = animator.animate(avatar, np.zeros(CLIP, np.float32), sample_rate=RATE, steps=2 * FIRST_PAUSE)
+        video.numpy()
+        assert video.stats is not None
+        assert "it replays a CUDA graph of its own" in video.stats.loop
+    (step,) = ort.sessions["step"]
+    ids = [run["gpu_graph_id"] for run in step.runs]
+    assert ids[:6] == ["1"] * ATTEMPTS + ["-1"] * 3  # three warm runs, the first after the attempts
+    assert ids[6:9] == ["2"] * ATTEMPTS
+    assert ids[-2:] == ["1", "2"]
+    assert ids.count("-1") == 2 * (FIRST_PAUSE + 1)
     assert "launched uncaptured" in caplog.text
+
+
+def test_a_graph_that_may_not_be_captured_is_opened_without(
+    ort: StandInOrt, expected: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(settings: dict[str, str]) -> None:
+        if settings.get("enable_cuda_graph") == "1":
+            raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
+
+    ort.opening = refuse
+    with opened(ort) as animator:
+        np.testing.assert_array_equal(frames(animator), expected)
+    (step,) = ort.sessions["step"]
+    assert step.settings["enable_cuda_graph"] == "0"
+    assert not any("gpu_graph_id" in run for run in step.runs)
+    assert "graph step is launched uncaptured" in caplog.text
+
+
+def test_captured_graphs_are_given_back_with_their_worker(ort: StandInOrt) -> None:
+    with opened(ort) as animator:
+        frames(animator)
+        animator._workers.close()
+        assert sorted(ort.released) == [1, 2]
+
+
+def test_a_machine_whose_libraries_do_not_run_is_found_when_the_backend_opens(ort: StandInOrt) -> None:
+    def fail() -> None:
+        raise RuntimeError("cuDNN is not there")
+
+    ort.probe = fail
+    with pytest.raises(BackendUnavailableError, match=r"convolution and a matrix product on GPU 0: cuDNN is not there"):
+        opened(ort)
 
 
 def test_a_failure_later_is_an_error(ort: StandInOrt) -> None:
@@ -215,5 +294,8 @@ def test_a_package_without_cuda_is_refused() -> None:
 
 
 def test_the_probe_is_a_model() -> None:
-    session = onnxruntime.InferenceSession(ort_cuda.PROBE, providers=["CPUExecutionProvider"])
-    assert session.run(None, {"x": np.array([2], np.float32)})[0] == [-2]
+    session = onnxruntime.InferenceSession(PROBE, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": np.array([[[[1, 2], [3, 4]]]], np.float32)})
+    np.testing.assert_array_equal(found, [[[[28, 40], [60, 88]]]])
+    assert b"Conv" in PROBE
+    assert b"MatMul" in PROBE

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,8 +24,9 @@ from small_models import (
 )
 from torch import Tensor
 
+from emo_rt.export.networks import attention as attention_module
 from emo_rt.export.networks import backbone as backbone_module
-from emo_rt.export.networks.attention import attend, attend_shared, make_attention, null_output, project
+from emo_rt.export.networks.attention import KeyValue, attend, attend_shared, make_attention, null_output, project
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.networks.unet import residual
 from emo_rt.model.config import LocatorConfig, ModelConfig, ReferenceConfig, SpeedConfig, TemporalConfig, UNetConfig
@@ -52,11 +52,6 @@ def written_out(attention: Attention, hidden: Tensor, context: Tensor) -> Tensor
     heads = [(q @ k.mT / math.sqrt(q.shape[2])).softmax(2) @ v for q, k, v in zip(*parts, strict=True)]
     output: Tensor = attention.to_out[0](torch.cat(heads, dim=2))
     return output
-
-
-def merged(heads: Tensor) -> Tensor:
-    """(batch, heads, tokens, head_dim) → (batch, tokens, channels)."""
-    return heads.transpose(1, 2).flatten(2)
 
 
 def whole_prediction(model: EmoModel, guided: bool) -> tuple[Tensor, Tensor]:
@@ -135,8 +130,8 @@ def test_reference_keys_and_values_are_those_that_the_attention_would_project(cl
     for site, block in model.blocks():
         attention = block.reference_attention()
         tokens = maps[site.name].flatten(2).mT
-        assert close(merged(tensors[f"reference_key.{site.name}"]), attention.to_k(tokens))
-        assert close(merged(tensors[f"reference_value.{site.name}"]), attention.to_v(tokens))
+        assert close(tensors[f"reference_key.{site.name}"], attention.to_k(tokens))
+        assert close(tensors[f"reference_value.{site.name}"], attention.to_v(tokens))
 
 
 def test_audio_keys_and_values_are_those_that_the_attention_would_project(clip: tuple[EmoModel, Tensors]) -> None:
@@ -146,8 +141,8 @@ def test_audio_keys_and_values_are_those_that_the_attention_would_project(clip: 
     for site, _ in model.blocks():
         for suffix in suffixes:
             attention = model.audio_attention(site, suffix)
-            assert close(merged(tensors[f"audio{suffix}_key.{site.name}"]), attention.to_k(tokens))
-            assert close(merged(tensors[f"audio{suffix}_value.{site.name}"]), attention.to_v(tokens))
+            assert close(tensors[f"audio{suffix}_key.{site.name}"], attention.to_k(tokens))
+            assert close(tensors[f"audio{suffix}_value.{site.name}"], attention.to_v(tokens))
 
 
 def test_speed_keys_and_values_are_those_that_the_attention_would_project() -> None:
@@ -157,8 +152,8 @@ def test_speed_keys_and_values_are_those_that_the_attention_would_project() -> N
     tokens = model.speed_encoder(tensors["speed"])[None]
     for site in model.sites:
         attention = model.temporal(site).transformer_blocks[0].attn_speed
-        assert close(merged(tensors[f"speed_key.{site.name}"]), attention.to_k(tokens))
-        assert close(merged(tensors[f"speed_value.{site.name}"]), attention.to_v(tokens))
+        assert close(tensors[f"speed_key.{site.name}"], attention.to_k(tokens))
+        assert close(tensors[f"speed_value.{site.name}"], attention.to_v(tokens))
 
 
 def test_face_feature_of_a_portrait_is_the_locators_output_for_every_frame(clip: tuple[EmoModel, Tensors]) -> None:
@@ -183,19 +178,21 @@ def test_reference_attention_is_computed_for_the_conditional_half_only(
 ) -> None:
     """Nothing is computed against the portrait and thrown away: its keys meet F frames of queries, not 2 F."""
     model, tensors = clip
-    shared_tokens = {site.name: tensors[f"reference_key.{site.name}"].shape[2] for site, _ in model.blocks()}
+    shared_tokens = {site.name: tensors[f"reference_key.{site.name}"].shape[1] for site, _ in model.blocks()}
     met: list[int] = []
-    original: Callable[..., Tensor] = F.scaled_dot_product_attention
+    original: Callable[..., Tensor] = attention_module.mix
 
-    def counting(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def counting(queries: Tensor, context: KeyValue, heads: int) -> Tensor:
+        key = context[0]
         for site, _ in model.blocks():
             reference = tensors[f"reference_key.{site.name}"]
-            own = key.shape[2] - shared_tokens[site.name]
-            if key.shape[1] == reference.shape[1] and own >= 0 and torch.equal(key[:1, :, own:], reference[:1]):
-                met.append(query.shape[0] * query.shape[2] // shared_tokens[site.name])
-        return original(query, key, value)
+            own = key.shape[1] - shared_tokens[site.name]
+            if key.shape[2] == reference.shape[2] and own >= 0 and torch.equal(key[:1, own:], reference[:1]):
+                met.append(queries.shape[0] * queries.shape[1] // shared_tokens[site.name])
+        return original(queries, context, heads)
 
-    monkeypatch.setattr(backbone_module.F, "scaled_dot_product_attention", counting)
+    for module in (attention_module, backbone_module):
+        monkeypatch.setattr(module, "mix", counting)
     run_graphs({"step": modules_by_name(model)["step"]}, tensors)
     assert met == [model.config.frames] * len(model.blocks())
 
@@ -205,9 +202,10 @@ def test_unconditional_half_gets_the_null_reference_without_attention(null: str)
     model = small_model("emo, learned nulls" if null == "learned" else "emo, zero nulls")
     modules = modules_by_name(model)
     tensors = run_graphs(modules, caller_inputs(modules)) | model.null_features()
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("audio_key")}  # the voice apart
     for site, block in model.blocks():
-        hidden = noise(2 * model.config.frames, (model.config.latent_size >> site.level) ** 2, site.channels)
-        ours, alone = block._add_reference(hidden, site, tensors, True).chunk(2)[0], hidden.chunk(2)[0]
+        alone = noise(model.config.frames, (model.config.latent_size >> site.level) ** 2, site.channels)
+        ours = block._hear_nothing(alone, site, tensors)
         if null == "zero":
             assert torch.equal(ours, alone)
         else:

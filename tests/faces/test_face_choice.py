@@ -15,7 +15,7 @@ from emo_rt.faces.choice import choose, refuse_unusable, remarks
 from emo_rt.faces.locate import locate
 from emo_rt.media.box import Box
 from emo_rt.media.face import Face, HeadPose
-from emo_rt.media.portrait import prepare_portrait
+from emo_rt.media.framing import prepare_portrait
 from tests.faces.face_pictures import PHOTOGRAPHS, PORTRAIT, load, needs_golden, pasted
 
 LARGE, RIVAL, SMALL = Box(20, 20, 120, 120), Box(150, 20, 210, 80), Box(300, 0, 320, 20)

@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as hnp
 
 from emo_rt.errors import AudioError, Cancelled, ClosedError
 from emo_rt.media import audio
-from emo_rt.media.audio import MAX_CHANNELS, AudioSource, Resampler, mono_16k, open_audio
+from emo_rt.media.audio import AudioSource, Resampler, mono_16k, open_audio
+from emo_rt.media.samples import MAX_CHANNELS
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 6: "5.1", 8: "7.1"}
 PCM_STEP = {
@@ -383,8 +384,8 @@ def test_a_sound_that_hides_its_length_is_refused_when_the_limit_is_passed(
     write_sound(tmp_path / name, codec, 16_000, speech_like(40_000))
     monkeypatch.setattr(audio, "_declared_s", lambda *_: 0.0)
     checked: list[int] = []
-    check = audio._check_level
-    monkeypatch.setattr(audio, "_check_level", lambda block, name: checked.append(len(block)) or check(block, name))
+    check = audio.check_level
+    monkeypatch.setattr(audio, "check_level", lambda block, name: checked.append(len(block)) or check(block, name))
     with pytest.raises(AudioError, match="longer than 1 s"):
         open_audio(tmp_path / name, max_duration_s=1)
     assert 16_000 < sum(checked) <= 16_000 + 4_608  # and not a block more

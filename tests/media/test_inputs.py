@@ -15,7 +15,7 @@ from PIL import Image
 from emo_rt.errors import AudioError, InputError, PortraitError
 from emo_rt.media import untrusted
 from emo_rt.media.audio import open_audio
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 from emo_rt.media.untrusted import SOUND, VIDEO
 from emo_rt.media.video_file import probe
 

@@ -22,7 +22,7 @@ from PIL import Image
 from emo_rt.errors import AudioError, Cancelled, InputError, PortraitError
 from emo_rt.media import untrusted
 from emo_rt.media.audio import open_audio
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 from emo_rt.media.untrusted import NUMBERS, PICTURE, SOUND, VIDEO, open_file, open_media
 from emo_rt.media.video_file import probe
 from emo_rt.model.identity import _numbers
@@ -170,7 +170,7 @@ def test_nothing_else_in_the_runtime_opens_media() -> None:
     opens = re.compile(r"\b(?:av\.open|Image\.open|np\.load)\(")
     found = {path.name for path in (ROOT / "emo_rt").rglob("*.py") if opens.search(path.read_text(encoding="utf-8"))}
     # What is read there comes from open_file, and what mp4.py opens is written.
-    assert found == {"untrusted.py", "portrait.py", "identity.py", "avatar_file.py", "mp4.py"}
+    assert found == {"untrusted.py", "picture.py", "identity.py", "avatar_file.py", "mp4.py"}
     for name in ("portrait.py", "identity.py", "avatar_file.py"):
         text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "emo_rt").rglob(name))
         assert len(re.findall(r"(?:Image\.open|np\.load)\(BufferedReader\(file\)", text)) == len(opens.findall(text))
@@ -181,7 +181,7 @@ import sys
 from pathlib import Path
 from emo_rt.media.audio import open_audio
 from emo_rt.errors import InputError
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import probe
 for path in sorted(Path(sys.argv[1]).rglob("a.*")):
     for read in (open_audio, probe, load_picture):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from emo_rt import AnimateOptions, Animator, Box, Bundle, ConfigError, FaceInputs
-from emo_rt.media.portrait import Portrait, prepare_portrait
+from emo_rt.media.framing import Portrait, prepare_portrait
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.families.base import COMMON_OPTIONS, ClipState, Family
 from emo_rt.model.families.registry import FAMILIES, family_of

@@ -20,7 +20,8 @@ from emo_rt.cli import demo, main
 from emo_rt.device.registry import open_backend
 from emo_rt.faces.locate import locate
 from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
-from emo_rt.media.portrait import Portrait, load_picture, prepare_portrait
+from emo_rt.media.framing import Portrait, prepare_portrait
+from emo_rt.media.picture import load_picture
 from emo_rt.model.contract import Array
 from emo_rt.model.families.registry import family_of
 from emo_rt.model.identity import ARCFACE_TEMPLATE, FIVE_POINTS, face_inputs

@@ -26,7 +26,7 @@ from emo_rt import (
     Trace,
 )
 from emo_rt.device.cuda_stream import CudaTimer
-from emo_rt.media.portrait import prepare_portrait
+from emo_rt.media.framing import prepare_portrait
 from emo_rt.model.contract import Array
 from emo_rt.model.options import SOLVERS
 from emo_rt.runtime.avatar import make_avatar

@@ -18,7 +18,7 @@ from emo_rt.device.registry import open_backend
 from emo_rt.device.stream import HostStream
 from emo_rt.errors import ConfigError
 from emo_rt.export.presets import preset
-from emo_rt.media.portrait import prepare_portrait
+from emo_rt.media.framing import prepare_portrait
 from emo_rt.model.contract import Array, GraphSpec, TensorSpec
 from emo_rt.model.families.registry import graph_specs
 from emo_rt.model.options import SOLVERS

@@ -18,7 +18,7 @@ def features(model: EmoModel, batch: Batch) -> Features:
     has keys and values of zero, as in the unconditional half of guidance."""
     count = len(batch.motion)
     frames = batch.windows.shape[1]
-    reference, voice, speed = (batch.keep[:, column, None, None, None] for column in range(3))
+    reference, voice, speed = (batch.keep[:, column, None, None] for column in range(3))
     result: Features = {"face_feature": model.face_locator(batch.mask).repeat_interleave(frames, 0)}
     maps = model.reference_net.features(torch.cat([batch.reference, batch.motion.flatten(0, 1)]))
     heard = model.audio_projector(batch.windows.flatten(0, 1))

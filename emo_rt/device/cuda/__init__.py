@@ -4,6 +4,7 @@ Nothing here knows about tensors or networks. The runtime uses this interface on
 place where there is no GPU: see ``tests/cuda_stand_in.py``. Importing this package does not import CUDA.
 """
 
+from emo_rt.device.cuda.capture_lock import CaptureLock
 from emo_rt.device.cuda.captured_graph import CapturedGraph
 from emo_rt.device.cuda.device import Device, open_device
 from emo_rt.device.cuda.event import Event
@@ -12,6 +13,7 @@ from emo_rt.device.cuda.status import Health
 from emo_rt.device.cuda.stream import Stream
 
 __all__ = [
+    "CaptureLock",
     "CapturedGraph",
     "Device",
     "DeviceMemory",

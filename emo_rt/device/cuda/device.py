@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from emo_rt.device.cuda.capture_lock import CAPTURE_LOCK
 from emo_rt.device.cuda.event import Event
 from emo_rt.device.cuda.memory import DeviceMemory, PinnedMemory
 from emo_rt.device.cuda.status import Health, value_of
@@ -41,6 +42,8 @@ class Device:
         self._inner, self._core = inner, core
         self.health = Health()
         """Errors, and whether the device was lost."""
+        self.capture_lock = CAPTURE_LOCK
+        """Keeps captures and what would spoil them apart."""
         self.index = int(inner.device_id)
         """Number of the GPU."""
         self.name = str(inner.name)
@@ -73,7 +76,7 @@ class Device:
     def memory(self, nbytes: int) -> DeviceMemory:
         """New memory of the device, zeroed. Raises :class:`BackendError` when there is not enough."""
         self.collect()
-        with self.health.check(f"allocate {nbytes / 1e6:.1f} MB on {self.name}"):
+        with self.capture_lock.shared(), self.health.check(f"allocate {nbytes / 1e6:.1f} MB on {self.name}"):
             self._enter()
             stream = self._allocations.inner
             inner = self._inner.allocate(nbytes, stream=stream)
@@ -83,7 +86,7 @@ class Device:
 
     def pinned(self, nbytes: int) -> PinnedMemory:
         """New page-locked memory of the host, zeroed."""
-        with self.health.check(f"lock {nbytes / 1e6:.1f} MB of host memory"):
+        with self.capture_lock.shared(), self.health.check(f"lock {nbytes / 1e6:.1f} MB of host memory"):
             self._enter()
             inner = self._pinned.allocate(nbytes)
             pointer = int(inner.handle)
@@ -93,7 +96,7 @@ class Device:
 
     def used_bytes(self) -> int:
         """Memory of the GPU that is taken, by whatever process."""
-        with self.health.check("ask for free memory"):
+        with self.capture_lock.shared(), self.health.check("ask for free memory"):
             self._enter()
             free, total = value_of(importlib.import_module("cuda.bindings.driver").cuMemGetInfo())
             return int(total) - int(free)
@@ -105,7 +108,7 @@ class Device:
         """
         if self.health.failure is not None or not self._unused or any(s.is_capturing for s in self._streams):
             return
-        with self._given_back:
+        with self.capture_lock.shared(), self._given_back:
             unused = [self._unused.popleft() for _ in range(len(self._unused))]
             for stream in list(self._streams):
                 if not stream.has_ended:  # else it was waited for
@@ -134,7 +137,8 @@ class Device:
         with self.health.check("make a stream"):
             self._enter()
             options = self._core.StreamOptions(nonblocking=True, priority=-1 if high_priority else 0)
-            return Stream(self._inner.create_stream(options=options), self._core, self.health, self._enter)
+            inner = self._inner.create_stream(options=options)
+        return Stream(inner, self._core, self.health, self._enter, self.event(), self.capture_lock)
 
     def _enter(self) -> None:
         """CUDA keeps the current device per thread."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from emo_rt.device.cuda.capture_lock import CaptureLock
 from emo_rt.device.cuda.captured_graph import CapturedGraph
 from emo_rt.device.cuda.event import Event
 from emo_rt.device.cuda.memory import View
@@ -17,10 +18,19 @@ from emo_rt.errors import BackendError, CaptureError, ClosedError, DeviceLostErr
 class Stream:
     """Work runs in the order in which it was enqueued, beside the work of other streams."""
 
-    def __init__(self, inner: Any, core: Any, health: Health, enter: Callable[[], None]) -> None:
-        """``enter``: makes the device current in the calling thread."""
+    def __init__(
+        self,
+        inner: Any,
+        core: Any,
+        health: Health,
+        enter: Callable[[], None],
+        tail: Event,
+        capture_lock: CaptureLock,
+    ) -> None:
+        """``enter``: makes the device current in the calling thread; ``tail``: an event of this stream's own."""
         self._inner: Any = inner
         self._core, self._health, self._enter = core, health, enter
+        self._tail, self._capture_lock = tail, capture_lock
         self.lock = threading.RLock()
         """Held while something is enqueued: what two threads enqueue must not get into one capture."""
         self.is_capturing = False
@@ -76,12 +86,15 @@ class Stream:
         Thread-local mode: other threads may go on using other streams, and what is unsafe in this thread fails.
         Raises :class:`CaptureError`; the stream can be used again afterwards.
         """
-        with self._enqueueing("capture a CUDA graph"):
+        with self._capture_lock.exclusive(), self._enqueueing("capture a CUDA graph"):
             builder = self.inner.create_graph_builder()
             try:
                 graph = self._captured(builder, enqueue)
-            finally:
-                builder.close()
+            except BaseException:
+                with suppress(Exception):  # of a capture that was invalidated it raises, too, and hides the reason
+                    builder.close()
+                raise
+            builder.close()
             graph.inner.upload(self.inner)
             return graph
 
@@ -105,12 +118,17 @@ class Stream:
             raise CaptureError(f"the captured CUDA graph cannot be made executable: {exc}") from exc
 
     def synchronize(self) -> None:
-        """Wait, on the host, until everything that is enqueued is done. Other threads may go on enqueueing."""
-        if self.is_capturing:
-            raise BackendError("a stream that is being captured cannot be waited for")
-        with self._health.check("wait for a stream"):
+        """Wait, on the host, until everything that is enqueued is done. Other threads may go on enqueueing.
+
+        Nobody may wait for a stream that is being captured, so this waits for an event, which is recorded behind any
+        capture of another thread. Works after :meth:`end`, too.
+        """
+        with self.lock, self._health.check("wait for a stream"):
+            if self.is_capturing:
+                raise BackendError("a stream that is being captured cannot be waited for")
             self._enter()
-            self.inner.sync()
+            self.inner.record(self._tail.inner)
+        self._tail.synchronize()
 
     def end(self) -> None:
         """Take no more work: whoever enqueues gets a :class:`ClosedError`. What is enqueued goes on."""
@@ -123,6 +141,7 @@ class Stream:
             inner, self._inner = self._inner, None
             if inner is not None:
                 inner.close()
+                self._tail.close()
 
     @contextmanager
     def _enqueueing(self, what: str) -> Iterator[None]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from emo_rt.errors import ConfigError
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.media.box import Box
-from emo_rt.media.portrait import Portrait
+from emo_rt.media.framing import Portrait
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, GraphSpec
 from emo_rt.model.families.graphs import GraphBuilder
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
 
-COMMON_OPTIONS = frozenset(
-    {"seed", "preset", "steps", "solver", "guidance", "guidance_interval", "deep_cache", "paste_back", "max_audio_s"}
-)
+SPECIAL_OPTIONS = frozenset({"speed", "motion_scale"})
+"""Options that only some families heed."""
+COMMON_OPTIONS = frozenset(field.name for field in fields(AnimateOptions)) - SPECIAL_OPTIONS
 """Options that every family heeds."""
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from emo_rt.checks import check
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.media.box import Box
+from emo_rt.media.framing import Portrait
 from emo_rt.media.log_mel import column_count, log_mel
-from emo_rt.media.portrait import Portrait
 from emo_rt.model.config import ModelConfig, WhisperConfig, WindowsConfig
 from emo_rt.model.contract import COEFFICIENTS, Array, GraphSpec, TensorSpec, step_graph
 from emo_rt.model.families import echomimic_face

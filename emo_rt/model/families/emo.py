@@ -11,7 +11,7 @@ import numpy as np
 
 from emo_rt.checks import check, within
 from emo_rt.media.box import Box
-from emo_rt.media.portrait import Portrait, box_mask
+from emo_rt.media.framing import Portrait, box_mask
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, Site, TensorSpec
 from emo_rt.model.families.base import COMMON_OPTIONS, Family
@@ -77,6 +77,5 @@ class EmoGraphs(GraphBuilder):
         return [TensorSpec("speed", "float32", (self.config.frames,))] if self.config.speed else []
 
     def speed(self, site: Site) -> list[TensorSpec]:
-        heads, frames = self.config.temporal.heads, self.config.frames
-        shape = (1, heads, frames, site.channels // heads)
+        shape = (1, self.config.frames, site.channels)
         return self.pair("speed", site, shape) if self.config.speed else []

@@ -62,11 +62,11 @@ class GraphBuilder:
 
     def site_of_portrait(self, site: Site) -> list[TensorSpec]:
         """What ``step`` needs of a portrait at a site with attention."""
-        return self.pair("reference", site, self.heads(1, self.pixels(site), site.channels))
+        return self.pair("reference", site, (1, self.pixels(site), site.channels))
 
     def audio(self, site: Site) -> list[TensorSpec]:
         """Audio K/V at a site with attention."""
-        return self.pair("audio", site, self.heads(self.config.frames, self.config.audio.tokens, site.channels))
+        return self.pair("audio", site, (self.config.frames, self.config.audio.tokens, site.channels))
 
     def motion(self, site: Site, guided: bool) -> list[TensorSpec]:
         """Motion features at a site whose temporal module runs."""
@@ -139,13 +139,8 @@ class GraphBuilder:
         return TensorSpec("motion_latents", "float32", (self.config.motion_frames, *self.latents[1:]))
 
     def pair(self, kind: str, site: Site, shape: tuple[int, ...]) -> list[TensorSpec]:
-        """K and V."""
+        """K and V, (batch, tokens, channels): heads side by side, so that attention needs no transpose."""
         return [TensorSpec(f"{kind}_{part}.{site.name}", self.dtype, shape) for part in ("key", "value")]
-
-    def heads(self, batch: int, tokens: int, channels: int) -> tuple[int, ...]:
-        """Shape of K or V."""
-        heads = self.config.unet.attention_heads
-        return (batch, heads, tokens, channels // heads)
 
     def pixels(self, site: Site) -> int:
         """Places at a site's resolution."""

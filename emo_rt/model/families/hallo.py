@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from emo_rt.checks import check
-from emo_rt.media.portrait import Portrait
+from emo_rt.media.framing import Portrait
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, GraphSpec, Site, TensorSpec
 from emo_rt.model.families.base import COMMON_OPTIONS, Call, Family
@@ -102,12 +102,12 @@ class HalloGraphs(GraphBuilder):
 
     def site_of_portrait(self, site: Site) -> list[TensorSpec]:
         halves = 2 if True in self.guidance else 1
-        reference = self.heads(halves, self.pixels(site), site.channels)
-        face = self.heads(1, self.config.reference.face_tokens, site.channels)
+        reference = (halves, self.pixels(site), site.channels)
+        face = (1, self.config.reference.face_tokens, site.channels)
         return [*self.pair("reference", site, reference), *self.pair("face", site, face)]
 
     def audio(self, site: Site) -> list[TensorSpec]:
-        shape = self.heads(self.config.frames, self.config.audio.tokens, site.audio_channels)
+        shape = (self.config.frames, self.config.audio.tokens, site.audio_channels)
         return [tensor for region in AUDIO_REGIONS for tensor in self.pair(f"audio_{region}", site, shape)]
 
     def motion(self, site: Site, guided: bool) -> list[TensorSpec]:

@@ -1,0 +1,212 @@
+"""Videos, and what they are held against → a report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from emo_rt.errors import InputError, MissingDependencyError
+from emo_rt.evaluate.context import ARCFACE, DLIB, Context, PortraitFacts
+from emo_rt.evaluate.expression import expressions
+from emo_rt.evaluate.footage import Footage, expanded, open_video, videos_in
+from emo_rt.evaluate.frechet import too_few
+from emo_rt.evaluate.identity import ArcFaceRecogniser, DlibRecogniser, NetworkFile, Recogniser
+from emo_rt.evaluate.intervals import Sample, estimate
+from emo_rt.evaluate.metrics import METRICS, Metric, take
+from emo_rt.evaluate.moments import worst_moments
+from emo_rt.evaluate.pictures import sharpness
+from emo_rt.evaluate.reading import Reading, read
+from emo_rt.evaluate.report import Detail, Report, Row, Value
+from emo_rt.faces import FaceFinder, default_finder
+from emo_rt.faces.networks import NETWORKS, asset
+from emo_rt.files import sha256_of
+from emo_rt.media.portrait import load_picture
+
+Name: TypeAlias = "str | os.PathLike[str]"
+Said: TypeAlias = Callable[[str], None]
+
+PORTRAITS = (".png", ".jpg", ".jpeg", ".webp")
+"""How names of portraits in a folder end."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """What videos are held against."""
+
+    portrait: Name | None = None
+    """Picture of the person; a folder has one picture per video, of the same name."""
+    voice: Name | None = None
+    """Sound to hold the lips against; default: each video's own."""
+    truth: Name | None = None
+    """Folder of true videos."""
+    systems: Sequence[Name] = ()
+    """Folders of other systems' videos, a row each."""
+    clip_frames: int | None = None
+    """Frames in a clip of the model, for jumps at clip borders."""
+    arcface: Name | None = None
+    """ArcFace network as ONNX, for F-SIM."""
+
+
+class Eyes:
+    """The networks that look at videos, opened once."""
+
+    def __init__(self, arcface: Name | None = None) -> None:
+        """Raises :class:`MissingDependencyError` where nothing can run the face networks, :class:`InputError`."""
+        self.finder: FaceFinder = default_finder()
+        self.recognisers: dict[str, Recogniser] = {}
+        self.missing: dict[str, str] = {ARCFACE: "needs an ArcFace network: --arcface FILE.onnx"}
+        """Recogniser → why it is not here."""
+        try:
+            self.recognisers[DLIB] = DlibRecogniser()
+        except MissingDependencyError as exc:
+            self.missing[DLIB] = str(exc)
+        if arcface is not None:
+            self.recognisers[ARCFACE] = ArcFaceRecogniser(Path(arcface))
+            del self.missing[ARCFACE]
+
+    def read(self, footage: Footage) -> Reading:
+        """One pass over a video."""
+        return read(footage, self.finder, self.recognisers)
+
+    def portrait(self, path: Path) -> PortraitFacts:
+        """What is known of a portrait. Raises :class:`PortraitError`, :class:`InputError` where it has no face."""
+        picture = load_picture(path)
+        faces = self.finder.find(picture)
+        if not faces:
+            raise InputError(f"no face was found in the portrait {path}; give a picture with one")
+        embeddings = {name: one.embed(picture, faces[0].landmarks) for name, one in self.recognisers.items()}
+        return PortraitFacts(embeddings, sharpness(picture, faces[0].box))
+
+    @property
+    def networks(self) -> list[NetworkFile]:
+        """All that look, with their hashes."""
+        built_in = [
+            NetworkFile(f"Face Landmarker, {name} (Google, built in)", f"{name}.onnx", sha256_of(asset(f"{name}.onnx")))
+            for name in NETWORKS
+        ]
+        return built_in + [one.network for one in self.recognisers.values()]
+
+
+class Portraits:
+    """One portrait for all videos, or one each."""
+
+    def __init__(self, source: Name | None, eyes: Eyes) -> None:
+        """Raises what :meth:`Eyes.portrait` raises."""
+        path = None if source is None else Path(source)
+        self._facts: dict[str, PortraitFacts] = {}
+        self._all = None if path is None or path.is_dir() else eyes.portrait(path)
+        if path is not None and path.is_dir():
+            pictures = [one for one in sorted(path.iterdir()) if one.suffix.lower() in PORTRAITS]
+            if not pictures:
+                raise InputError(f"{path} has no picture; expected files that end in {', '.join(PORTRAITS)}")
+            self._facts = {one.stem: eyes.portrait(one) for one in pictures}
+
+    def of(self, name: str) -> PortraitFacts | None:
+        """The one of a video."""
+        return self._all or self._facts.get(Path(name).stem)
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """One video after its pass."""
+
+    footage: Footage
+    reading: Reading
+    took_s: float
+
+
+def evaluate(
+    videos: Iterable[Name | Footage], against: Against | None = None, *, progress: Said | None = None
+) -> Report:
+    """Measure videos, and what they are held against.
+
+    ``videos``: files, folders of them, or :class:`Footage` of frames in memory. ``progress`` is told the name of each
+    video before it is read. Raises :class:`InputError`, :class:`AudioError`, :class:`PortraitError`,
+    :class:`MissingDependencyError` where nothing can run the face networks.
+    """
+    against, said = against or Against(), progress or (lambda name: None)
+    opened = [one for source in videos for one in _opened(source)]
+    if not opened:
+        raise InputError("there is no video to evaluate; give one or more")
+    eyes = Eyes(against.arcface)
+    portraits = Portraits(against.portrait, eyes)
+    truths = [] if against.truth is None else _looks(map(open_video, videos_in(against.truth)), eyes, said)
+    context = Context(
+        portrait_of=portraits.of,
+        true_expressions=np.concatenate([expressions(one.reading) for one in truths]) if truths else None,
+        clip_frames=against.clip_frames,
+        missing=eyes.missing,
+    )
+    voiced = [one if against.voice is None else one.with_voice(against.voice) for one in opened]
+    own = _looks(voiced, eyes, said)
+    rows = [_row(one.footage.name, "video", [one], context) for one in own]
+    if len(own) > 1:
+        rows.append(_row("all videos", "set", own, context))
+    for folder in against.systems:
+        others = _looks(map(open_video, videos_in(folder)), eyes, said)
+        rows.append(_row(Path(folder).name, "against", others, context))
+    if truths:
+        rows.append(_row(Path(str(against.truth)).name, "truth", truths, context))
+    details = [Detail(one.footage, one.reading, worst_moments(one.reading, context)) for one in own]
+    return Report(rows, eyes.networks, _settings(against), details)
+
+
+def _opened(source: Name | Footage) -> list[Footage]:
+    return [source] if isinstance(source, Footage) else [open_video(path) for path in expanded([source])]
+
+
+def _looks(footage: Iterable[Footage], eyes: Eyes, said: Said) -> list[Looked]:
+    looked = []
+    for one in footage:
+        said(one.name)
+        start = time.perf_counter()
+        reading = eyes.read(one)
+        looked.append(Looked(one, reading, time.perf_counter() - start))
+    return looked
+
+
+def _row(name: str, kind: Literal["video", "set", "against", "truth"], looked: Sequence[Looked], context: Context) -> Row:
+    readings = [one.reading for one in looked]
+    values = {metric.name: measured(metric, readings, context, kind == "truth") for metric in METRICS.values()}
+    return Row(
+        name=name,
+        kind=kind,
+        videos=len(looked),
+        seconds=sum(len(one.reading) / one.reading.fps for one in looked),
+        took_s=sum(one.took_s for one in looked),
+        values=values,
+    )
+
+
+def measured(metric: Metric, readings: Sequence[Reading], context: Context, is_truth: bool = False) -> Value:
+    """One measure of one or several videos, with its interval; or why there is none."""
+    if metric.pooled and is_truth:
+        return "the true videos are what it is held against"
+    taken = [take(metric, reading, context) for reading in readings]
+    samples = [one for one in taken if isinstance(one, Sample)]
+    if not samples:
+        return next(one for one in taken if isinstance(one, str))
+    if metric.pooled:
+        features = readings[0].blendshapes.shape[1]
+        refused = too_few(sum(int(reading.found.sum()) for reading in readings), features, "the videos")
+        if refused:
+            return refused
+        samples = [Sample.joined(samples)]
+    found = estimate(samples, metric.draws)
+    return "no frame counted" if found is None else found
+
+
+def _settings(against: Against) -> Mapping[str, str | int | list[str] | None]:
+    """File names only: a report may be shown to others."""
+    one = {name: getattr(against, name) for name in ("portrait", "voice", "truth", "arcface")}
+    names: dict[str, str | int | list[str] | None] = {k: v and Path(v).name for k, v in one.items()}
+    return {**names, "systems": [Path(one).name for one in against.systems], "clip_frames": against.clip_frames}
+
+
+__all__ = ["Against", "Eyes", "Looked", "Portraits", "evaluate", "measured"]

@@ -1,0 +1,45 @@
+"""What the measures of a video are held against: portrait, true videos, the length of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_rt.evaluate.reading import Reading
+
+Floats = NDArray[np.float64]
+
+DLIB, ARCFACE = "dlib", "arcface"
+"""Names of the recognisers."""
+
+
+@dataclass(frozen=True, eq=False)
+class PortraitFacts:
+    """What is known of the person's picture."""
+
+    embeddings: Mapping[str, Floats]
+    """By recogniser, (d,)."""
+    sharpness: float
+    """Of its face, as for frames."""
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What readings are compared with."""
+
+    portrait_of: Callable[[str], PortraitFacts | None] = lambda name: None
+    """Name of a video → its portrait."""
+    true_expressions: Floats | None = None
+    """(n, 51) blendshapes of all frames of the true videos."""
+    clip_frames: int | None = None
+    """Frames in a clip of the model."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Recogniser → why it is not here."""
+
+    def portrait_embedding(self, recogniser: str, reading: Reading) -> Floats | None:
+        """The portrait's embedding for a video."""
+        portrait = self.portrait_of(reading.name)
+        return None if portrait is None else portrait.embeddings.get(recogniser)

@@ -1,0 +1,135 @@
+"""Values with their intervals: what is resampled are seconds of a video, or whole videos where there are enough.
+
+Neighbouring frames say nearly the same, so single frames must not be drawn: intervals would be several times too
+narrow. A *sample* therefore holds sums over blocks of about one second; a measure is a function of the sums' means,
+and a resampled video is another mix of the same blocks (block bootstrap; Künsch 1989).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+BLOCK_S = 1.0
+"""Seconds in a block."""
+DRAWS = 400
+"""Resampled mixes."""
+CONFIDENCE = 0.95
+"""Share of the mixes inside the interval."""
+ENOUGH_VIDEOS = 8
+"""From this many videos on, whole videos are drawn: the interval then says what other videos would give."""
+SEED = 20_240_227
+"""Of the draws: the same videos give the same interval."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What one video adds to a measure."""
+
+    sums: Values
+    """(blocks, k): sums of the moments over the frames of each block."""
+    counts: Values
+    """(blocks, k): frames that counted."""
+    value: Callable[[Values], Values]
+    """(…, k) means of the moments → (…,) the measure."""
+
+    @classmethod
+    def of(cls, moments: Values, fps: float, value: Callable[[Values], Values] | None = None) -> Sample:
+        """From (T,) or (T, k) moments of all frames; NaN does not count. ``value``: default, the first mean itself."""
+        moments = moments.reshape(len(moments), -1)
+        starts = np.arange(0, len(moments), max(1, round(BLOCK_S * fps)))
+        sums = np.add.reduceat(np.nan_to_num(moments), starts, axis=0)
+        counts = np.add.reduceat(np.isfinite(moments).astype(np.float64), starts, axis=0)
+        return cls(sums, counts, value or _first)
+
+    @classmethod
+    def joined(cls, samples: Sequence[Sample]) -> Sample:
+        """One sample of the blocks of several videos."""
+        sums, counts = (np.concatenate([getattr(s, name) for s in samples]) for name in ("sums", "counts"))
+        return cls(sums, counts, samples[0].value)
+
+    def at(self, weights: Values) -> Values:
+        """(…, blocks) how often each block is in → (…,) the measure. NaN where nothing counted."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.value((weights @ self.sums) / (weights @ self.counts)), np.float64)
+
+    @property
+    def whole(self) -> float:
+        """The measure of the video as it is."""
+        return float(self.at(np.ones(len(self.sums))))
+
+    def drawn(self, rng: np.random.Generator, draws: int = DRAWS) -> Values:
+        """(draws,) the measure of resampled mixes."""
+        blocks = len(self.sums)
+        return self.at(rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=draws).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval."""
+
+    value: float
+    """The measure."""
+    low: float
+    """Lower end of the 95 % interval; the value itself where there is one block only."""
+    high: float
+    """Upper end."""
+    blocks: int
+    """Seconds, or videos, that were resampled."""
+
+
+def estimate(samples: Sequence[Sample], draws: int = DRAWS) -> Estimate | None:
+    """Mean over videos of a measure, with its interval. ``None`` where no video gives a number."""
+    return _estimate([(sample, None) for sample in samples], draws)
+
+
+def estimate_change(before: Sequence[Sample], after: Sequence[Sample], draws: int = DRAWS) -> Estimate | None:
+    """Mean change of a measure from one set of videos to another, pair by pair.
+
+    Both of a pair are resampled alike, so what they share (the sentence, the noise) widens no interval.
+    """
+    return _estimate(list(zip(before, after, strict=True)), draws)
+
+
+def _estimate(pairs: Sequence[tuple[Sample, Sample | None]], draws: int) -> Estimate | None:
+    whole = np.array([s.whole if other is None else other.whole - s.whole for s, other in pairs])
+    good = np.isfinite(whole)
+    if not good.any():
+        return None
+    value = float(whole[good].mean())
+    rng = np.random.default_rng(SEED)
+    if good.sum() >= ENOUGH_VIDEOS:
+        picked = rng.integers(int(good.sum()), size=(draws, int(good.sum())))
+        low, high = _ends(whole[good][picked].mean(axis=1), value)
+        return Estimate(value, low, high, int(good.sum()))
+    used = [pair for pair, usable in zip(pairs, good, strict=True) if usable]
+    mixes = np.mean([_mixes(sample, other, rng, draws) for sample, other in used], axis=0)
+    low, high = _ends(mixes, value)
+    return Estimate(value, low, high, sum(len(sample.sums) for sample, _ in used))
+
+
+def _mixes(sample: Sample, other: Sample | None, rng: np.random.Generator, draws: int) -> Values:
+    if other is None:
+        return sample.drawn(rng, draws)
+    state = int(rng.integers(2**62))
+    alike = (one.drawn(np.random.default_rng(state), draws) for one in (sample, other))
+    first, second = alike
+    return second - first
+
+
+def _ends(mixes: Values, value: float) -> tuple[float, float]:
+    """Percentiles of what the mixes give; mixes without any counting frame are left out."""
+    mixes = mixes[np.isfinite(mixes)]
+    if not len(mixes):
+        return value, value
+    low, high = np.percentile(mixes, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    return min(float(low), value), max(float(high), value)
+
+
+def _first(means: Values) -> Values:
+    return means[..., 0]

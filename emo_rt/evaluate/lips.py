@@ -1,0 +1,83 @@
+"""Measures of the mouth, alone and against the voice."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emo_rt.evaluate.context import Context
+from emo_rt.evaluate.intervals import Sample
+from emo_rt.evaluate.reading import Reading
+
+Values = NDArray[np.float64]
+
+LAGS = np.arange(-10, 11)
+"""Frames that the lips may be late."""
+NO_SOUND = "needs a sound: the video has none, and no voice was given"
+STILL = 1e-9
+"""Variance below which a curve does not move."""
+
+
+def lagged_pairs(first: Values, second: Values) -> Values:
+    """Moments of correlations at all :data:`LAGS`: (T,), (T,) → (T, 5 · lags), NaN where a partner is missing.
+
+    Row t holds ``first[t]`` with ``second[t + lag]``: where ``second`` is late by the lag.
+    """
+    columns = []
+    for lag in LAGS:
+        moved = np.full(len(second), np.nan)
+        start, end = max(0, -lag), min(len(second), len(second) - lag)
+        if end > start:
+            moved[start:end] = second[start + lag : end + lag]
+        x = np.where(np.isfinite(moved), first, np.nan)
+        y = np.where(np.isfinite(first), moved, np.nan)
+        columns += [x, y, x * x, y * y, x * y]
+    return np.stack(columns, axis=1)
+
+
+def correlations(means: Values) -> Values:
+    """(…, 5 · lags) means of the moments → (…, lags) Pearson correlations; 0 where nothing moves."""
+    x, y, xx, yy, xy = np.moveaxis(means.reshape(*means.shape[:-1], -1, 5), -1, 0)
+    spreads = np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0)
+    safe = np.where(spreads > STILL**2, spreads, 1)
+    return np.where(spreads > STILL**2, (xy - x * y) / np.sqrt(safe), 0.0)
+
+
+def correlation(reading: Reading, context: Context) -> Sample | str:
+    """Highest correlation over the lags."""
+    if reading.loudness is None:
+        return NO_SOUND
+    pairs = lagged_pairs(reading.loudness, reading.opening)
+    return Sample.of(pairs, reading.fps, lambda means: correlations(means).max(axis=-1))
+
+
+def lag(reading: Reading, context: Context) -> Sample | str:
+    """The lag of the highest correlation, in milliseconds."""
+    if reading.loudness is None:
+        return NO_SOUND
+    frame_ms = 1000 / reading.fps
+    pairs = lagged_pairs(reading.loudness, reading.opening)
+    if not np.ptp(reading.loudness):
+        return "the sound has no voice: it is silent or even throughout"
+    return Sample.of(pairs, reading.fps, lambda means: LAGS[correlations(means).argmax(axis=-1)] * frame_ms)
+
+
+def silence_opening(reading: Reading, context: Context) -> Sample | str:
+    """Mean lip gap in silences."""
+    silent = reading.silent
+    if silent is None:
+        return NO_SOUND
+    if not (silent & reading.found).any():
+        return "the sound has no silence of five frames"
+    return Sample.of(np.where(silent, reading.opening, np.nan), reading.fps)
+
+
+def mouth_range(reading: Reading, context: Context) -> Sample | str:
+    """Standard deviation of the lip gap."""
+    return Sample.of(np.stack([reading.opening, reading.opening**2], axis=1), reading.fps, spread)
+
+
+def spread(means: Values) -> Values:
+    """Means of (x₁ … xₖ, x₁² … xₖ²) → root of the summed variances."""
+    first, second = np.split(means, 2, axis=-1)
+    return np.asarray(np.sqrt(np.maximum(second - first**2, 0).sum(axis=-1)))

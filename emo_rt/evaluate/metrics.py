@@ -1,0 +1,136 @@
+"""The measures: what each is, where it comes from, and how it is taken of a reading.
+
+Lengths are in distances between the outer corners of the eyes, so that size and distance do not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from emo_rt.evaluate import lips, motion, picture
+from emo_rt.evaluate.context import ARCFACE, DLIB, Context
+from emo_rt.evaluate.expression import e_fid, expression_range
+from emo_rt.evaluate.intervals import Sample
+from emo_rt.evaluate.reading import Reading
+
+Taken: TypeAlias = "Sample | str"
+"""What a video adds to a measure, or why it adds nothing."""
+MESH = "face_landmarks"
+"""Network that landmark measures build on: the built-in Face Landmarker."""
+SHAPES = "face_blendshapes"
+"""Network that expression measures build on."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measure."""
+
+    name: str
+    """In JSON and tables."""
+    title: str
+    """For people."""
+    unit: str
+    """Unit of the value; empty for shares and correlations."""
+    better: Literal["lower", "higher", "nearer"]
+    """Which way is better; ``nearer`` = near to true videos of the same people, neither much less nor much more."""
+    definition: str
+    """How it is computed."""
+    source: str
+    """Who uses it, or whose formula it is."""
+    tolerance: float
+    """Change for the worse that the regression gate lets pass, in the unit."""
+    take: Callable[[Reading, Context], Taken] = field(repr=False)
+    """Reading → sample."""
+    networks: tuple[str, ...] = ()
+    """Names of the networks it needs."""
+    pooled: bool = False
+    """Frames of all videos are one set, as for Fréchet distances; otherwise videos are averaged."""
+    draws: int = 400
+    """Resampled mixes for the interval."""
+
+
+def _similarity(recogniser: str, why_not: str) -> Callable[[Reading, Context], Taken]:
+    def take(reading: Reading, context: Context) -> Taken:
+        seen, own = reading.embeddings.get(recogniser), context.portrait_embedding(recogniser, reading)
+        if own is None or seen is None:
+            return context.missing.get(recogniser, why_not)
+        if recogniser == ARCFACE:
+            return Sample.of(seen @ own, reading.fps)
+        return Sample.of(np.linalg.norm(seen - own, axis=1), reading.fps)
+
+    return take
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("lip_correlation", "lips follow the sound", "", "higher",
+               "Pearson correlation of the lip gap with the loudness of the voice (30 dB below its loud parts … those), "
+               "at the lag where it is highest", "own; cf. Chen et al. 2018, lip movement against sound", 0.05,
+               lips.correlation, (MESH,)),
+        Metric("lip_lag", "lips late by", "ms", "nearer",
+               "lag from −10 to +10 frames at which lip gap and loudness correlate best; positive: lips late",
+               "own; as SyncNet's offset (Chung and Zisserman 2016)", 45.0, lips.lag, (MESH,)),
+        Metric("silence_opening", "open in silence", "eye distances", "lower",
+               "mean lip gap in frames that are silent (25 dB below the loud parts) with two neighbours each side",
+               "own", 0.02, lips.silence_opening, (MESH,)),
+        Metric("mouth_range", "mouth moves by", "eye distances", "nearer", "standard deviation of the lip gap", "own",
+               0.03, lips.mouth_range, (MESH,)),
+        Metric("jitter", "jitter", "‰ of eye distance", "lower",
+               "mean length of the second difference of eight points of the skull", "own; cf. jerk and acceleration "
+               "measures of motion", 1.5, motion.jitter, (MESH,)),
+        Metric("head_speed", "head turns at", "°/s", "nearer",
+               "mean angular speed of the head, angles smoothed over 0.28 s", "unit of EMO's speed buckets (section 3.2 "
+               "of the paper)", 5.0, motion.head_speed, (MESH,)),
+        Metric("head_range", "head turns by", "°", "nearer",
+               "root of the summed variances of yaw, pitch and roll", "own", 3.0, motion.head_range, (MESH,)),
+        Metric("blinks", "blinks", "per minute", "nearer",
+               "times that the eye aspect ratio falls below 0.6 of its 80th percentile, until it is back at 0.75",
+               "Soukupová and Čech 2016", 20.0, motion.blinks, (MESH,)),
+        Metric("expression_range", "expression moves by", "", "nearer",
+               "mean over 51 blendshapes of their standard deviation", "own", 0.015, expression_range, (MESH, SHAPES)),
+        Metric("e_fid_blendshapes", "E-FID on blendshapes", "", "lower",
+               "Fréchet distance between the 51 blendshapes of all frames and those of the true videos; not the paper's "
+               "E-FID, whose coefficients come from a 3D face model", "Tian et al. 2024 (EMO), section 4.2; own features",
+               0.05, e_fid, (MESH, SHAPES), True, 100),
+        Metric("identity", "identity distance", "", "lower",
+               "mean Euclidean distance of dlib's face embedding to the portrait's; above 0.6 is somebody else",
+               "dlib; King 2017", 0.04, _similarity(DLIB, "needs the portrait"), (MESH, DLIB)),
+        Metric("f_sim", "F-SIM", "", "higher",
+               "mean cosine similarity of the ArcFace embedding to the portrait's", "Tian et al. 2024 (EMO), section "
+               "4.2; Deng et al. 2019 (ArcFace)", 0.03, _similarity(ARCFACE, "needs the portrait"), (MESH, ARCFACE)),
+        Metric("sharpness", "sharpness of the face", "%", "nearer",
+               "root mean square of the Laplacian over the standard deviation of luma, the face brought to 160 pixels",
+               "own; focus measure of Pech-Pacheco et al. 2000", 1.5, picture.sharpness, (MESH,)),
+        Metric("background_flicker", "flicker of the still background", "of 255", "lower",
+               "mean change of luma from frame to frame in the stillest half of the cells (32 × 32) outside the face",
+               "own", 0.3, picture.background_flicker, (MESH,)),
+        Metric("frozen", "frozen frames", "%", "lower",
+               "frames in which the face changes by less than a tenth of the video's median change", "own", 4.0,
+               picture.frozen, (MESH,)),
+        Metric("border_jump", "jump at clip borders", "×", "lower",
+               "mean change of the face from the last frame of a clip to the first of the next, over that inside clips",
+               "own", 0.5, picture.border_jump, (MESH,)),
+        Metric("face_found", "face found", "%", "higher", "frames in which the built-in networks find a face", "own",
+               1.0, picture.face_found, (MESH,)),
+        Metric("length_gap", "picture longer than sound by", "ms", "nearer", "length of the picture minus that of the "
+               "sound track", "own", 45.0, picture.length_gap),
+    )
+}  # fmt: skip
+"""All measures by name, in the order of tables."""
+
+
+def take(metric: Metric, reading: Reading, context: Context) -> Taken:
+    """The sample of one measure, or why there is none."""
+    if MESH in metric.networks and not reading.found.any() and metric.name != "face_found":
+        return "no face was found in the video"
+    return metric.take(reading, context)
+
+
+def worsening(metric: Metric, change: float) -> float:
+    """How much worse a change is, in the metric's unit; below 0 is better. ``nearer``: any change counts."""
+    return {"lower": change, "higher": -change, "nearer": abs(change)}[metric.better]

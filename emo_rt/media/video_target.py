@@ -1,0 +1,93 @@
+"""Where a video is written to: a file that is whole or not there, or somebody's binary file object."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from emo_rt.errors import Cancelled, EmoRtError, OutputError
+from emo_rt.files import whole_file
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+"""File name extension → libav's muxer."""
+
+
+@contextmanager
+def output_errors(failed: str) -> Iterator[None]:
+    """Turn what the system or libav raises into :class:`OutputError`; our own errors pass."""
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except EmoRtError:
+        raise
+    except (OSError, FFmpegError, ValueError) as exc:
+        raise OutputError(f"{failed}: {exc}") from exc
+
+
+def open_target(target: str | os.PathLike[str] | IO[bytes], fragmented: bool) -> PathTarget | StreamTarget:
+    return PathTarget(Path(target)) if isinstance(target, (str, os.PathLike)) else StreamTarget(target, fragmented)
+
+
+class PathTarget:
+    """A file that gets its name when it is complete."""
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix.lower() not in FORMATS:
+            raise OutputError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(FORMATS)}")
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; expected the name of a file")
+        self.name, self.format = str(path), FORMATS[path.suffix.lower()]
+        self._whole = ExitStack()
+        with output_errors(f"the video {path} cannot be written"):
+            self.destination = str(self._whole.enter_context(whole_file(path.absolute())))
+
+    def stop(self) -> None:
+        pass
+
+    def commit(self) -> None:
+        self._whole.pop_all().close()
+
+    def discard(self) -> None:
+        """Nothing is left, not even where :meth:`commit` has failed. After it there is nothing to discard."""
+        with suppress(Cancelled), self._whole:
+            raise Cancelled
+
+
+class StreamTarget:
+    """The caller's file object. It is written strictly forward, and never closed."""
+
+    format = "mp4"
+
+    def __init__(self, stream: IO[bytes], fragmented: bool) -> None:
+        if not hasattr(stream, "write") or isinstance(stream, io.TextIOBase):
+            raise OutputError(f"the target is {type(stream).__name__}; expected a path or a binary file object")
+        if not fragmented:
+            raise OutputError("a file object takes fragmented MP4 only; pass VideoOptions(fragmented=True) or a path")
+        self.name = str(getattr(stream, "name", type(stream).__name__))
+        self.destination = self
+        self._stream: IO[bytes] | None = stream
+
+    def write(self, data: bytes) -> int:
+        """libav writes here. Raw files and sockets may take less than they are given; libav would lose the rest."""
+        left = memoryview(data)
+        while self._stream is not None and left:
+            taken: Any = self._stream.write(left)
+            left = left[len(left) if taken is None else taken :]
+        return len(data)
+
+    def stop(self) -> None:
+        """Drop what comes from now on: a broken stream must not get an orderly end."""
+        self._stream = None
+
+    def commit(self) -> None:
+        flush = getattr(self._stream, "flush", None)
+        if flush is not None:
+            flush()
+
+    def discard(self) -> None:
+        pass

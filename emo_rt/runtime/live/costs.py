@@ -1,0 +1,44 @@
+"""What a clip costs on each rung of a ladder, as it was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emo_rt.runtime.step_tables import StepTable
+
+
+@dataclass(frozen=True, eq=False)
+class Rung:
+    """One preset, ready to run."""
+
+    name: str
+    """The preset."""
+    table: StepTable
+    """Its steps."""
+    guidance: float
+    """Its guidance scale."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The graph of each step: two rungs with the same key cost the same."""
+        return self.table.graphs
+
+
+class Costs:
+    """Seconds per clip of each rung of one model, measured since it was loaded."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[str, ...], float] = {}
+
+    def note(self, rung: Rung, seconds: float) -> None:
+        """One more clip: the least is what it costs, the rest is the load of the moment."""
+        self._seconds[rung.key] = min(seconds, self._seconds.get(rung.key, seconds))
+
+    def __contains__(self, rung: Rung) -> bool:
+        return rung.key in self._seconds
+
+    def of(self, rung: Rung) -> float:
+        """Measured, or by the number of steps from what was measured; 0 where nothing was."""
+        if rung.key in self._seconds or not self._seconds:
+            return self._seconds.get(rung.key, 0.0)
+        return max(seconds * rung.table.steps / len(key) for key, seconds in self._seconds.items())

@@ -1,0 +1,83 @@
+"""Which preset a live session runs now: as good as it can be in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emo_rt.runtime.live.costs import Costs, Rung
+
+FULL = 0.9
+"""Share of a clip's length that making it may take, beyond which a session steps down."""
+ROOMY = 0.75
+"""Share that a better preset must not exceed, for a session to step up to it."""
+PATIENCE = 6
+"""Clips in a row that must have left room, before a session steps up."""
+REMEMBERED = 0.5
+"""Weight of the latest clip in what is expected of the next one, where it was quicker; a slower one counts at once."""
+
+
+class Ladder:
+    """Goes down before frames come late, and up again when there is room. The owner locks."""
+
+    def __init__(self, rungs: Sequence[Rung], costs: Costs, clip_s: float) -> None:
+        """``rungs``: the best first. ``clip_s``: seconds that a clip lasts."""
+        self.rungs, self.costs, self._clip_s = tuple(rungs), costs, clip_s
+        self.at = 0
+        """Number of the present rung."""
+        self.steps_down = self.steps_up = 0
+        """How often it went."""
+        self.slowdown = 1.0
+        """How many times as long as measured at first a clip takes now."""
+        self._waited = 0.0
+        self._roomy = 0
+
+    @property
+    def rung(self) -> Rung:
+        """The present one."""
+        return self.rungs[self.at]
+
+    @property
+    def is_too_slow(self) -> bool:
+        """Whether even the last rung takes longer than its clip lasts."""
+        return self.expected(len(self.rungs) - 1) > self._clip_s
+
+    def begin(self) -> None:
+        """Start at the best rung that is fast enough."""
+        self.at = self._best(ROOMY)
+
+    def expected(self, at: int | None = None) -> float:
+        """Seconds from the beginning of a clip to its pictures, on a rung; ``None`` = the present one."""
+        rung = self.rung if at is None else self.rungs[at]
+        return self._waited + self.costs.of(rung) * self.slowdown
+
+    def note(self, rung: Rung, waited: float, seconds: float) -> None:
+        """A clip took ``seconds``, after it had ``waited`` for other sessions."""
+        self.costs.note(rung, seconds)
+        least = self.costs.of(rung)
+        self.slowdown = _follow(self.slowdown, seconds / least if least else 1.0)
+        self._waited = _follow(self._waited, waited)
+        if self.expected() > FULL * self._clip_s:
+            self._roomy = 0
+            self._go_down()
+        elif self.at and self.expected(self.at - 1) <= ROOMY * self._clip_s:
+            self._roomy += 1
+            if self._roomy >= PATIENCE:
+                self.at -= 1
+                self.steps_up += 1
+                self._roomy = 0
+        else:
+            self._roomy = 0
+
+    def _go_down(self) -> None:
+        target = max(self._best(FULL), min(self.at + 1, len(self.rungs) - 1))
+        if target > self.at:
+            self.at = target
+            self.steps_down += 1
+
+    def _best(self, share: float) -> int:
+        fits = (at for at in range(len(self.rungs)) if self.expected(at) <= share * self._clip_s)
+        return next(fits, len(self.rungs) - 1)
+
+
+def _follow(before: float, now: float) -> float:
+    return max(now, before + REMEMBERED * (now - before))

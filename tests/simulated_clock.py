@@ -1,0 +1,77 @@
+"""A clock for live sessions in which hours pass in seconds: time goes on only when everybody waits for it.
+
+Whoever takes pairs waits in :meth:`SimulatedClock.wait`; the model "works" as long as :meth:`SimulatedClock.step` says,
+which is given to a session as ``progress``. What is computed is real, only how long it takes is not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from emo_rt import Clock, LiveSession, Progress
+from emo_rt.runtime.signal import Signal
+
+GLANCE_S = 0.0005
+PATIENCE_S = 60.0
+
+
+class SimulatedClock(Clock):
+    """One thread takes the pairs of all sessions; the scheduler's thread works."""
+
+    def __init__(self, step_s: float = 0.0) -> None:
+        """``step_s``: what one solver step takes; may be changed at any time."""
+        self.step_s = step_s
+        self._now = 1000.0
+        self._sessions = list[LiveSession]()
+        self._changed = threading.Condition()
+        self._until: float | None = None
+
+    def now(self) -> float:
+        return self._now
+
+    def watch(self, session: LiveSession) -> LiveSession:
+        """While a clip of it is made, time passes only as it is worked on."""
+        self._sessions.append(session)
+        return session
+
+    def step(self, _: Progress) -> None:
+        """Work on one solver step."""
+        if self.step_s:
+            self.work(self.step_s)
+
+    def work(self, seconds: float) -> None:
+        """In the scheduler's thread: return when so much time has passed."""
+        with self._changed:
+            self._until = self._now + seconds
+            done = self._changed.wait_for(lambda: self._until is None, PATIENCE_S)
+            assert done, "nobody takes pairs"
+
+    def wait(self, signal: Signal, seen: int, until: float | None) -> None:
+        while signal.version == seen:
+            if self._is(lambda clip: clip.is_denoised):
+                signal.wait(seen, GLANCE_S)  # decoding costs nothing, and is waited for
+            elif self._pass(until):
+                return
+            elif until is None or self._is(lambda clip: True):
+                signal.wait(seen, GLANCE_S)
+            else:
+                self._now = max(self._now, until)
+                return
+
+    def _is(self, state: Callable[..., bool]) -> bool:
+        """Whether a clip of any session is in that state."""
+        makers = [session._maker for session in self._sessions if not session._is_closed]
+        return any(state(clip) for maker in makers for clip in list(maker.making.values()))
+
+    def _pass(self, until: float | None) -> bool:
+        """Let time pass up to the end of the work, or up to ``until`` if that is before; whether it was."""
+        with self._changed:
+            if self._until is None:
+                return False
+            if until is not None and until < self._until:
+                self._now = max(self._now, until)
+                return True
+            self._now, self._until = self._until, None
+            self._changed.notify_all()
+            return False
