@@ -8,6 +8,7 @@ import math
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +45,9 @@ from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.scheduler import whole
 from emo_rt.runtime.session import Session
 from emo_rt.runtime.settings import RunSettings, read_settings
-from emo_rt.runtime.stages import Control
+from emo_rt.runtime.stages import Control, Progress
 from emo_rt.runtime.stream import ChunkStream, Sound
+from emo_rt.runtime.trace import Trace
 from emo_rt.schema.option import read_options, require_type
 
 logger = logging.getLogger(__name__)
@@ -267,7 +269,7 @@ class Animator:
         """
         names = {field.name for field in dataclasses.fields(LiveSettings)}
         own = {name: changes.pop(name) for name in names & changes.keys()}
-        chosen = self._checked(avatar, options, changes)
+        chosen = self._checked(avatar, read_options(options, changes, AnimateOptions))
         session = LiveSession(
             self._runtime,
             avatar,
