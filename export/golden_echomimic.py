@@ -40,6 +40,8 @@ AfterWindow = Callable[[int, int, Array], None]
 """Gets step, window and prediction (halves, F, 4, S, S)."""
 BeforeStep = Callable[[int, Array], None]
 """Gets step and latents (frames, 4, S, S)."""
+WHOLE = 1e-9
+"""Bound of whole numbers: timesteps, windows."""
 
 
 class Runner(Protocol):
@@ -264,7 +266,7 @@ class Comparison:
         }  # fmt: skip
         for name, values in ours.items():
             if name in run.stated:
-                self.rows.add(f"{run.name} {name}", np.array(values), np.array(run.stated[name], float), 0.0)
+                self.rows.add(f"{run.name} {name}", np.array(values), np.array(run.stated[name], float), WHOLE)
 
     def _reference(self, portrait: Callable[[str], Array]) -> None:
         """The stored features, as this run's Backbone projects them, against ours."""
