@@ -1,14 +1,16 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow docs
+.PHONY: check lint format types test slow docs oldest card
 check: lint format types test
 
-lint format types:
+lint format types oldest:
 	PYTHON="$(PYTHON)" .ci/run $@
 
 test:
 	$(PYTHON) -m pytest
+
+# `make oldest`: the core's tests with the oldest dependencies that pyproject.toml allows, in an environment of its own.
 
 # Whole exports and builds, minutes each: after a change of export/ or engines/.
 slow:
@@ -17,3 +19,7 @@ slow:
 # The documentation as a site, in build/docs; the extra `docs`. A warning fails.
 docs:
 	$(PYTHON) -m sphinx -E -W --keep-going -q -b html docs build/docs
+
+# The real onnxruntime-gpu on a simulated card, in an environment of its own: minutes, and a download of 300 MB once.
+card:
+	$(PYTHON) -m tests.card.environment

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from emo_rt.benchmarks import chart, report
 from emo_rt.benchmarks.cold_start import cold_start
@@ -39,10 +39,11 @@ from emo_rt.benchmarks.stages import breakdown
 from emo_rt.benchmarks.streaming import stream
 from emo_rt.benchmarks.subject import Setting, Subject
 from emo_rt.benchmarks.throughput import offline, several
-from emo_rt.checks import check
 from emo_rt.cli import terminal
-from emo_rt.cli.demo import UNTRAINED
+from emo_rt.cli.animation import UNTRAINED
 from emo_rt.errors import ConfigError, MissingDependencyError
+from emo_rt.schema.kinds import Choice, Listing
+from emo_rt.schema.option import Outside, check_options
 
 NAME = "bench"
 """``benchmark`` in the result file."""
@@ -70,27 +71,25 @@ class Request:
 
     setting: Setting = field(default_factory=Setting)
     """What to measure."""
-    only: tuple[str, ...] = ()
-    """Names of :data:`SCENARIOS`; empty = all."""
-    against: str | None = None
-    """``torch``: compare with plain torch."""
+    only: Annotated[tuple[str, ...] | None, Listing(tuple(SCENARIOS))] = None
+    """Scenarios. ``None`` = all."""
+    against: Annotated[str | None, Choice(("torch",))] = None
+    """Also run the plain torch formulation: slow, needs emo_rt[export]. ``None`` = none."""
     quick: bool = False
-    """Few steps and repetitions."""
+    """Few steps and rounds: only to see that it runs."""
     json: Path | None = None
-    """Result file."""
+    """Result with a stable schema. ``None`` = none."""
     markdown: Path | None = None
-    """Tables as Markdown."""
+    """Tables as Markdown. ``None`` = none."""
     chart: Path | None = None
-    """Chart of the stages: .html, .svg or .png."""
-    compare: Path | None = None
-    """Earlier result to compare with."""
-    quiet: bool = False
+    """Where the time goes, as a picture: .html, .svg or .png. ``None`` = none."""
+    compare: Annotated[Path | None, Outside(placeholder="OLD.json")] = None
+    """Show ratios to an earlier --json result. ``None`` = none."""
+    quiet: Annotated[bool, Outside(is_hidden=True)] = False
     """No progress on stderr."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.only) - set(SCENARIOS))
-        check(not unknown, "only", ",".join(unknown), f"some of {', '.join(SCENARIOS)}")
-        check(self.against in (None, "torch"), "against", self.against, "torch")
+        check_options(self)
         if self.chart is not None:
             chart.check_name(self.chart)
             if self.only and "stages" not in self.only:
@@ -115,7 +114,7 @@ def run(request: Request) -> None:
 
 def measure(
     setting: Setting,
-    only: tuple[str, ...] = (),
+    only: tuple[str, ...] | None = None,
     compare_with_torch: Callable[[Subject, int, int], dict[str, Any]] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:

@@ -19,9 +19,9 @@ INK, BAR, GRID = "#222222", "#3b6ea5", "#d0d0d0"
 LINES = ("#3b6ea5", "#c0504d", "#6a9a3a", "#8064a2", "#d08020", "#2a9d9d", "#555555", "#d46aa6", "#8c6d46")
 """Colours of lines, in order."""
 FEW = 8
-"""Most values of x that are all named below the lines; of more, round numbers are."""
+"""With up to this many values of x, each gets a label. With more, round numbers are labelled."""
 KEYS, KEY, LEAD = 4, 170, 20
-"""Names of lines in a row of the legend; a name's width and a row's height in pixels."""
+"""The legend: names per row, width of a name and height of a row in pixels."""
 FORMATS = (".html", ".svg", ".png")
 SIZE = 14
 """Height of letters in pixels."""

@@ -11,15 +11,16 @@ Theory
 
 Expected
     ``use_tf32=0`` costs a third more in fp16: cuDNN's tensor-core plans are dropped. ``prefer_nhwc=1`` pays only where
-    norms are channels last, too.
+    norms are channels last, too: the CUDA form sets it there.
 
 Command
     python -m emo_rt.benchmarks.gpu_graph BUNDLE [--graph step] [--onnx FILE]… [--set use_tf32=0]… [--rounds 8]
                                           [--json FILE] [--markdown FILE]
     python -m emo_rt.benchmarks.gpu_graph BUNDLE --device cpu       (rehearsal without a card)
 
-``--onnx`` measures another file on the same inputs beside the bundle's own, as a rewritten graph; its outputs are
-compared with the first's. Kinds of kernels need torch with CUDA; without it that part is left out.
+On a card the graph is measured as it is in the bundle (``step``) and in the form that the runtime opens
+(``step, CUDA form``; :mod:`emo_rt.device.cuda_form`). ``--onnx`` measures another file on the same inputs beside them.
+Outputs are compared with the first's. Kinds of kernels need torch with CUDA; without it that part is left out.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, measure, publish, timed
+from emo_rt.device.cuda_form import CudaForm, cuda_form
 from emo_rt.device.onnxruntime_gpu import PROVIDER, provider_options
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array, TensorSpec
@@ -53,22 +55,24 @@ KINDS = {
 
 
 def measure_graph(
-    path: Path,
+    form: CudaForm,
     inputs: Mapping[str, Array],
     outputs: Sequence[TensorSpec],
     options: Mapping[str, str],
     given: argparse.Namespace,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Times of one ONNX file, and what it gives. ``options``: of the CUDA provider."""
+    """Times of one form of a graph, and what it gives. ``options``: of the CUDA provider, before the form's own."""
     import onnxruntime  # type: ignore[import-untyped]
 
     on_card = given.device == "cuda"
     settings = onnxruntime.SessionOptions()
     settings.enable_mem_pattern = False
     settings.log_severity_level = 3
+    for key, value in form.session_entries.items():
+        settings.add_session_config_entry(key, value)
     start = time.perf_counter()
-    providers = [(PROVIDER, dict(options))] if on_card else ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
+    providers = [(PROVIDER, {**form.provider_options, **options})] if on_card else ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(form.model, settings, providers=providers)
     opened = time.perf_counter()
     binding, values = session.io_binding(), {}
     for name, array in inputs.items():
@@ -86,6 +90,7 @@ def measure_graph(
 
     first, times = timed(run), measure(run, given.rounds)
     found = {"open_s": opened - start, "first_s": first, **times.to_dict(), "kinds_ms": kinds(run) if on_card else None}
+    found["replaced"] = dict(form.replaced)
     return found, {tensor.name: values[tensor.name].numpy() for tensor in outputs}
 
 
@@ -116,18 +121,22 @@ def random_inputs(bundle: Bundle, graph: str) -> dict[str, Array]:
 
 
 def run(given: argparse.Namespace) -> dict[str, Any]:
-    """Measure the bundle's own file, and the others beside it."""
+    """Measure the bundle's own file, the form that the runtime makes of it, and the others beside them."""
     bundle = Bundle.open(given.bundle, verify=False)
     options = {**provider_options(bundle.dtype), **dict(one.split("=", 1) for one in given.set)}
     inputs, outputs = random_inputs(bundle, given.graph), bundle.graphs[given.graph].outputs
-    files = [bundle.graph_path(given.graph), *map(Path, given.onnx)]
+    path = bundle.graph_path(given.graph)
+    forms = {path.stem: CudaForm(str(path))}
+    if given.device == "cuda":
+        forms[f"{path.stem}, CUDA form"] = cuda_form(path, bundle.dtype)
+    forms |= {Path(file).stem: CudaForm(file) for file in given.onnx}
     ways: dict[str, Any] = {}
     expected: dict[str, Array] | None = None
-    for path in files:
-        found, values = measure_graph(path, inputs, outputs, options, given)
+    for name, form in forms.items():
+        found, values = measure_graph(form, inputs, outputs, options, given)
         expected = expected or values
-        found["relative_error"] = max(_distance(values[name], expected[name]) for name in values)
-        ways[path.stem] = found
+        found["relative_error"] = max(_distance(values[output], expected[output]) for output in values)
+        ways[name] = found
     return {
         "benchmark": "gpu_graph",
         "schema": SCHEMA,

@@ -30,7 +30,8 @@ from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, interleaved, publish
 from emo_rt.benchmarks.quality import Person, Pixels, Reader, generate, load_people, measure
 from emo_rt.cli import terminal
-from emo_rt.cli.argument_groups import add_machine
+from emo_rt.cli.machine import Machine
+from emo_rt.cli.options import add_options
 from emo_rt.errors import ConfigError
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
@@ -120,8 +121,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.pareto", description=SUMMARY)
-    parser.add_argument("--bundle", default="demo", help="model folder, or demo (default)")
-    add_machine(parser)
+    add_options(parser, Machine)
     parser.add_argument("--people", type=int, default=6, help="pairs of person and sentence (default: %(default)s)")
     parser.add_argument("--steps", type=_numbers, default=(4, 8, 12, 20), metavar="N,…")
     parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")

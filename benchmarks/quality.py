@@ -54,7 +54,8 @@ from numpy.typing import NDArray
 from emo_rt import AnimateOptions, Animator, Avatar, Box
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
 from emo_rt.benchmarks.quality_pictures import contact_sheet, lip_plot
-from emo_rt.cli.argument_groups import add_machine
+from emo_rt.cli.machine import Machine
+from emo_rt.cli.options import add_options
 from emo_rt.errors import MissingDependencyError
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
 
@@ -444,8 +445,7 @@ def write_pictures(folder: Path, people: Sequence[Person], videos: Sequence[Pixe
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.quality", description=SUMMARY)
-    parser.add_argument("--bundle", default="demo", help="model folder, or demo (default)")
-    add_machine(parser)
+    add_options(parser, Machine)
     parser.add_argument("--people", type=int, default=20, help="pairs of person and sentence (default: %(default)s)")
     parser.add_argument("--controls", type=int, default=6, help="people for head speed and face box; 0 = leave out")
     parser.add_argument("--solver", default="ddim")

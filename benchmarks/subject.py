@@ -5,50 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from emo_rt import AnimateOptions, Animator, Avatar, Bundle, Video
 from emo_rt.benchmarks.recording import RecordingBackend
-from emo_rt.checks import check
-from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE, is_untrained
+from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE
+from emo_rt.cli.machine import Machine
 from emo_rt.device.registry import open_backend
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
 from emo_rt.model.contract import Array
+from emo_rt.model.options import MOST_GUIDANCE, MOST_STEPS, SOLVERS
 from emo_rt.runtime.loaded_model import LoadedModel
+from emo_rt.schema.kinds import Choice, Range
+from emo_rt.schema.option import check_options
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Machine):
     """What to measure, and how thoroughly."""
 
-    bundle: str = "demo"
-    """Model: a folder, or ``demo``."""
-    device: str = "auto"
-    """See :meth:`emo_rt.Animator.load`, as ``backend`` and ``threads``."""
-    backend: str = "auto"
-    """Runtime."""
-    threads: int | None = None
-    """CPU threads per graph; ``None`` = one per core."""
-    solver: str = "ddim"
+    solver: Annotated[str, Choice(SOLVERS)] = "ddim"
     """Solver."""
-    steps: int = 20
+    steps: Annotated[int, Range(1, MOST_STEPS)] = 20
     """Solver steps per clip."""
-    guidance: float | None = None
-    """Guidance scale; ``None`` = the model's own."""
-    rounds: int = 5
-    """Repetitions of what is short, 1 … 1000. Medians are reported."""
-    clips: int = 6
-    """Clips of the long runs (stream, throughput), 2 … 10 000."""
-    fps: float | None = None
-    """Frames per second at which a stream is played; ``None`` = the model's."""
+    guidance: Annotated[float | None, Range(0, MOST_GUIDANCE)] = None
+    """Guidance scale. 1 = none. ``None`` = the model's own."""
+    rounds: Annotated[int, Range(1, 1000)] = 5
+    """Repetitions of what is short. Medians are reported."""
+    clips: Annotated[int, Range(2, 10_000)] = 6
+    """Clips of the long runs."""
+    fps: Annotated[float | None, Range(0, 240, "more than 0, up to 240", is_open=True)] = None
+    """Frames per second at which a stream is played and a frame is late. ``None`` = the model's."""
 
     def __post_init__(self) -> None:
-        check(1 <= self.rounds <= 1000, "rounds", self.rounds, "1 … 1000")
-        check(2 <= self.clips <= 10_000, "clips", self.clips, "2 … 10000")
-        check(self.fps is None or 0 < self.fps <= 240, "fps", self.fps, "more than 0, up to 240")
-        self.options()
+        check_options(self)
 
     def options(self, paste_back: bool | None = False) -> AnimateOptions:
         """Options of a run; without paste-back unless it is asked for."""
@@ -126,7 +118,7 @@ class Subject:
             "frames": config.frames,
             "dtype": self.bundle.dtype,
             "bytes": self.bundle.size_bytes,
-            "untrained": is_untrained(self.bundle),
+            "untrained": self.bundle.is_untrained,
             "step_graph_sha256": self.bundle.files[f"graphs/{self._step_graph()}.onnx"]["sha256"],
             "backend": f"{self.animator.backend} on {self.animator.device}",
         }

@@ -8,6 +8,7 @@
 
 from emo_rt import telemetry
 from emo_rt.animator import Animator
+from emo_rt.device.buffers import Buffer, Buffers
 from emo_rt.errors import (
     AudioError,
     BackendError,
@@ -38,6 +39,7 @@ from emo_rt.errors import (
 from emo_rt.media.audio import AudioSource
 from emo_rt.media.box import Box
 from emo_rt.media.face import Face, FaceDetector, HeadPose
+from emo_rt.media.framing import Portrait
 from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
@@ -67,6 +69,8 @@ __all__ = [
     "BackendError",
     "BackendUnavailableError",
     "Box",
+    "Buffer",
+    "Buffers",
     "Bundle",
     "BundleError",
     "BundleIntegrityError",
@@ -100,6 +104,7 @@ __all__ = [
     "ModelConfig",
     "OutputError",
     "OverloadedError",
+    "Portrait",
     "PortraitError",
     "PrepareOptions",
     "Progress",

@@ -80,10 +80,11 @@ class Animator:
         """Open a bundle folder, or ``"demo"``, the small model inside the package.
 
         ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
-        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16) or ``tensorrt``. Only ``auto`` chooses by
-        itself, and never OpenVINO. ``threads``: CPU threads per graph, ``None`` = one per core. ``verify``: compare
-        every file with its hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this
-        process and device. Raises :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
+        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
+        (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
+        CPU threads per graph, ``None`` = one per core. ``verify``: compare every file with its hash. ``runtime``: what
+        shares the device out among sessions; ``None`` = the one of this process and device. Raises
+        :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
         checked = Bundle.open(bundle, verify=verify)
@@ -249,7 +250,7 @@ class Animator:
         self,
         avatar: Avatar,
         *,
-        priority: float = 0,
+        priority: float = 1,
         settings: LiveSettings | None = None,
         options: AnimateOptions | None = None,
         progress: Callable[[Progress], None] | None = None,
@@ -262,10 +263,13 @@ class Animator:
         Returns when every preset of the ladder is warm and the first frames are there. ``settings``: rate, pace, queue
         … ; single ones may be given as keywords (``sample_rate=24_000, pace="asap"``) beside those of the options.
         ``options``: its preset is the best that the session runs; it steps down that preset's ladder where it must.
-        ``clock``: what time it is, for tests. With the same seed, frames are those that :meth:`stream` makes of the
-        same sound with the same silence in front, as long as the preset stays and nothing interrupts; models that hear
-        whole files (Hallo) hear in windows here. Raises :class:`OverloadedError` where one more would make all late,
-        and what :meth:`stream` raises.
+        ``priority``: 1 is above videos and streams, whose clips it interrupts between two steps; among live sessions
+        of the same priority the nearest deadline comes first. ``clock``: what time it is, for tests.
+
+        With the same seed, frames are those that :meth:`stream` makes of the same sound with the same silence in front,
+        as long as the preset stays and nothing interrupts. Models that hear whole files (Hallo) hear in windows here;
+        see :mod:`emo_rt.runtime.live.causal`. Raises :class:`OverloadedError` where one more would make all late, and
+        what :meth:`stream` raises.
         """
         names = {field.name for field in dataclasses.fields(LiveSettings)}
         own = {name: changes.pop(name) for name in names & changes.keys()}

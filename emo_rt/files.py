@@ -39,10 +39,18 @@ def whole_file(target: Path) -> Iterator[Path]:
     scratch.open("xb").close()  # now rather than after minutes of work; with the permissions that the umask says
     try:
         yield scratch
-        os.replace(scratch, target)
+        put_in_place(scratch, target)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def put_in_place(scratch: Path, target: Path) -> None:
+    """Give a file that is complete its name, in one step; what had the name is gone. Raises :class:`OSError`.
+
+    For files that somebody else writes: where the writer is ours, use :func:`whole_file`.
+    """
+    os.replace(scratch, target)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ Progress = Callable[[int, int], None]
 """Steps done (from 1) and steps in all."""
 
 STEPS = 1000
-"""In so many steps a build is told; its phases lie inside each other and have steps of their own."""
+"""Steps in which progress is reported. TensorRT itself reports phases within phases, each with its own steps."""
 
 
 class BuildProgress:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from emo_rt.checks import check, within
-
-LEVELS = (0, 5)
-"""Optimisation levels of both packages."""
+from emo_rt.device.tensorrt.package import PACKAGES
+from emo_rt.schema.kinds import Choice, Range
+from emo_rt.schema.option import Outside, check_options
 
 
 @dataclass(frozen=True)
 class BuilderOptions:
     """Options that shape the plan; a plan built with others is stale."""
 
-    optimization_level: int = 3
-    """Effort: 0 (fastest build) … 5 (fastest engine)."""
-    workspace_mib: int | None = None
-    """Most scratch memory that one layer may ask for, MiB; ``None``: all of the GPU's."""
+    optimization_level: Annotated[int, Range(0, 5)] = 3
+    """Effort: 0 builds fastest, 5 runs fastest."""
+    workspace_mib: Annotated[int | None, Range(1, 2**20), Outside("workspace", "MIB")] = None
+    """Most scratch memory of one layer, in MiB. ``None`` = all of the GPU's."""
     strip_weights: bool = False
-    """Leave the weights out: a small plan that is refitted from the ONNX file at load. Needs a GPU to build."""
+    """Small plans that take their weights from the bundle at load. Needs a GPU to build."""
 
     def __post_init__(self) -> None:
-        low, high = LEVELS
-        level, workspace = self.optimization_level, self.workspace_mib
-        fits = isinstance(level, int) and within(level, low, high)
-        check(fits, "optimization_level", level, f"an integer from {low} to {high}")
-        fits = workspace is None or (isinstance(workspace, int) and within(workspace, 1, 2**20))
-        check(fits, "workspace_mib", workspace, "an integer from 1 to 1048576 MiB, or None")
+        check_options(self)
 
     def to_key(self) -> dict[str, int | bool | None]:
         """For the sidecar."""
@@ -39,15 +34,18 @@ class BuilderOptions:
 class BuildRequest:
     """Which engines to build, with what, for what."""
 
-    package: str = "auto"
-    """``tensorrt``, ``tensorrt_rtx``, or the first of them that is installed."""
-    target: str = "current"
-    """``current`` (the GPU here), or for ``tensorrt_rtx`` one or several like ``sm86,sm89``."""
+    package: Annotated[str, Choice(("auto", *PACKAGES))] = "auto"
+    """Package of TensorRT. auto takes the first that is installed."""
+    target: Annotated[str, Outside(placeholder="GPU")] = "current"
+    """What the engines are for: current is the GPU here. tensorrt_rtx also builds for others: sm86 (RTX 30), sm89
+    (RTX 40), sm120 (RTX 50), sm121 (GB10), several with commas for one plan that serves all."""
     graphs: tuple[str, ...] | None = None
-    """Names of graphs; ``None``: all of the bundle."""
+    """Only these graphs. ``None`` = all."""
     options: BuilderOptions = BuilderOptions()
     """Options of the builder."""
-    cache: Path | None = None
-    """Folder for engines outside the bundle; ``None``: see :func:`emo_rt.device.tensorrt.plan.build_folder`."""
+    cache: Annotated[Path | None, Outside(placeholder="DIR")] = None
+    """Folder for engines. ``None`` = $EMO_RT_ENGINE_CACHE, else the bundle, else the user's cache.
+
+    See :func:`emo_rt.device.tensorrt.plan.build_folder`."""
     force: bool = False
     """Build again what is up to date."""

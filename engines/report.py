@@ -1,4 +1,4 @@
-"""The build report of one engine: what TensorRT said, summed up. Nothing in it is inferred from what was asked for."""
+"""The build report of one engine. It sums up what TensorRT says of the engine, never what the build asked for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from emo_rt.engines.facts import EngineFacts
 
 SHOWN = 40
-"""Names that a report lists of what is not as hoped; counts are complete."""
+"""Most names in a list of the report, like that of attentions that are not fused. Counts cover all of them."""
 WAITING = ("signal", "wait")
-"""Kinds of layers that only order others."""
+"""Kinds of layers that compute nothing; they make other layers wait."""
 
 
 def make_report(facts: EngineFacts, checked_on: str, attentions: Sequence[str]) -> dict[str, Any]:

@@ -7,13 +7,12 @@ sidecar in one step, then removes the old plan: at every moment the sidecar vouc
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from emo_rt.device.tensorrt.owned_files import OwnedFolder, write_owned
 from emo_rt.device.tensorrt.plan import Plan, PlanKey, PlanRecord, plans_in
 from emo_rt.errors import OutputError
-from emo_rt.files import PART
+from emo_rt.files import PART, put_in_place
 
 SIDECAR, PLAN = ".json", ".plan"
 """Ends of file names."""
@@ -56,7 +55,7 @@ def put_plan(folder: Path, record: PlanRecord, scratch: Path) -> Plan:
     """Put a written plan and its sidecar in place. Raises :class:`OutputError`; then the old ones are still whole."""
     try:
         scratch.chmod(0o644)  # whatever the umask lets through
-        os.replace(scratch, folder / record.file)
+        put_in_place(scratch, folder / record.file)
         write_owned(folder / f"{record.key.stem}{SIDECAR}", record.to_json().encode(), 0o644)
     except OSError as exc:
         raise OutputError(f"cannot write {folder / record.file}: {exc.strerror}") from exc

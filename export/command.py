@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from emo_rt.cli import terminal
 from emo_rt.errors import ConfigError
+from emo_rt.export.checkpoints.echomimic import EchoMimicFiles, EchoMimicSettings, import_echomimic
+from emo_rt.export.checkpoints.echomimic import original_name as original_echomimic_name
 from emo_rt.export.checkpoints.hallo import HalloFiles, HalloSettings, import_hallo, original_name
 from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
@@ -16,16 +19,22 @@ from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
 from emo_rt.export.presets import preset
+from emo_rt.export.request import EchoMimicRequest, HalloRequest, Request
 from emo_rt.files import sha256_of
 from emo_rt.memory import peak_memory
-from emo_rt.model.bundle import Bundle
+from emo_rt.model.bundle import RANDOM_WEIGHTS, Bundle
+from emo_rt.model.families.echomimic import offers
 from emo_rt.model.upgrade import refuse_used
 
-FULL_SIZE = ("emo", "hallo")
+FULL_SIZE = ("emo", "hallo", "echomimic")
 """Presets of billions of parameters, which are not compared with torch unless that is asked for."""
 LARGE = 200_000_000
 """Parameters from which on the same holds for a checkpoint."""
 HALLO_LICENCE = "MIT (Hallo), plus the licences of the VAE (MIT, sd-vae-ft-mse) and wav2vec 2.0 (Apache-2.0)"
+ECHOMIMIC_LICENCE = (
+    "that of the checkpoint's model card, which is not known here: check it before use (EchoMimic's code: Apache-2.0; by "
+    "their authors' cards whisper MIT, sd-vae-ft-mse MIT)"
+)
 PUBLISHED = {
     "backbone": "859.5 M (SD 1.5 UNet) + 453.2 M (temporal modules), without audio and speed layers",
     "backbone: temporal modules": "453.2 M (AnimateDiff v2)",
@@ -37,72 +46,14 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class HalloRequest:
-    """A Hallo or Hallo2 checkpoint, as given on the command line. ``None``: as ``config`` says, else as published."""
-
-    checkpoint: Path
-    """Its folder, or ``net.pth``."""
-    vae: Path | None = None
-    """File or folder of the VAE; ``None``: in the checkpoint's folder."""
-    wav2vec: Path | None = None
-    """File or folder of wav2vec; ``None``: in the checkpoint's folder."""
-    config: Path | None = None
-    """Settings file; ``None``: ``config.json`` beside ``net.pth``, if there is one."""
-    size: int | None = None
-    """Width and height of the picture, in pixels."""
-    frames: int | None = None
-    """Frames per clip."""
-    motion_frames: int | None = None
-    """Motion frames per clip."""
-    attention_heads: int | None = None
-    """Heads of the UNets' attentions."""
-    motion_from_latents: bool = False
-    """Take the motion frames' latents directly, not decoded and encoded again."""
-
-    def settings(self, net: Path) -> HalloSettings:
-        """From the settings file and what was given. Raises :class:`CheckpointError` for an unusable file."""
-        path = self.config or net.parent / "config.json"
-        stated = settings_of(read_config(path), str(path)) if self.config or path.is_file() else HalloSettings()
-        names = ("size", "frames", "motion_frames", "attention_heads")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return replace(stated, **given, reencode_motion=not self.motion_from_latents)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to export, and how, as given on the command line."""
-
-    out: Path
-    """Bundle folder to write."""
-    preset: str | None = None
-    """Name of the configuration, for random weights."""
-    hallo: HalloRequest | None = None
-    """Checkpoint to import."""
-    random_weights: bool = False
-    """Take random weights."""
-    seed: int = 0
-    """Seed of random weights."""
-    dtype: Literal["float32", "float16"] = "float32"
-    """Arithmetic inside the networks."""
-    half_storage: bool = False
-    """Store fp32 weights as fp16."""
-    guidance: tuple[bool, ...] = (True,)
-    """Step graphs: with guidance, without, or both."""
-    deep_cache: int | None = None
-    """See :class:`emo_rt.export.onnx_export.ExportOptions`."""
-    check: bool | None = None
-    """Compare with torch; ``None``: unless the model is full-size."""
-    quiet: bool = False
-    """No progress lines and no receipt."""
-
-
-@dataclass(frozen=True)
 class Weights:
     """A model to export, and where it comes from."""
 
     model: EmoModel
     source: str
     licence: str
+    offers: Mapping[str, Any] | None = None
+    """Variants and presets; ``None`` = the standard ones."""
 
 
 def run(request: Request) -> None:
@@ -113,7 +64,8 @@ def run(request: Request) -> None:
     weights = _load(request, report)
     counts = parameter_counts(weights.model)
     total = sum(count for name, count in counts.items() if ":" not in name)
-    full_size = total >= LARGE if request.hallo else request.preset in FULL_SIZE
+    is_published = request.hallo is not None or request.echomimic is not None
+    full_size = total >= LARGE if is_published else request.preset in FULL_SIZE
     check = not full_size if request.check is None else request.check
     options = ExportOptions(
         dtype=request.dtype,
@@ -123,7 +75,8 @@ def run(request: Request) -> None:
         check=check,
         source=weights.source,
         licence=weights.licence,
-        trained_on="photographs" if request.hallo else None,
+        offers=weights.offers,
+        trained_on="photographs" if is_published else None,
     )
     bundle = export_bundle(weights.model, request.out, options, report)
     if not request.quiet:
@@ -132,24 +85,52 @@ def run(request: Request) -> None:
 
 def _load(request: Request, report: _Reporter) -> Weights:
     """The model that was asked for. Sources of weights are added here."""
+    halved = request.dtype == "float16" or request.half_storage
     if request.hallo is not None:
-        return _load_hallo(request.hallo, request.dtype == "float16" or request.half_storage, report)
+        return _load_hallo(request.hallo, halved, report)
+    if request.echomimic is not None:
+        return _load_echomimic(request.echomimic, halved, report)
     if request.preset is None or not request.random_weights:
         raise ConfigError("there are no weights to export; pass --from and --checkpoint, or --preset --random-weights")
     config = preset(request.preset)
     report(f"building {request.preset} with random weights, seed {request.seed}")
-    return Weights(build_model(config, seed=request.seed), "random weights", "Apache-2.0")
+    own = {"echomimic": offers(is_accelerated=False)}.get(config.family)
+    return Weights(build_model(config, seed=request.seed), RANDOM_WEIGHTS, "Apache-2.0", own)
+
+
+def _settings(request: HalloRequest, net: Path) -> HalloSettings:
+    """From the settings file and what was given. Raises :class:`CheckpointError` for an unusable file."""
+    path = request.config or net.parent / "config.json"
+    stated = settings_of(read_config(path), str(path)) if request.config or path.is_file() else HalloSettings()
+    names = ("size", "frames", "motion_frames", "attention_heads")
+    given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+    return replace(stated, **given, reencode_motion=not request.motion_from_latents)
 
 
 def _load_hallo(request: HalloRequest, halved: bool, report: _Reporter) -> Weights:
     files = HalloFiles.find(request.checkpoint, request.vae, request.wav2vec)
     report(f"reading {', '.join(path.name for path in files.resolved())}")
-    model = import_hallo(files, request.settings(files.net))
+    model = import_hallo(files, _settings(request, files.net))
     if halved:
         refuse_half_overflow(model, original_name)
     report("hashing the files for the manifest")
     sources = [f"{path.name} sha256:{sha256_of(path)}" for path in files.resolved()]
     return Weights(model, f"Hallo checkpoint: {', '.join(sources)}", HALLO_LICENCE)
+
+
+def _load_echomimic(request: EchoMimicRequest, halved: bool, report: _Reporter) -> Weights:
+    files = EchoMimicFiles.find(request.checkpoint, request.accelerated, request.vae)
+    report(f"reading {', '.join(path.name for path in files.resolved())}")
+    names = ("size", "frames", "attention_heads")
+    given: dict[str, Any] = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+    guidance = 1.0 if request.accelerated else EchoMimicSettings.guidance
+    model = import_echomimic(files, EchoMimicSettings(**given, guidance=guidance))
+    if halved:
+        refuse_half_overflow(model, original_echomimic_name)
+    report("hashing the files for the manifest")
+    sources = [f"{path.name} sha256:{sha256_of(path)}" for path in files.resolved()]
+    source = f"EchoMimic checkpoint: {', '.join(sources)}"
+    return Weights(model, source, ECHOMIMIC_LICENCE, offers(request.accelerated))
 
 
 class _Reporter:

@@ -18,7 +18,7 @@ import onnx_ir as ir
 import torch
 
 from emo_rt.checks import check
-from emo_rt.errors import ExportError, OutputError
+from emo_rt.errors import ExportError, MissingDependencyError, OutputError
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.parity import ParityRow, check_graph
@@ -80,12 +80,13 @@ def export_bundle(
     """
     options, target = options or ExportOptions(), Path(target)
     refuse_used(target)
+    versions = _versions()
     if options.deep_cache is not None:
         model.config = replace(model.config, deep_cache=options.deep_cache)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(target) as folder:
-            _write(model, folder, options, report)
+            _write(model, folder, options, versions, report)
     except OSError as exc:
         raise OutputError(f"cannot write {target}: {exc.strerror or exc}") from exc
     return Bundle.open(target)
@@ -118,7 +119,7 @@ def trace(module: GraphModule) -> ir.Model:
     return model
 
 
-def _write(model: EmoModel, folder: Path, options: ExportOptions, report: Report) -> None:
+def _write(model: EmoModel, folder: Path, options: ExportOptions, versions: dict[str, str], report: Report) -> None:
     graphs = folder / GRAPHS_FOLDER
     graphs.mkdir()
     store = WeightStore(graphs, options.half_storage)
@@ -141,21 +142,33 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, report: Report
         "dtype": options.dtype,
         "weights": "float16" if options.half_storage else options.dtype,
         "graphs": {module.spec.name: module.spec.to_dict() for module in modules},
-        "provenance": _provenance(options),
+        "provenance": _provenance(options, versions),
         "parity": [row.to_dict() for row in rows],
         **(options.offers or standard_offers()),
     }
     write_manifest(folder, manifest)
 
 
-def _provenance(options: ExportOptions) -> dict[str, Any]:
+def _versions() -> dict[str, str]:
+    """What the manifest will name. Asked before the first graph: an export takes minutes.
+
+    Raises :class:`MissingDependencyError` for a package that has no metadata.
+    """
     packages = ("emo_rt", "torch", "onnx", "onnx_ir", "onnxscript", "diffusers", "transformers")
+    try:
+        versions = {name: metadata.version(name) for name in packages}
+    except metadata.PackageNotFoundError as exc:
+        raise MissingDependencyError(f"{exc.name} is not installed as a package; pip install 'emo_rt[export]'") from exc
+    return {"python": platform.python_version(), **versions}
+
+
+def _provenance(options: ExportOptions, versions: dict[str, str]) -> dict[str, Any]:
     return {
         "source": options.source,
         "licence": options.licence,
         "command": _command(sys.argv),
         **({"trained_on": options.trained_on} if options.trained_on else {}),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}},
+        "versions": versions,
     }
 
 

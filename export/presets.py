@@ -25,10 +25,9 @@ def preset(name: str) -> ModelConfig:
 
     Raises :class:`ConfigError` for another name.
     """
-    makers = {"emo": _emo, "hallo": _hallo, "echomimic": _echomimic, "demo": _demo, "demo256": _demo256, "tiny": _tiny}
-    if name not in makers:
-        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(makers)}")
-    return makers[name]()
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+    return _MAKERS[name]()
 
 
 def _emo() -> ModelConfig:
@@ -204,3 +203,8 @@ def _small_wav2vec(width: int, layers: int, conv_width: int) -> Wav2VecConfig:
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
     )
+
+
+_MAKERS = {"emo": _emo, "hallo": _hallo, "echomimic": _echomimic, "demo": _demo, "demo256": _demo256, "tiny": _tiny}
+PRESETS = tuple(_MAKERS)
+"""Names that :func:`preset` knows."""

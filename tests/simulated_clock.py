@@ -7,7 +7,7 @@ which is given to a session as ``progress``. What is computed is real, only how 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from emo_rt import Clock, LiveSession, Progress
 from emo_rt.runtime.signal import Signal
@@ -26,6 +26,7 @@ class SimulatedClock(Clock):
         self._sessions = list[LiveSession]()
         self._changed = threading.Condition()
         self._until: float | None = None
+        self._has_ended = False
 
     def now(self) -> float:
         return self._now
@@ -44,17 +45,35 @@ class SimulatedClock(Clock):
         """In the scheduler's thread: return when so much time has passed."""
         with self._changed:
             self._until = self._now + seconds
-            done = self._changed.wait_for(lambda: self._until is None, PATIENCE_S)
+            done = self._changed.wait_for(lambda: self._until is None or self._has_ended, PATIENCE_S)
             assert done, "nobody takes pairs"
 
+    def work_alone(self, seconds: float) -> None:
+        """Time passes while nobody works."""
+        self._now += seconds
+
+    def let_pass(self) -> None:
+        """The work of the moment is done."""
+        self._pass(None)
+
+    def end(self) -> None:
+        """Nobody will take pairs any more."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
     def wait(self, signal: Signal, seen: int, until: float | None) -> None:
-        while signal.version == seen:
+        self.wait_for_any([(signal, seen)], until)
+
+    def wait_for_any(self, signals: Sequence[tuple[Signal, int]], until: float | None) -> None:
+        """As :meth:`wait`, for several sessions whose pairs one thread takes."""
+        while all(signal.version == seen for signal, seen in signals):
             if self._is(lambda clip: clip.is_denoised):
-                signal.wait(seen, GLANCE_S)  # decoding costs nothing, and is waited for
+                signals[0][0].wait(signals[0][1], GLANCE_S)  # decoding costs nothing, and is waited for
             elif self._pass(until):
                 return
             elif until is None or self._is(lambda clip: True):
-                signal.wait(seen, GLANCE_S)
+                signals[0][0].wait(signals[0][1], GLANCE_S)
             else:
                 self._now = max(self._now, until)
                 return

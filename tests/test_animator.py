@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,7 @@ def test_an_animation_is_what_the_graphs_one_by_one_compute(
     assert_close(found, OneByOne(tiny_animator.bundle).animate(avatar, sound, {}, options))
 
 
+@pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is an extra")
 def test_openvino_gives_the_frames_of_onnx_runtime(
     tiny_animator: Animator, avatar: Avatar, tiny_bundle: Bundle
 ) -> None:

@@ -8,6 +8,8 @@ import inspect
 import re
 import subprocess
 import sys
+import types
+import typing
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from emo_rt import errors
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "cli": "cli",
+    "evaluate": "evaluate",
     "the face": "__init__ animator",
     "runtime": "runtime",
     "faces": "faces",
@@ -49,6 +52,8 @@ UPPER = ("export", "engines", "benchmarks")
 HEAVY = {"av", "torch", "tensorrt", "tensorrt_rtx", "onnxruntime", "openvino"}
 TRAINING_ONLY = {"torch", "diffusers", "transformers", "safetensors", "onnxscript"}
 """Packages of `export/` and `training/`; benchmarks may compare with them."""
+NOT_FOR_USERS = {"Avatar": {"model", "paster"}}
+"""Attributes that the runtime alone uses; their documentation says so."""
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 Import = tuple[str, bool]
@@ -215,6 +220,28 @@ def test_public_names_have_docstrings(name: str) -> None:
         members = {key: member for key, member in vars(thing).items() if not key.startswith("_")}
         callables = {key: member for key, member in members.items() if inspect.isroutine(member) or is_property(member)}
         assert [key for key, member in callables.items() if not inspect.getdoc(member)] == []
+
+
+@pytest.mark.parametrize("name", ["Animator", "Avatar", "Chunk", "Estimate", "Face", "Progress", "RunStats", "Video"])
+def test_public_attributes_have_public_types(name: str) -> None:
+    thing = getattr(emo_rt, name)
+    public = {getattr(emo_rt, other) for other in emo_rt.__all__}
+    hints = typing.get_type_hints(thing)
+    getters = {key: member.fget for key, member in vars(thing).items() if is_property(member)}
+    hints |= {key: typing.get_type_hints(getter)["return"] for key, getter in getters.items()}
+    found = {(key, part) for key, hint in hints.items() if not key.startswith("_") for part in parts(hint)}
+    private = {key for key, part in found if part.__module__.startswith("emo_rt") and part not in public}
+    assert private <= NOT_FOR_USERS.get(name, set())
+
+
+def parts(hint: object) -> Iterator[type]:
+    """The classes that a type hint names."""
+    arguments = [typing.get_origin(hint), *typing.get_args(hint)]
+    for one in [*arguments, hint]:
+        if inspect.isclass(one) and not isinstance(one, types.GenericAlias):
+            yield one
+        elif one is not hint and one is not None:
+            yield from parts(one)
 
 
 def is_property(member: object) -> bool:

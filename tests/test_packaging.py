@@ -163,9 +163,26 @@ def test_dev_holds_every_extra_that_runs_without_a_gpu(name: str) -> None:
 
 def test_dev_has_what_drives_a_gpu() -> None:
     """`cuda.core` installs and imports without one; tests hold our stand-ins against it."""
-    wanted = {need for need in extras()["gpu"] if need.startswith("cuda-")}
+    wanted = {need for need in resolved("gpu") if need.startswith("cuda-")}
     assert wanted
-    assert wanted <= set(extras()["dev"])
+    assert wanted <= resolved("dev")
+
+
+@pytest.mark.parametrize("name", ["gpu", "tensorrt", "tensorrt-rtx"])
+def test_every_gpu_extra_holds_what_drives_a_gpu(name: str) -> None:
+    assert set(extras()["cuda"]) <= resolved(name)
+
+
+def test_no_extra_brings_a_second_onnxruntime() -> None:
+    """The packages onnxruntime and onnxruntime-gpu own the same folder, so an extra that goes with both has neither."""
+    for name in ("gpu", "export", "cuda", "tensorrt", "tensorrt-rtx", "openvino"):
+        assert not [need for need in resolved(name) if re.match(r"onnxruntime[>=]", need)]
+
+
+def test_onnxruntime_gpu_comes_with_cublas_and_cudnn() -> None:
+    """Its extra `cuda` leaves out cuBLAS, which its extra `cudnn` brings."""
+    (need,) = (need for need in extras()["gpu"] if need.startswith("onnxruntime-gpu"))
+    assert need.startswith("onnxruntime-gpu[cuda,cudnn]")
 
 
 def test_installed_wheel_runs(installed: dict[str, str], tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ import pytest
 
 import emo_rt
 from emo_rt import Bundle, errors
-from emo_rt.cli import demo
-from emo_rt.cli.arguments import make_parser
+from emo_rt.cli import demo, make_parser
 from emo_rt.export.checkpoints.hallo import HalloFiles
 from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import probe

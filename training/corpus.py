@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.files import whole_file
 from training.voices import Voices, say_all
 from training.world import Clip
 
@@ -62,10 +63,8 @@ class Recording:
 
 def save_arrays(clip: Any, path: Path) -> None:
     """Write a dataclass of arrays as ``.npz``, whole or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    with whole_file(path) as scratch, scratch.open("wb") as file:
         np.savez(file, **{part.name: getattr(clip, part.name) for part in fields(clip)})
-    part.replace(path)
 
 
 def record(clip: Clip, size: int, sound_only: bool = False) -> Recording:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emo_rt.files import whole_file
 from training.journal import Journal
 
 Loss = Callable[[np.random.Generator], Mapping[str, Tensor]]
@@ -146,6 +147,5 @@ class Loop:
 
 def save_atomically(state: Mapping[str, Any], path: Path) -> None:
     """``torch.save`` that never leaves half a file under the name."""
-    part = path.with_suffix(".part")
-    torch.save(dict(state), part)
-    part.replace(path)
+    with whole_file(path) as part:
+        torch.save(dict(state), part)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.files import whole_file
 from training import opus
 from training.world import Clip
 from training.world.casting import Split
@@ -72,8 +73,7 @@ class Voices:
         numbers = {name: number for number, name in enumerate(names)}
         facts = {"first": self.first, "split": self.split, "symbols": names}
         packets = [packet for one in said for packet in one.packets]
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.savez_compressed(
                 file,
                 facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
@@ -87,7 +87,6 @@ class Voices:
                 frame_counts=np.array([one.prosody.shape[1] for one in said], np.int32),
                 beats=np.array([one.beat_s for one in said]),
             )
-        part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Voices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -17,9 +18,11 @@ import av
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 
-from emo_rt.cli import terminal
-from emo_rt.cli.demo import DEMO_PORTRAIT, is_untrained
-from emo_rt.device.registry import open_backend
+from emo_rt.cli import gpu_packages, terminal
+from emo_rt.cli.demo import DEMO_PORTRAIT
+from emo_rt.cli.options import add_json
+from emo_rt.device.registry import entries, foreign_backends, open_backend, try_open
+from emo_rt.device.tensorrt.gpus import current_gpu
 from emo_rt.device.tensorrt.package import load_package
 from emo_rt.errors import EmoRtError
 from emo_rt.faces import FaceFinder
@@ -52,6 +55,17 @@ PATIENCE_S = 10
 """How long nvidia-smi may take."""
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.epilog = "exit code: 0 if videos can be made here, else 1"
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report."""
+    return 0 if show(as_json=args.json) else 1
+
+
 def show(*, as_json: bool) -> bool:
     """Print the report. True if this machine can make videos with what is installed."""
     report = examine()
@@ -72,6 +86,7 @@ def examine() -> dict[str, Any]:
         "onnxruntime_providers": _providers(),
         "gpus": _gpus(),
         "runtime": {device: _runtime(device) for device in ("auto", "cuda")},
+        "backends": _backends(),
         "tensorrt": _tensorrt(),
         "encoders": {"h264": [name for name in ENCODERS if open_encoder_works(name)], "aac": _aac_works()},
         "face_detector": _face_detector(),
@@ -98,6 +113,7 @@ def as_text(report: dict[str, Any]) -> str:
         ("ONNX Runtime", ", ".join(report["onnxruntime_providers"]) or "not usable"),
         ("runtime", _runtime_text(report["runtime"]["auto"])),
         ("CUDA", _runtime_text(report["runtime"]["cuda"])),
+        ("backends", "; ".join(map(_backend_text, report["backends"]))),
         ("TensorRT", report["tensorrt"]["detail"]),
         ("H.264", f"{', '.join(encoders['h264']) or 'no encoder opens'} (opened and tried)"),
         ("AAC", "works" if encoders["aac"] else "does not work"),
@@ -125,6 +141,12 @@ def _advice(report: dict[str, Any]) -> list[str]:
         lines.append(report["runtime"]["auto"]["detail"])
     elif report["gpus"] and not report["runtime"]["cuda"]["works"]:
         lines.append(f"the GPU is not used: {report['runtime']['cuda']['detail']}")
+        lines.append(f"for this GPU: {gpu_packages.advice(report['gpus'][0], report['packages'], platform.machine())}")
+    lines += [
+        f"warning: the backend {one['name']!r} of {one['from']} cannot be used: {one['detail']}"
+        for one in report["backends"]
+        if one["from"] != "emo_rt" and not one["works"]
+    ]
     if not report["encoders"]["h264"] or not report["encoders"]["aac"]:
         lines.append("this PyAV lacks an encoder; install its wheel: pip install --force-reinstall av")
     if not (report["packages"]["torch"] and report["packages"]["onnx"]):
@@ -162,10 +184,10 @@ def _providers() -> list[str]:
 
 
 def _gpus() -> list[dict[str, str]]:
-    """What nvidia-smi reports; an empty list where there is none or it fails."""
+    """What nvidia-smi reports, or the driver where that is not there, as on a Jetson; else an empty list."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return []
+        return _gpu_of_driver()
     command = [program, f"--query-gpu={','.join(GPU_QUERY)}", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
@@ -174,6 +196,16 @@ def _gpus() -> list[dict[str, str]]:
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines()]
     keys = ("name", "memory", "driver", "compute_capability")
     return [dict(zip(keys, row, strict=True)) for row in rows if len(row) == len(keys)]
+
+
+def _gpu_of_driver() -> list[dict[str, str]]:
+    try:
+        gpu = current_gpu()
+    except EmoRtError:
+        return []
+    digits = gpu.capability.removeprefix("sm")
+    capability = f"{digits[:-1]}.{digits[-1]}"
+    return [{"name": gpu.name, "memory": "unknown", "driver": "unknown", "compute_capability": capability}]
 
 
 def _gpu_text(gpu: dict[str, str]) -> str:
@@ -191,6 +223,29 @@ def _runtime(device: str) -> dict[str, Any]:
 
 def _runtime_text(runtime: dict[str, Any]) -> str:
     return str(runtime["detail"]) if runtime["works"] else f"not available: {runtime['detail']}"
+
+
+def _backends() -> list[dict[str, Any]]:
+    """Every backend, ours and those of other packages: whether it opens here, or why not."""
+    sources = {id(one.entry): one.source for one in foreign_backends()}
+    rows = []
+    for entry in entries():
+        about = {"name": entry.NAME, "device": entry.DEVICE, "from": sources.get(id(entry), "emo_rt")}
+        try:
+            try_open(entry).close()
+            rows.append({**about, "works": True, "detail": "opens"})
+        except EmoRtError as exc:
+            rows.append({**about, "works": False, "detail": str(exc)})
+    broken = [one for one in foreign_backends() if one.entry is None]
+    return rows + [
+        {"name": one.name, "device": None, "from": one.source, "works": False, "detail": one.problem} for one in broken
+    ]
+
+
+def _backend_text(backend: dict[str, Any]) -> str:
+    place = f" on {backend['device']}" if backend["device"] else ""
+    source = "" if backend["from"] == "emo_rt" else f" (of {backend['from']})"
+    return f"{backend['name']}{place}{source} {'works' if backend['works'] else 'does not work'}"
 
 
 def _tensorrt() -> dict[str, Any]:
@@ -233,7 +288,7 @@ def _demo_model() -> dict[str, Any]:
         bundle = Bundle.open("demo", verify=True)
     except EmoRtError as exc:
         return {"works": False, "detail": str(exc), "untrained": None}
-    untrained = is_untrained(bundle)
+    untrained = bundle.is_untrained
     words = "untrained: its picture is noise" if untrained else "trained"
     detail = f"{bundle.config.name}, {bundle.config.size}x{bundle.config.size} pixels, {words}"
     return {"works": True, "detail": detail, "untrained": untrained}

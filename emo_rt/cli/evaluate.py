@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emo_rt.cli import terminal
-from emo_rt.cli.argument_groups import add_machine, add_overwrite, add_quiet, face_box
+from emo_rt.cli.machine import Machine
+from emo_rt.cli.options import add_options, add_overwrite, add_quiet
 from emo_rt.errors import ConfigError, OutputError
 from emo_rt.files import whole_file
+from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.request import PrepareOptions
 
 if TYPE_CHECKING:
-    from emo_rt.evaluate.report import Detail, Report
+    pass
 
-ABOUT = "measure talking-head videos, or hold one setting against another"
 EXAMPLES = """examples:
   emo-rt evaluate talking.mp4 --portrait portrait.png --html report.html
   emo-rt evaluate ours/ --truth true_videos/ --against wav2lip/ sadtalker/ --markdown table.md
@@ -42,9 +44,9 @@ def add_arguments(parser: Any) -> None:
                       "(default: quality for two presets, else equal)")  # fmt: skip
     gate.add_argument("--least-psnr", metavar="DB", type=float, default=60.0,
                       help="what every frame needs where they shall be equal (default: %(default)g)")  # fmt: skip
-    gate.add_argument("--seed", type=int, default=0, help="key of the noise of both (default: %(default)s)")
-    gate.add_argument("--face-box", metavar="L,T,R,B", type=face_box, help="where the face is (default: found)")
-    add_machine(gate)
+    add_options(gate, AnimateOptions, only=("seed",))
+    add_options(gate, PrepareOptions, only=("face_box",))
+    add_options(gate, Machine, leave_out=("bundle",))
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT.json", type=Path, help="everything, with a stable schema; - = stdout")
     output.add_argument("--markdown", metavar="OUT.md", type=Path, help="tables and definitions (default: to stdout)")

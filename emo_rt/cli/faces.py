@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Sequence
@@ -13,11 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emo_rt.cli import terminal
+from emo_rt.cli.options import add_json, add_overwrite, picture_name
 from emo_rt.errors import OutputError
 from emo_rt.faces import as_json, default_finder, draw_faces
 from emo_rt.faces.choice import remarks
 from emo_rt.media.face import Face
 from emo_rt.media.picture import load_picture
+
+EXAMPLES = """examples:
+  emo-rt faces team.jpg
+  emo-rt faces team.jpg -o drawn.png
+  emo-rt faces team.jpg --json | jq '.faces[0].blendshapes.jawOpen'"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,23 @@ class Request:
     """Where the drawn picture goes, or nothing."""
     overwrite: bool = False
     """Replace an existing picture."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("picture", type=Path, help="PNG, JPEG, WebP, …")
+    add_json(parser)
+    parser.add_argument(
+        "-o", "--out", metavar="DRAWN", type=picture_name,
+        help="write the picture with all faces drawn and numbered: .png, .jpg, .webp (default: don't)",
+    )  # fmt: skip
+    add_overwrite(parser, "picture")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Find the faces and print them."""
+    show(Request(args.picture, as_json=args.json, out=args.out, overwrite=args.overwrite))
 
 
 def show(request: Request) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from emo_rt.cli import terminal
-from emo_rt.cli.demo import is_untrained
+from emo_rt.cli.options import add_json
 from emo_rt.device.tensorrt.plan import Plan, engine_folders, graph_hash, plans_in, profile_shapes, stale_reason
 from emo_rt.errors import EngineIntegrityError
 from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle
@@ -19,6 +20,17 @@ from emo_rt.model.resolve import resolve
 
 REPORT_SCHEMA = 1
 """Version of the JSON report; raised when a key changes its meaning or goes away."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("bundle", nargs="?", default="demo", help="bundle folder, or demo (default: %(default)s)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check the bundle and print what is in it."""
+    show(args.bundle, as_json=args.json)
 
 
 def show(source: str, *, as_json: bool) -> None:
@@ -47,7 +59,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "options": sorted(family_of(config).heeds),
         "dtype": bundle.dtype,
         "weights": bundle.weights,
-        "untrained": is_untrained(bundle),
+        "untrained": bundle.is_untrained,
         "provenance": dict(bundle.provenance),
         "graphs": [_graph(bundle, name) for name in bundle.graphs],
         "parity": _parity(bundle),

@@ -53,7 +53,7 @@ class Backend(ABC):
     """One runtime on one device. A context manager."""
 
     name: str
-    """One of :data:`emo_rt.device.registry.BACKENDS`."""
+    """``NAME`` of its :class:`emo_rt.device.entry.BackendEntry`."""
     device: str
     """``cpu`` or ``cuda``."""
     kept_workers: int = 0

@@ -83,7 +83,10 @@ class Allocator(Protocol):
 
 
 class Buffers(Mapping[str, Buffer]):
-    """Buffers by tensor name. Made once; nothing is added while clips are made. A context manager."""
+    """Buffers by tensor name. Made once; nothing is added while clips are made. A context manager.
+
+    Those of an avatar are its features: ``avatar.features["face_feature"].read()`` is an array.
+    """
 
     def __init__(self, allocator: Allocator, specs: Iterable[TensorSpec]) -> None:
         """One buffer per name, for all graphs that share it. Raises :class:`BundleError` where they disagree."""
@@ -101,6 +104,7 @@ class Buffers(Mapping[str, Buffer]):
             self.close()
             raise
         self.nbytes = sum(spec.nbytes for spec in unique.values())
+        """Memory of all of them."""
 
     def __getitem__(self, name: str) -> Buffer:
         self._require_open()

@@ -13,6 +13,7 @@ import numpy as np
 
 from emo_rt.device.base import BoundGraph, BoundTensors, Graph
 from emo_rt.device.buffers import Buffer
+from emo_rt.device.cuda_form import cuda_form
 from emo_rt.device.cuda_stream import CudaStream
 from emo_rt.device.nvtx import marked
 from emo_rt.device.onnxruntime_cpu import check_nodes
@@ -45,8 +46,8 @@ class OrtCudaGraph(Graph):
         self.warm_runs = WARM_RUNS
         self.own_graphs = own_graphs
         """Whether ONNX Runtime captures the runs itself."""
-        self.capture_failure: str | None = None
-        """Why the last capture failed, until one works."""
+        self.capture_failures: dict[int | None, str] = {}
+        """Number of a CUDA graph that is not there → why its last capture failed."""
         self._external_capture = external_capture
         self._ort, self._bundle = ort, bundle
         self._ids = itertools.count(1)
@@ -63,8 +64,8 @@ class OrtCudaGraph(Graph):
         if self._external_capture:
             return None
         how = "each run is launched by itself"
-        if self.capture_failure is not None:
-            how = f"it could not capture a step itself ({self.capture_failure})"
+        if self.capture_failures:
+            how = f"it could not capture a step itself ({next(iter(self.capture_failures.values()))})"
         elif self.own_graphs:
             how = "it replays a CUDA graph of its own for each step"
         return f"ONNX Runtime cannot be captured from outside; {how}"
@@ -123,9 +124,11 @@ class OrtCudaGraph(Graph):
         options.log_severity_level = 3
         # Patterns make the arena grow again at the second run: 54 GB for a guided full-size run on an H100, 28 without.
         options.enable_mem_pattern = False
-        path = self._bundle.graph_path(self.spec.name)
+        form = cuda_form(self._bundle.graph_path(self.spec.name), self._bundle.dtype)
+        for key, value in form.session_entries.items():
+            options.add_session_config_entry(key, value)
         try:
-            return open_session(self._ort, str(path), options, self._provider_options())
+            return open_session(self._ort, form.model, options, self._provider_options() | form.provider_options)
         except Exception as exc:  # ONNX Runtime's errors share no base class
             raise self.stream.device.health.failed(
                 f"load graph {self.spec.name} of {self._bundle.path}", str(exc)
@@ -180,6 +183,7 @@ class OrtCudaBoundGraph(BoundGraph):
     def close(self) -> None:
         """Free the CUDA graph. Safe twice."""
         binding, self._binding = self._binding, None
+        self._graph.capture_failures.pop(self._id, None)
         if binding is None or self._captured_runs == 0 or self._graph.is_closed:
             return
         release = getattr(self._graph.inner, "release_captured_graph", None)
@@ -217,13 +221,13 @@ class OrtCudaBoundGraph(BoundGraph):
                 failure = str(exc)
             else:
                 self._captured_runs += 1
-                self._graph.capture_failure = None
+                self._graph.capture_failures.pop(self._id, None)
                 return
         self._give_up_for_now(failure)
         self._launch(self._uncaptured)
 
     def _give_up_for_now(self, failure: str) -> None:
-        self._graph.capture_failure = failure
+        self._graph.capture_failures[self._id] = failure
         self._until_attempt, self._pause = self._pause, 2 * self._pause
         logger.warning(
             "graph %s is launched uncaptured for %d runs, because ONNX Runtime could not capture it: %s",

@@ -70,9 +70,10 @@ def require_gpu(ort: Any, index: int) -> None:
     except BackendUnavailableError:
         raise
     except Exception as exc:  # ONNX Runtime's errors share no base class
+        reason = " ".join(str(exc).split())
         raise BackendUnavailableError(
-            f"ONNX Runtime cannot run a convolution and a matrix product on GPU {index}: {exc}; `emo-rt doctor` says "
-            "which package fits this machine"
+            f"ONNX Runtime cannot run a convolution and a matrix product on GPU {index}: {reason}; `emo-rt doctor` "
+            "says which package fits this machine"
         ) from exc
 
 

@@ -1,31 +1,48 @@
-"""Backends, and the only place that compares their names."""
+"""Backends, and the only place that chooses among them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 
 from emo_rt.checks import check
 from emo_rt.device.base import Backend, BoundGraph, Graph
-from emo_rt.errors import BackendUnavailableError, EmoRtError, EngineStaleError
+from emo_rt.device.builtin import ACCELERATED, ORDINARY
+from emo_rt.device.entry import BackendEntry
+from emo_rt.device.plugins import DEVICES as REAL_DEVICES
+from emo_rt.device.plugins import Plugin, plugin_names, plugins
+from emo_rt.errors import BackendUnavailableError, EmoRtError
 from emo_rt.model.bundle import Bundle
+from emo_rt.schema.kinds import Range, Whole
 
-__all__ = ["Backend", "BoundGraph", "Graph", "open_backend"]
+__all__ = ["Backend", "BackendEntry", "BoundGraph", "Graph", "open_backend"]
 
-DEVICES = ("auto", "cpu", "cuda")
-BACKENDS = ("auto", "onnxruntime", "openvino", "openvino-bf16", "tensorrt")
-
-PREFERENCE = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("onnxruntime", "cpu"))
-"""(backend, device), in the order in which ``auto`` tries them: the fastest first."""
-ON_DEMAND = (("openvino", "cpu"), ("openvino-bf16", "cpu"))
-"""Those that only their name chooses: an installed package must not change what a seed gives."""
+DEVICES = ("auto", *REAL_DEVICES)
+"""Names of devices that a caller may ask for."""
+OWN_NAMES = tuple(dict.fromkeys(entry.NAME for entry in (*ACCELERATED, *ORDINARY)))
+"""Names of the backends that emo_rt brings along."""
+THREADS = Range(1, 1024)
+"""CPU threads per graph."""
 
 REMEDY = "use device 'cpu' or 'auto', with backend 'onnxruntime' or 'auto'; `emo-rt doctor` says what is here"
 
-Choice = tuple[str, str]
-
 logger = logging.getLogger(__name__)
+
+
+def backend_names() -> tuple[str, ...]:
+    """Names of backends that a caller may ask for: ``auto``, our own, those of other packages."""
+    others = [name for name in plugin_names() if name not in OWN_NAMES]
+    return ("auto", *sorted(OWN_NAMES), *others)
+
+
+def foreign_backends() -> tuple[Plugin, ...]:
+    """Backends of other packages, broken ones too."""
+    return plugins(OWN_NAMES)
+
+
+def entries() -> tuple[BackendEntry, ...]:
+    """Every usable backend on every device, in the order in which ``auto`` tries them."""
+    return (*ACCELERATED, *(one.entry for one in foreign_backends() if one.entry is not None), *ORDINARY)
 
 
 def open_backend(
@@ -37,19 +54,17 @@ def open_backend(
     ``auto`` chooses by itself, and says so once in the log. Raises :class:`BackendUnavailableError` for a backend or
     device that cannot be had, with the reasons, :class:`ConfigError` for an unknown name.
     """
-    check(backend in BACKENDS, "backend", backend, f"one of {', '.join(BACKENDS)}")
-    check(device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
-    usable = threads is None or (type(threads) is int and 1 <= threads <= 1024)
-    check(usable, "threads", threads, "an integer from 1 to 1024, or None")
-    known = PREFERENCE if backend == "auto" else (*PREFERENCE, *ON_DEMAND)
-    choices = [(b, d) for b, d in known if backend in ("auto", b) and device in ("auto", d)]
+    names = backend_names()
+    check(isinstance(backend, str) and backend in names, "backend", backend, f"one of {', '.join(names)}")
+    check(isinstance(device, str) and device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
+    usable = threads is None or Whole(THREADS).has(threads)
+    check(usable, "threads", threads, f"{Whole(THREADS).words}, or None")
+    choices = [one for one in entries() if backend in ("auto", one.NAME) and device in ("auto", one.DEVICE)]
     if not choices:
-        raise BackendUnavailableError(
-            f"backend {backend!r} does not run on device {device!r}; use device 'cuda' or 'auto'"
-        )
+        raise BackendUnavailableError(_no_choice(backend, device))
     named = [f"{kind} {name!r}" for kind, name in (("device", device), ("backend", backend)) if name != "auto"]
-    chosen, reasons = _first(choices, threads, bundle)
-    if chosen is None and choices[-1] == PREFERENCE[-1]:  # not even the CPU: its reason is the one to act on
+    chosen, reasons = _first(choices, threads, bundle, is_auto=backend == "auto")
+    if chosen is None and ORDINARY[0] in choices:  # not even the CPU: its reason is the one to act on
         raise BackendUnavailableError("; ".join(reversed(reasons)))
     if chosen is None:
         raise BackendUnavailableError(f"{' and '.join(named)} cannot be had: {'; '.join(reasons)}; {REMEDY}")
@@ -59,80 +74,56 @@ def open_backend(
     return chosen
 
 
-def _first(choices: list[Choice], threads: int | None, bundle: Bundle | None) -> tuple[Backend | None, list[str]]:
-    """The first that opens, and why those before it did not."""
-    reasons: list[str] = []
-    if any(device == "cuda" for _, device in choices) and (problem := _gpu_problem()):
-        reasons.append(problem)
-        choices = [(name, device) for name, device in choices if device != "cuda"]
-    for name, device in choices:
-        try:
-            if len(choices) > 1:
-                _require_engines(name, bundle)
-            return _OPENERS[name, device](threads), reasons
-        except EmoRtError as exc:
-            reasons.append(f"{name} on {device}: {exc}" if device == "cuda" and len(choices) > 1 else str(exc))
-    return None, reasons
-
-
-def _gpu_problem() -> str | None:
-    """Why no GPU can be used, if none can: asked before anything large is imported."""
-    from emo_rt.device.tensorrt.gpus import current_gpu
-
+def try_open(entry: BackendEntry, threads: int | None = None) -> Backend:
+    """Open one. Raises :class:`EmoRtError`, whatever others' code raises."""
     try:
-        current_gpu()
-    except BackendUnavailableError as exc:
-        return str(exc)
-    return None
+        return entry.open(threads)
+    except EmoRtError:
+        raise
+    except Exception as exc:
+        if entry in (*ACCELERATED, *ORDINARY):
+            raise  # a bug of ours
+        raise BackendUnavailableError(f"{entry.NAME} does not open: {type(exc).__name__}: {exc}") from exc
 
 
-def _require_engines(name: str, bundle: Bundle | None) -> None:
-    """``auto`` must not choose TensorRT and then stop for want of an engine. Raises :class:`EmoRtError`."""
-    if name != "tensorrt":
-        return
-    if bundle is None:
-        raise EngineStaleError("no bundle is known whose engines could be used")
-    from emo_rt.device.tensorrt.gpus import current_gpu
-    from emo_rt.device.tensorrt.package import load_package
-    from emo_rt.device.tensorrt.plan import find_plan
-
-    package, gpu = load_package(), current_gpu()
-    for graph in bundle.graphs:
-        find_plan(bundle, graph, package, gpu)
-
-
-def _open_cpu(threads: int | None) -> Backend:
-    from emo_rt.device.onnxruntime_cpu import OrtBackend
-
-    return OrtBackend(threads)
+def _first(
+    choices: Sequence[BackendEntry], threads: int | None, bundle: Bundle | None, *, is_auto: bool
+) -> tuple[Backend | None, list[str]]:
+    """The first that opens, and why those before it did not."""
+    refused: dict[str, list[BackendEntry]] = {}
+    for entry in choices:
+        reason = _reason(entry, bundle) if len(choices) > 1 else None
+        if reason is None:
+            try:
+                return try_open(entry, threads), _told(refused, is_auto)
+            except EmoRtError as exc:
+                reason = str(exc)
+        if not (is_auto and entry in ORDINARY[1:]):  # that these are never taken by themselves is no news
+            refused.setdefault(reason, []).append(entry)
+    return None, _told(refused, is_auto)
 
 
-def _open_openvino(threads: int | None, *, bf16: bool = False) -> Backend:
-    from emo_rt.device.openvino import OvBackend
-
-    return OvBackend(threads, bf16=bf16)
-
-
-def _open_onnxruntime(_: int | None) -> Backend:
-    from emo_rt.device.cuda import open_device
-    from emo_rt.device.onnxruntime_cuda import OrtCudaBackend
-    from emo_rt.device.onnxruntime_gpu import import_onnxruntime
-
-    import_onnxruntime()  # before a CUDA context takes memory
-    return OrtCudaBackend(open_device())
+def _reason(entry: BackendEntry, bundle: Bundle | None) -> str | None:
+    """Why ``auto`` should not take it."""
+    try:
+        return entry.auto(bundle)
+    except Exception as exc:
+        if entry in (*ACCELERATED, *ORDINARY):
+            raise
+        return f"it does not say whether it can be used: {type(exc).__name__}: {exc}"
 
 
-def _open_tensorrt(_: int | None) -> Backend:
-    from emo_rt.device.cuda import open_device
-    from emo_rt.device.tensorrt.graph import TrtBackend
+def _told(refused: dict[str, list[BackendEntry]], is_auto: bool) -> list[str]:
+    """A reason that one of several has is told with its name; one that they share is of the device."""
+    return [
+        f"{by[0].NAME} on {by[0].DEVICE}: {reason}" if is_auto and len(by) == 1 and by[0] not in ORDINARY else reason
+        for reason, by in refused.items()
+    ]
 
-    return TrtBackend(open_device())
 
-
-_OPENERS: dict[tuple[str, str], Callable[[int | None], Backend]] = {
-    ("tensorrt", "cuda"): _open_tensorrt,
-    ("onnxruntime", "cuda"): _open_onnxruntime,
-    ("onnxruntime", "cpu"): _open_cpu,
-    ("openvino", "cpu"): _open_openvino,
-    ("openvino-bf16", "cpu"): partial(_open_openvino, bf16=True),
-}
+def _no_choice(backend: str, device: str) -> str:
+    broken = next((one for one in foreign_backends() if one.name == backend and one.entry is None), None)
+    if broken is not None:
+        return f"backend {backend!r} of {broken.source} cannot be used: {broken.problem}"
+    others = " or ".join(sorted({repr(one.DEVICE) for one in entries() if backend == one.NAME}))
+    return f"backend {backend!r} does not run on device {device!r}; use device {others} or 'auto'"

@@ -26,7 +26,7 @@ from emo_rt.evaluate.report import Detail, Report, Row, Value
 from emo_rt.faces import FaceFinder, default_finder
 from emo_rt.faces.networks import NETWORKS, asset
 from emo_rt.files import sha256_of
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 
 Name: TypeAlias = "str | os.PathLike[str]"
 Said: TypeAlias = Callable[[str], None]
@@ -171,7 +171,9 @@ def _looks(footage: Iterable[Footage], eyes: Eyes, said: Said) -> list[Looked]:
     return looked
 
 
-def _row(name: str, kind: Literal["video", "set", "against", "truth"], looked: Sequence[Looked], context: Context) -> Row:
+def _row(
+    name: str, kind: Literal["video", "set", "against", "truth"], looked: Sequence[Looked], context: Context
+) -> Row:
     readings = [one.reading for one in looked]
     values = {metric.name: measured(metric, readings, context, kind == "truth") for metric in METRICS.values()}
     return Row(

@@ -35,7 +35,9 @@ def e_fid(reading: Reading, context: Context) -> Sample | str:
     if context.true_expressions is None:
         return "needs a folder of true videos"
     refused = too_few(len(context.true_expressions), context.true_expressions.shape[1], "the true videos")
-    return refused or frechet_sample(reading.blendshapes.astype(np.float64), Normal.of(context.true_expressions), reading.fps)
+    return refused or frechet_sample(
+        reading.blendshapes.astype(np.float64), Normal.of(context.true_expressions), reading.fps
+    )
 
 
 def frechet_sample(features: Values, true: Normal, fps: float) -> Sample:

@@ -63,9 +63,7 @@ def open_video(path: str | os.PathLike[str]) -> Footage:
     return Footage(name, fps, lambda: decoded(path), sound, info.video_duration_s, info.audio_duration_s, path)
 
 
-def of_frames(
-    name: str, frames: NDArray[np.uint8], fps: float, sound: NDArray[np.float32] | None = None
-) -> Footage:
+def of_frames(name: str, frames: NDArray[np.uint8], fps: float, sound: NDArray[np.float32] | None = None) -> Footage:
     """Frames in memory, (T, H, W, 3) uint8, with a sound (n,) at 16 kHz. Raises :class:`InputError`."""
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise InputError(f"frames are {frames.dtype} of shape {frames.shape}; expected uint8 (T, H, W, 3), T ≥ 1")

@@ -22,7 +22,7 @@ from emo_rt.evaluate.motion import bends
 from emo_rt.evaluate.regression import Regression
 from emo_rt.evaluate.report import ARROWS, Detail, Report, number
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, open_audio
-from emo_rt.media.portrait import load_picture
+from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import VideoWriter, probe
 from emo_rt.version import __version__
 

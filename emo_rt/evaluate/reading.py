@@ -82,7 +82,9 @@ class Reading:
     @property
     def opening(self) -> Floats:
         """(T,) gap between the lips in eye distances."""
-        return np.asarray(_length((self.landmarks[:, UPPER_LIP] - self.landmarks[:, LOWER_LIP])[:, :2]) / self.eye_distance)
+        return np.asarray(
+            _length((self.landmarks[:, UPPER_LIP] - self.landmarks[:, LOWER_LIP])[:, :2]) / self.eye_distance
+        )
 
     @property
     def rigid(self) -> Floats:

@@ -180,7 +180,9 @@ def compare(
     Raises :class:`InputError` for videos of another size or rate, and what :func:`emo_rt.evaluate.evaluate` raises.
     """
     if abs(first.fps - second.fps) > 0.01:
-        raise InputError(f"{first.name} has {first.fps:g} frames a second, {second.name} {second.fps:g}; expected one rate")
+        raise InputError(
+            f"{first.name} has {first.fps:g} frames a second, {second.name} {second.fps:g}; expected one rate"
+        )
     against = against or Against()
     eyes = Eyes(against.arcface)
     portraits = Portraits(against.portrait, eyes)
@@ -205,7 +207,9 @@ def frame_likeness(first: Footage, second: Footage) -> tuple[Values, Values]:
         if one is None or other is None:
             break
         if one.shape != other.shape:
-            raise InputError(f"{first.name} has frames of {one.shape}, {second.name} of {other.shape}; expected the same")
+            raise InputError(
+                f"{first.name} has frames of {one.shape}, {second.name} of {other.shape}; expected the same"
+            )
         decibels.append(psnr(one, other))
         structure.append(1.0 if decibels[-1] == MOST_DB else ssim(one, other))
     return np.array(decibels), np.array(structure)

@@ -82,9 +82,7 @@ class Subject:
             return open_video(self.video), 0.0, None
         if speech is None:
             raise ConfigError(f"{self.text} is a model: say what it shall animate with --portrait and --voice")
-        with Animator.load(
-            self.bundle, device=speech.device, backend=self.backend, threads=speech.threads
-        ) as animator:
+        with Animator.load(self.bundle, device=speech.device, backend=self.backend, threads=speech.threads) as animator:
             options = AnimateOptions(preset=self.preset, seed=speech.seed)
             frames, seconds = made(animator, speech, options)
             return of_frames(self.text, frames, animator.config.fps, speech.sound), seconds, animator.config.frames

@@ -27,6 +27,9 @@ AAC_SAMPLE_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100,
 """What AAC can carry (ISO/IEC 14496-3, table 1.18), in Hz."""
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Channel count → libav layout. Channels keep their order."""
+CHROMA_FILTER = 0x20 | 0x4000 | 0x40000
+"""swscale's AREA, FULL_CHR_H_INP and ACCURATE_RND, which PyAV does not name before 18: RGB → YUV 4:2:0 that averages
+the four pixels of a chroma sample. Off by at most rounding (0.44 of 255, measured)."""
 FRAGMENT_SECONDS = 1
 """A fragment starts at every keyframe, and a keyframe comes this often: how far a viewer lags behind the writer."""
 
@@ -94,14 +97,8 @@ class _VideoTrack:
     def __init__(
         self, container: OutputContainer, encoder: str, size: tuple[int, int], fps: int, options: dict[str, str]
     ) -> None:
-        from av.video.reformatter import (
-            ColorPrimaries,
-            ColorRange,
-            Colorspace,
-            ColorTrc,
-            Interpolation,
-            VideoReformatter,
-        )
+        import av
+        from av.video.reformatter import VideoReformatter
         from av.video.stream import VideoStream
 
         stream = container.add_stream(encoder, rate=fps, options=options)
@@ -109,15 +106,13 @@ class _VideoTrack:
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, fps)
-        stream.color_range = ColorRange.MPEG
-        stream.colorspace = Colorspace.ITU709
-        stream.color_primaries = ColorPrimaries.BT709
-        stream.color_trc = ColorTrc.BT709
+        for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
+            setattr(stream, name, 1)  # limited range; BT.709, three times; PyAV has no names for all before 18
         self._stream = stream
         self._time_base = Fraction(1, fps)
         self._reformatter = VideoReformatter()
-        # RGB → YUV 4:2:0 that averages the four pixels of a chroma sample. Off by at most rounding (0.44 of 255).
-        self._filter = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+        # PyAV before 17 has no such setting, and uses one thread.
+        self._threads: dict[str, Any] = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
     def encode(self, picture: NDArray[np.uint8], index: int) -> list[Packet[VideoStream]]:
         from av.video.frame import VideoFrame
@@ -128,8 +123,8 @@ class _VideoTrack:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=self._filter,
-            threads=1,
+            interpolation=CHROMA_FILTER,
+            **self._threads,
         )
         frame.pts, frame.time_base = index, self._time_base
         return self._stream.encode(frame)

@@ -11,6 +11,7 @@ pixels within 1 of 255, none off by more than 3, in the outermost pixels by 7.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,10 +72,10 @@ class _Stage:
         picture = np.ascontiguousarray(picture)
         rows = picture if self._form == "rgb24" else picture.reshape(len(picture), -1)
         graph.push(VideoFrame.from_numpy_buffer(rows, self._form))
-        plane = graph.pull().planes[0]
+        plane = graph.vpull().planes[0]
         self._idle.append(graph)
         height, width = self._target
-        padded = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        padded: Pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
         return padded[:, : 3 * width].reshape(height, width, 3)
 
     def _graph(self) -> Graph:
@@ -86,12 +87,16 @@ class _Stage:
 
     def _new_graph(self) -> Graph:
         from av.filter import Graph
+        from av.video.format import VideoFormat
 
         height, width = self._given
         columns = width if self._form == "rgb24" else 3 * width
         graph = Graph()
-        graph.threads = 1
-        source = graph.add_buffer(width=columns, height=height, format=self._form, time_base="1/25")
+        if hasattr(graph, "threads"):  # PyAV 18; before it, FFmpeg takes as many as there are cores
+            graph.threads = 1
+        source = graph.add_buffer(
+            width=columns, height=height, format=VideoFormat(self._form), time_base=Fraction(1, 25)
+        )
         stage = graph.add(self._name, self._arguments)
         sink = graph.add("buffersink")
         source.link_to(stage)

@@ -8,6 +8,7 @@ Recognising a file has a deadline, and all reading hears a cancel.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -249,7 +250,7 @@ def open_media(path: str | os.PathLike[str], kind: Kind, cancel: threading.Event
     opened, while it is recognised, and with every packet.
     """
     import av
-    from av.error import ArgumentError, FFmpegError
+    from av.error import FFmpegError
 
     path = Path(path)
     with open_file(path, kind, cancel) as file:
@@ -269,7 +270,7 @@ def open_media(path: str | os.PathLike[str], kind: Kind, cancel: threading.Event
         except (FFmpegError, OSError) as exc:
             file.check()
             feed.check()
-            reason = "its format is not accepted" if isinstance(exc, ArgumentError) else exc.strerror or exc
+            reason = "its format is not accepted" if exc.errno == errno.EINVAL else exc.strerror or exc
             accepted = ", ".join(kind.containers.values())
             raise kind.error(
                 f"{path} cannot be read as {kind.form} ({reason}); expected {accepted}. Convert it first"

@@ -36,6 +36,8 @@ DTYPES = ("float32", "float16")
 PLAIN_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 """Names of files. Strict: beside ``..`` there are ``C:``, ``\\``, ``//`` … that some reader takes for a way out."""
 
+RANDOM_WEIGHTS = "random weights"
+"""``source`` in the provenance of a bundle that nobody trained."""
 DEMO_FOLDER = Path(__file__).parent.parent / "assets" / "demo"
 """The bundle inside the package, opened under the name ``demo``."""
 
@@ -83,6 +85,11 @@ class Bundle:
         # Installers may hard-link a package's files from their cache; elsewhere a second link is a warning sign.
         bundle._check_files(verify, links_allowed=bundled)
         return bundle
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the bundle says of itself that its weights are random."""
+        return self.provenance.get("source") == RANDOM_WEIGHTS
 
     @property
     def trained_on(self) -> Literal["drawings", "photographs"] | None:

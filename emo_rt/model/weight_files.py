@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from emo_rt.files import sha256_of, whole_file
+from emo_rt.files import put_in_place, sha256_of, whole_file
 from emo_rt.model.onnx_files import renamed_locations
 
 WEIGHTS = ".bin"
@@ -32,4 +31,4 @@ def name_by_content(folder: Path) -> None:
         with whole_file(graph) as scratch:
             scratch.write_bytes(content)
     for path in files:
-        os.replace(path, folder / names[path.name])
+        put_in_place(path, folder / names[path.name])

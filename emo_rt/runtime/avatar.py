@@ -26,9 +26,9 @@ class Avatar:
     portrait: Portrait
     """The picture, where its face is, and the square that is animated."""
     features: Buffers
-    """Portrait latent, reference K/V, face feature: on the device, by tensor name."""
+    """Portrait latent, reference K/V, face feature, by tensor name: on the device; ``read()`` one to look at it."""
     model: LoadedModel
-    """The opened model that made them."""
+    """The opened model that made them. For the runtime: not a part of the interface."""
 
     @property
     def nbytes(self) -> int:
@@ -37,7 +37,7 @@ class Avatar:
 
     @cached_property
     def paster(self) -> Paster:
-        """Puts animated squares back into the picture."""
+        """Puts animated squares back into the picture. For the runtime, as ``model``."""
         return Paster(self.portrait)
 
     def save(self, path: str | os.PathLike[str]) -> None:

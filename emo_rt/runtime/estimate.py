@@ -1,8 +1,8 @@
 """How long will an animation take, and how much memory? Found out by making a few clips of it.
 
-A long video costs its first clip and then the same for every further one (:mod:`emo_rt.runtime.session` overlaps
-stages, so neither is the sum of its stages). Both grow in a straight line with the solver's steps. So a few clips, with
-two smaller numbers of steps where there are many, tell the cost of any length; memory does not grow with the length.
+The first clip takes longest; every further clip takes the same time. Stages overlap, so this time is not the sum of the
+stages and must be measured. It grows linearly with the number of solver steps: where there are many, two runs with few
+steps are enough. Memory does not grow with the length of the video.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.result import Video
 
 CALIBRATION_CLIPS = 5
-"""Clips of a calibration run: more than the pipeline holds, so that its later clips come at the steady pace."""
+"""Clips of a calibration run. The pipeline holds fewer, so the last clips come at the steady pace."""
 FEW_STEPS = 12
-"""Up to so many steps the calibration takes as many; above, it takes this number and half of it."""
+"""Most solver steps of a calibration run. For more, it makes a run with this number and one with half of it."""
 INDEX_BYTES = 80
 """Memory of the index of an MP4 file, per frame."""
 
@@ -72,7 +72,7 @@ class Pace:
     """Largest resident memory between clips."""
 
     def onwards(self, further: Pace, share: float) -> Pace:
-        """On the straight line from this pace through a further one: 0 is this, 1 the other, 2 as far again."""
+        """Linear extrapolation from this pace to ``further`` and beyond: share 0 is this, 1 is ``further``."""
 
         def along(here: float, there: float) -> float:
             return max(here + share * (there - here), 0.0)

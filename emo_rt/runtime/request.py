@@ -57,7 +57,7 @@ class PrepareOptions:
     square. ``None`` = found.
 
     A :class:`Box`. With ``None`` the face is looked for, or its place taken from the landmarks of ``face``."""
-    face_index: Annotated[int | None, Range(0, 9999)] = None
+    face_index: Annotated[int | None, Range(0, math.inf)] = None
     """Which of several faces, the largest is 0. `emo-rt faces` numbers them. ``None`` = the only one.
 
     Or one that is much larger than all others."""

@@ -110,6 +110,7 @@ class Scheduler:
     def _one_slice(self) -> bool:
         """One turn of the loop; whether there will be another."""
         job = self._next()
+        landing = None
         if job is not None:
             landing = job.advance()
             with self._changed:
@@ -118,7 +119,8 @@ class Scheduler:
                 self._flying.append(landing)
         elif not self._flying:
             return False
-        if self._flying and (job is None or len(self._flying) > self._ahead):
+        # A job without a landing has waited for the device itself: who came before must not wait for whoever is next.
+        if self._flying and (landing is None or len(self._flying) > self._ahead):
             self._flying.popleft()()
         return True
 

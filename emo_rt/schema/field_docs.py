@@ -20,7 +20,12 @@ MARKUP = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`|``([^`]+)``")
 
 @cache
 def field_docs(cls: type) -> Mapping[str, str]:
-    """Field → its docstring, cleaned of indentation, for the fields that ``cls`` itself defines."""
+    """Field → its docstring, cleaned of indentation; those of base classes, too."""
+    inherited = {name: text for base in reversed(cls.__bases__) for name, text in field_docs(base).items()}
+    return inherited | (_own_docs(cls) if cls is not object else {})
+
+
+def _own_docs(cls: type) -> dict[str, str]:
     classes = (node for node in _module(cls.__module__).body if isinstance(node, ast.ClassDef))
     body = next((node.body for node in classes if node.name == cls.__name__), [])
     return {

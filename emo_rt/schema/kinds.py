@@ -44,14 +44,19 @@ class Range:
     def __str__(self) -> str:
         if self.words:
             return self.words
+        low, high = _shown(self.low), _shown(self.high)
         if self.high == math.inf:
-            return f"more than {self.low:g}" if self.is_open else f"{self.low:g} or more"
-        return f"{self.low:g} … {self.high:g}"
+            return f"more than {low}" if self.is_open else f"{low} or more"
+        return f"{low} … {high}"
+
+
+def _shown(number: float) -> str:
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 ANY = Range(-math.inf, math.inf, "a number")
 """Of a ``float`` whose type says nothing of a range."""
-COUNT = Range(0, 2**31 - 1)
+COUNT = Range(0, math.inf)
 """Of such an ``int``."""
 
 
@@ -102,12 +107,13 @@ class Whole(Kind):
 
     @property
     def words(self) -> str:
-        low, high = self.range.low, self.range.high
-        return f"an integer, {self.range}" if self.range.words else f"an integer from {low} to {high}"
+        if self.range.words or self.range.high == math.inf:
+            return f"an integer, {self.range}"
+        return f"an integer from {self.range.low} to {self.range.high}"
 
     @property
     def range_words(self) -> str:
-        return str(self.range)
+        return "" if self.range == COUNT else str(self.range)
 
     def has(self, value: object) -> bool:
         return type(value) is int and self.range.low <= value <= self.range.high
@@ -117,7 +123,8 @@ class Whole(Kind):
 
     @property
     def schema(self) -> dict[str, Any]:
-        return {"type": "integer", "minimum": self.range.low, "maximum": self.range.high}
+        least = {"type": "integer", "minimum": self.range.low}
+        return least if self.range.high == math.inf else {**least, "maximum": self.range.high}
 
 
 @dataclass(frozen=True)
@@ -208,6 +215,32 @@ class Choice(Kind):
         return {"enum": list(self.choices)}
 
 
+@dataclass(frozen=True)
+class NamedThing(Kind):
+    """One of some words that are known late, like those of installed packages."""
+
+    names: Callable[[], tuple[str, ...]]
+    placeholder = "NAME"
+
+    @property
+    def words(self) -> str:
+        return f"one of {', '.join(self.names())}"
+
+    @property
+    def range_words(self) -> str:
+        return ", ".join(self.names())
+
+    def has(self, value: object) -> bool:
+        return isinstance(value, str) and value in self.names()
+
+    def read(self, text: str) -> str:
+        return text
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.names())}
+
+
 class File(Kind):
     """Name of a file, or in Python also what would be in it."""
 
@@ -243,7 +276,7 @@ class Several(Kind):
 
     @property
     def words(self) -> str:
-        count, names = COUNTS[len(self.names)], ", ".join(self.names)
+        count, names = COUNTS[len(self.names)], ",".join(self.names)
         if not isinstance(self.item, Decimal):
             return f"{count} names of files: {names}"
         low, high = self.item.range.low, self.item.range.high
@@ -286,6 +319,41 @@ class Several(Kind):
     def schema(self) -> dict[str, Any]:
         count = len(self.names)
         return {"type": "array", "items": self.item.schema, "minItems": count, "maxItems": count}
+
+
+@dataclass(frozen=True)
+class Listing(Kind):
+    """Any number of words; also a part of a type, ``Annotated[tuple[str, ...], Listing(NAMES)]``."""
+
+    choices: tuple[str, ...] = ()
+    """Words that there are; none = any."""
+    placeholder = "NAME,…"
+
+    @property
+    def words(self) -> str:
+        return self.range_words or "a list of names"
+
+    @property
+    def range_words(self) -> str:
+        return f"some of {', '.join(self.choices)}" if self.choices else ""
+
+    def has(self, value: object) -> bool:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            return False
+        return all(isinstance(one, str) and (not self.choices or one in self.choices) for one in value)
+
+    def read(self, text: str) -> tuple[str, ...]:
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+
+    def load(self, plain: Any) -> Any:
+        return tuple(plain) if isinstance(plain, list | tuple) else plain
+
+    def dump(self, value: Any) -> list[str]:
+        return list(value)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": {"enum": list(self.choices)} if self.choices else {"type": "string"}}
 
 
 @dataclass(frozen=True)

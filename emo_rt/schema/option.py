@@ -25,7 +25,21 @@ from typing import Any, Literal, TypeVar, cast
 from emo_rt.checks import check, reject_unknown
 from emo_rt.errors import ConfigError, EmoRtError
 from emo_rt.schema.field_docs import field_docs, plain
-from emo_rt.schema.kinds import ANY, COUNT, Choice, Decimal, File, Kind, Part, Range, Several, Switch, Text, Whole
+from emo_rt.schema.kinds import (
+    ANY,
+    COUNT,
+    Choice,
+    Decimal,
+    File,
+    Kind,
+    Listing,
+    Part,
+    Range,
+    Several,
+    Switch,
+    Text,
+    Whole,
+)
 
 OptionsT = TypeVar("OptionsT")
 
@@ -183,25 +197,29 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return None if field.default is dataclasses.MISSING else field.default
 
 
-SIMPLE: Mapping[Any, Kind] = {bool: Switch(), str: Text(), Path: File(), int: Whole(COUNT), float: Decimal(ANY)}
+SIMPLE: Mapping[Any, Kind] = {bool: Switch(), str: Text(), int: Whole(COUNT), float: Decimal(ANY)}
 """Types that say everything themselves."""
 
 
 def _kind(hints: Sequence[Any], marks: Sequence[Any]) -> Kind:
     """Kind of the values of a type (its alternatives, ``None`` left out), told by what it is annotated with."""
     hint, told = hints[0], next((mark for mark in marks if isinstance(mark, Kind)), None)
-    span = next((mark for mark in marks if isinstance(mark, Range)), None)
     if isinstance(told, Several):
         return dataclasses.replace(told, item=_kind(_members(typing.get_args(hint)[0]), marks[1:]))
     if told is not None:
         return told
+    span = next((mark for mark in marks if isinstance(mark, Range)), None)
     if span is not None:
         return Whole(span) if hint is int else Decimal(span)
-    if typing.get_origin(hint) is Literal:
-        return Choice(typing.get_args(hint))
+    return File() if Path in hints else _plain_kind(hint)
+
+
+def _plain_kind(hint: Any) -> Kind:
+    """Kind of the values of a type that nothing is said of."""
     if dataclasses.is_dataclass(hint):
         return Part(cast(type, hint))
-    return File() if Path in hints else SIMPLE[hint]
+    kinds = {Literal: Choice(typing.get_args(hint)), tuple: Listing()}
+    return kinds.get(typing.get_origin(hint)) or SIMPLE[hint]
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """The simulated card's libraries, built with gcc: ``python -m tests.card.build FOLDER``.
 
-``libcuda.so.1`` is enough for ``cuda-core``; with the others the real ``onnxruntime-gpu`` runs on it. A program uses them
-by ``LD_LIBRARY_PATH``. What is simulated, and by which rules: the comments in ``src/``.
+``libcuda.so.1`` is enough for ``cuda-core``; with the others the real ``onnxruntime-gpu`` runs on it. A program uses
+them by ``LD_LIBRARY_PATH``. What is simulated, and by which rules: the comments in ``src/``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIBRARIES = {
 }
 """Library → its source files. All but the first call the first."""
 
-COUNTS = [
+COUNTS = (
     "captures",
     "captures_lost",
     "unsafe_calls",
@@ -42,7 +42,7 @@ COUNTS = [
     "device_peak",
     "pinned_bytes",
     "host_waits",
-]
+)
 """``Count`` of card.h."""
 
 

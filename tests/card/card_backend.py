@@ -1,6 +1,7 @@
-"""The runtime's own GPU code over the real cuda-core and the simulated card; ONNX Runtime's CPU sessions do the arithmetic.
+"""The runtime's own GPU code over the real cuda-core and the simulated card; ONNX Runtime computes on the CPU.
 
-The card's memory is memory of the host, so a graph is a host function in the stream: captured and launched like a kernel.
+The card's memory is memory of the host, so a graph is a host function in the stream: captured and launched like a
+kernel.
 """
 
 from __future__ import annotations

@@ -19,11 +19,12 @@ import pytest
 from PIL import Image
 
 from emo_rt import Bundle
-from emo_rt.cli import demo, main, terminal
-from emo_rt.cli.arguments import make_parser
+from emo_rt.cli import animate as animate_command
+from emo_rt.cli import demo, main, make_parser, terminal
 from emo_rt.media import audio
 from emo_rt.media.video_file import probe
 from emo_rt.memory import peak_memory
+from emo_rt.model.bundle import RANDOM_WEIGHTS
 
 PORTRAIT = demo.DEMO_PORTRAIT
 WITH_SIGINT = (
@@ -257,7 +258,7 @@ class TestFailures:
         def broken(_: object) -> None:
             raise RuntimeError("first line\nsecond line")
 
-        monkeypatch.setattr(demo, "animate", broken)
+        monkeypatch.setattr(animate_command, "run", broken)
         line = failure(capsys, animate("-o", "a.mp4"), 1)
         assert "RuntimeError: first line second line" in line
         assert "--debug" in line
@@ -336,7 +337,7 @@ class TestStopping:
         def interrupted(_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(demo, "animate", interrupted)
+        monkeypatch.setattr(animate_command, "run", interrupted)
         assert main(animate("-o", "a.mp4")) == 130
         assert capsys.readouterr().err == "stopped; no output was written\n"
 
@@ -391,7 +392,7 @@ class TestDemo:
         first, *rows = printed.out.splitlines()
         assert first.startswith(f"{out}: {found.frames} frames")
         receipt = {row[:11].strip(): row[13:] for row in rows}
-        untrained = demo.is_untrained(Bundle.open("demo"))
+        untrained = Bundle.open("demo").is_untrained
         assert list(receipt) == [
             "backend",
             "time",
@@ -471,7 +472,7 @@ class TestExport:
         model, target, options = exported[0]
         assert target == tmp_path / "bundle"
         assert (options.dtype, options.half_storage, options.guidance) == ("float32", True, (True, False))
-        assert (options.check, options.source) == (True, demo.RANDOM_WEIGHTS)
+        assert (options.check, options.source) == (True, RANDOM_WEIGHTS)
         assert all("s] " in line for line in printed.err.splitlines())
         for words in ("vae_decoder", "relative", f"{sum(p.numel() for p in model.parameters()):,}", "peak memory"):
             assert words in printed.out

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from emo_rt.cli import doctor, main
+from emo_rt.cli import doctor, gpu_packages, main
 from emo_rt.device.base import Backend
 from emo_rt.device.registry import open_backend
+from emo_rt.device.tensorrt.gpus import Gpu
 from emo_rt.errors import BackendUnavailableError
 from emo_rt.faces import networks
 
@@ -26,6 +27,7 @@ KEYS = [
     "onnxruntime_providers",
     "gpus",
     "runtime",
+    "backends",
     "tensorrt",
     "encoders",
     "face_detector",
@@ -111,6 +113,39 @@ def test_gpu_that_is_not_used(
     text = capsys.readouterr().out
     assert "NVIDIA H100, 81559 MiB, driver 570.1, compute capability 9.0" in text
     assert "- the GPU is not used: no CUDA here; install something" in text
+    assert "- for this GPU: its driver 570.1 is older than 580" in text
+
+
+H100, ORIN, B200, RTX3060 = "9.0", "8.7", "10.0", "8.6"
+
+
+@pytest.mark.parametrize(
+    ("capability", "driver", "machine", "wanted"),
+    [
+        (H100, "580.65", "x86_64", "pip install 'emo_rt[gpu]'"),
+        (H100, "unknown", "x86_64", "pip install 'emo_rt[gpu]'"),
+        (H100, "570.1", "x86_64", "update the driver first"),
+        (ORIN, "unknown", "aarch64", "pip install 'emo_rt[cuda]' in an environment that sees it"),
+        (B200, "580.65", "x86_64", "pip install 'emo_rt[tensorrt]'"),
+        (RTX3060, "580.65", "aarch64", "pip install 'emo_rt[tensorrt-rtx]'"),
+    ],
+)
+def test_the_command_that_fits_a_gpu(capability: str, driver: str, machine: str, wanted: str) -> None:
+    gpu = {"driver": driver, "compute_capability": capability}
+    assert gpu_packages.advice(gpu, {}, machine).endswith(wanted)
+
+
+def test_two_packages_of_onnx_runtime_are_not_installed_over_each_other() -> None:
+    gpu = {"driver": "580.65", "compute_capability": H100}
+    found = gpu_packages.advice(gpu, {"onnxruntime": "1.32"}, "x86_64")
+    assert found == "pip uninstall -y onnxruntime && pip install 'emo_rt[gpu]'"
+
+
+def test_a_gpu_without_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Jetson: the driver is asked."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(doctor, "current_gpu", lambda: Gpu("Orin", "sm87"))
+    assert doctor._gpus() == [{"name": "Orin", "memory": "unknown", "driver": "unknown", "compute_capability": "8.7"}]
 
 
 @pytest.mark.parametrize("script", ["exit 9", "echo NVIDIA-SMI has failed", "echo"])

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
 from cuda_stand_in import ByAddress, StandInDevice
@@ -46,10 +47,10 @@ class StandInInference:
         self.ort, self.settings, self.options = ort, providers[0][1], options
         self.threads: set[int] = set()
         self.runs: list[dict[str, str]] = []
-        if isinstance(source, bytes):
+        if source == PROBE:
             return
         ort.opening(self.settings)
-        name = source.rpartition("/")[2].removesuffix(".onnx")
+        name = ort.name_of(source)
         self._inner = ort.cpu.open(ort.bundle, name)
         self.work = ByAddress(ort.device, self._inner)
         ort.sessions.setdefault(name, []).append(self)
@@ -93,6 +94,15 @@ class StandInOrt:
         self.opening: Any = lambda settings: None
         self.probe: Any = lambda: None
         self.released: list[int] = []
+
+    def name_of(self, source: str | bytes) -> str:
+        """The graph that was opened: a file, or its rewritten form, which has the graph's own outputs."""
+        if isinstance(source, str):
+            return source.rpartition("/")[2].removesuffix(".onnx")
+        model = onnx.load_from_string(source)
+        given = {value.name for value in (*model.graph.input, *model.graph.output)}
+        specs = self.bundle.graphs.items()
+        return next(name for name, spec in specs if {t.name for t in (*spec.inputs, *spec.outputs)} == given)
 
     def InferenceSession(self, *args: Any, **more: Any) -> StandInInference:
         return StandInInference(self, *args, **more)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from onnx import TensorProto
 from small_models import relative_error
 
 from emo_rt import Bundle
-from emo_rt.errors import ConfigError, ExportError, OutputError
+from emo_rt.errors import ConfigError, ExportError, MissingDependencyError, OutputError
 from emo_rt.export import onnx_export
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
 from emo_rt.export.networks.model import EmoModel, build_model
@@ -243,6 +244,19 @@ def one_graph(monkeypatch: pytest.MonkeyPatch) -> EmoModel:
 
 class TestTarget:
     """The folder that a bundle is written to."""
+
+    def test_a_package_without_metadata_is_found_before_the_first_graph(
+        self, one_graph: EmoModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def version(name: str) -> str:
+            raise PackageNotFoundError(name)
+
+        monkeypatch.setattr(onnx_export.metadata, "version", version)
+        lines: list[str] = []
+        with pytest.raises(MissingDependencyError, match="emo_rt is not installed as a package"):
+            export_bundle(one_graph, tmp_path / "bundle", report=lines.append)
+        assert lines == []
+        assert not (tmp_path / "bundle").exists()
 
     def test_config_says_what_steps_may_keep(self, no_graphs: EmoModel, tmp_path: Path) -> None:
         bundle = export_bundle(no_graphs, tmp_path / "bundle", ExportOptions(deep_cache=1))

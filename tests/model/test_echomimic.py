@@ -136,9 +136,7 @@ def test_windows_must_fit_the_configuration(change: dict[str, object], named: st
         replace(preset("echomimic"), **change)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("overlap", -1), ("shift", -1), ("noise_limit", 0.0), ("longest_s", 0.0)]
-)
+@pytest.mark.parametrize(("field", "value"), [("overlap", -1), ("shift", -1), ("noise_limit", 0.0), ("longest_s", 0.0)])
 def test_ranges_of_windows(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"windows.{field}"):
         WindowsConfig(**{field: value})  # type: ignore[arg-type]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from emo_rt import AnimateOptions, Animator, Box, Bundle, ConfigError, FaceInputs
-from emo_rt.media.framing import Portrait, prepare_portrait
 from emo_rt.export.presets import preset
+from emo_rt.media.framing import Portrait, prepare_portrait
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.families.base import COMMON_OPTIONS, ClipState, Family
 from emo_rt.model.families.registry import FAMILIES, family_of
@@ -141,7 +141,7 @@ ELSEWHERE = {
     "model/audio_config.py": "fields of the configuration and their ranges",
     "model/config.py": "fields of the configuration and their ranges",
     "model/schema1.py": "schema 1 did not name the family",
-    "cli/arguments.py": "presets and checkpoints that can be exported",
+    "cli/export.py": "checkpoints that can be exported",
 }
 """Files outside ``model/families/`` that may ask it, and why."""
 

@@ -85,7 +85,7 @@ def test_names_and_placeholders() -> None:
         ({"colour": ["red"]}, "colour is ['red']; expected one of red, blue"),
         ({"ends": (1, 0)}, "ends is (1, 0); expected two numbers, 0 ≤ low < high ≤ 1, or None"),
         ({"ends": "01"}, "ends is '01'"),
-        ({"files": ("a", 2)}, "files is ('a', 2); expected two names of files: a, b; or None"),
+        ({"files": ("a", 2)}, "files is ('a', 2); expected two names of files: a,b; or None"),
         ({"flag": 1}, "flag is 1; expected True, False or None"),
         ({"note": ""}, "note is ''; expected a text that is not empty"),
     ],

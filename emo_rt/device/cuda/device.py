@@ -24,7 +24,8 @@ def open_device(index: int = 0) -> Device:
         core = importlib.import_module("cuda.core")
     except ImportError as exc:
         raise BackendUnavailableError(
-            f"the Python package of CUDA cannot be imported ({exc}); install emo_rt[gpu] or emo_rt[tensorrt-rtx]"
+            f"the Python package of CUDA cannot be imported ({exc}); install emo_rt[gpu], or emo_rt[cuda] beside a "
+            "TensorRT that is there"
         ) from exc
     try:
         inner = core.Device(index)

@@ -14,9 +14,11 @@ class Event:
         self.inner, self._health = inner, health
 
     def synchronize(self) -> None:
-        """Wait, on the host, until the device has passed it."""
+        """Wait, on the host, until the device has passed it. One that was closed has: its owner waited before."""
         with self._health.check("wait for an event"):
-            self.inner.sync()
+            inner = self.inner
+            if inner is not None:
+                inner.sync()
 
     def is_done(self) -> bool:
         """Whether the device has passed it."""

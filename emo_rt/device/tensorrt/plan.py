@@ -43,7 +43,10 @@ Profile = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class PlanKey:
-    """Everything that a plan depends on. As a wish, ``options`` = ``None`` accepts any."""
+    """Everything that a plan depends on.
+
+    Also used to ask for a plan; a request with ``options`` = ``None`` accepts a plan built with any options.
+    """
 
     graph: str
     """Name of the graph."""
@@ -52,13 +55,13 @@ class PlanKey:
     package: str
     """``tensorrt`` or ``tensorrt_rtx``."""
     package_version: str
-    """Its version; plans of one version are refused by another."""
+    """Version of the package. TensorRT loads only plans of its own version."""
     capabilities: tuple[str, ...]
-    """Compute capabilities: those it was built for, or as a wish those it must serve: ``sm89``."""
+    """Compute capabilities, like ``sm89``: those it was built for; in a request, those that it must serve."""
     gpu: str | None
-    """Name of the GPU that it was tuned on; ``None``: it serves every GPU of the capabilities."""
+    """Name of the GPU that it was tuned on. ``None``: it runs on every GPU of the capabilities."""
     precision: str
-    """Arithmetic inside the graph; it is strongly typed, so this only names what the ONNX file holds."""
+    """Number type inside the graph. It comes from the ONNX file: TensorRT networks here are strongly typed."""
     shapes: Mapping[str, Profile]
     """Input with a dynamic axis → smallest, usual and largest shape."""
     options: Mapping[str, int | bool | None] | None

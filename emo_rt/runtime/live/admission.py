@@ -7,7 +7,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from emo_rt.errors import OverloadedError
-from emo_rt.runtime.live.costs import Costs
+from emo_rt.runtime.live.costs import Beside, Costs
 from emo_rt.runtime.loaded_model import LoadedModel
 
 FULL = 0.9
@@ -20,6 +20,16 @@ class Admitted(Protocol):
     @property
     def least_load(self) -> float:
         """Share of the device that it needs on its last rung, as measured lately."""
+        ...
+
+    @property
+    def load(self) -> float:
+        """Share of the device that it needs on its present rung."""
+        ...
+
+    @property
+    def clip_seconds(self) -> float:
+        """What a clip takes on its present rung."""
         ...
 
     @property
@@ -48,6 +58,13 @@ class Admission:
         """Share of the device that the admitted sessions need on their last rungs."""
         with self._lock:
             return sum(session.least_load for session in self._admitted)
+
+    def beside(self, session: Admitted) -> Beside:
+        """What the others do."""
+        with self._lock:
+            others = [one for one in self._admitted if one is not session]
+        longest = max((one.clip_seconds for one in others), default=0.0)
+        return Beside(sum(one.load for one in others), longest)
 
     def enter(self, session: Admitted) -> None:
         """One more. The first is always admitted: if it is too slow, it lags as it was told to.

@@ -24,8 +24,6 @@ from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.live.stats import Latencies
 from emo_rt.runtime.live.voice import Ready, Voice, border
 
-HASTE = 1.15
-"""A clip is begun so many times its expected seconds before it is due."""
 STALL_S = 1.0
 """Who takes pairs later than this goes on from now, instead of getting them all at once."""
 FORGOTTEN_S = 0.25
@@ -36,12 +34,13 @@ class Conductor:
     """Brings together the queue of sound, the maker of clips and the reel. The owner locks, and wakes the maker."""
 
     def __init__(self, config: ModelConfig, settings: LiveSettings, maker: LiveMaker, ladder: Ladder) -> None:
-        self._settings, self._maker, self.ladder = settings, maker, ladder
+        self._settings, self._maker, self._ladder = settings, maker, ladder
         self.fps = config.fps
         """Frames per second."""
         self.frames = config.frames
         """F, frames of a clip."""
-        self._ahead = max(config.audio.context_frames + config.audio.right_context_frames, 1)
+        audio = maker.heard_config.audio
+        self._ahead = max(audio.context_frames + audio.right_context_frames, 1)
         loops = settings.idle == "loop"
         self.reel = Reel(config.motion_frames, max(round(settings.loop_s * config.fps), 2) if loops else 0)
         self.voice = Voice(settings.sample_rate, config.fps)
@@ -63,9 +62,10 @@ class Conductor:
     # Asked by the session
 
     @property
-    def first_samples(self) -> int:
-        """Samples at 16 kHz that make a first clip certain."""
-        return (self.frames + self._ahead) * AUDIO_SAMPLE_RATE // self.fps
+    def first_silence(self) -> SoundFrame:
+        """What makes a first clip certain, as one piece."""
+        samples = (self.frames + self._ahead) * AUDIO_SAMPLE_RATE // self.fps
+        return SoundFrame(np.zeros(0, np.float32), np.zeros(samples, np.float32))
 
     def prepare(self, now: float) -> None:
         """Begin the first clip, so that the first pair is there as soon as it is asked for."""
@@ -97,7 +97,7 @@ class Conductor:
         self._track = deque(sound.silenced() for sound in self._track)
         if self._settings.pace == "asap":
             self._shift_s -= max(self._due(self.pairs) - now, 0.0)  # the transport forgets what it had in front
-        again = self.ladder.expected()
+        again = self._ladder.lead
         left = len(self.reel) / self.fps
         if left < again and self._maker.making and self._remaining(now) + again <= (self.frames - 1) / self.fps:
             self._must_restart = True  # the clip that is under way bridges the gap
@@ -113,7 +113,7 @@ class Conductor:
         self.reel.extend(
             ReelFrame(pixels[row], Latent(kept, row), self._track.popleft(), clip) for row in range(len(pixels))
         )
-        self.ladder.note(clip.rung, clip.waited_s, clip.seconds)
+        self._ladder.note(clip.rung, clip.waited_s, clip.seconds)
 
     # The time
 
@@ -129,12 +129,12 @@ class Conductor:
 
     def _bridge(self) -> int:
         """Frames that are shown while the next clip is made."""
-        return max(math.ceil(HASTE * self.ladder.expected() * self.fps) + 1, self.reel.fewest)
+        return max(math.ceil(self._ladder.lead * self.fps) + 1, self.reel.fewest)
 
     def _remaining(self, now: float) -> float:
         """Seconds until the clips under way are made."""
         last = list(self._maker.making.values())[-1]
-        return max(self.ladder.expected() - (now - last.composed_at), 0.0)
+        return max(self._ladder.lead - (now - last.composed_at), 0.0)
 
     # Starting anew
 
@@ -188,11 +188,19 @@ class Conductor:
         if ready.ended + self._coming(ready, wanted - ready.ended, now) < wanted or there > self.frames:
             if self._is_idle_enough(there) and not ready.ended + ready.open:
                 return
-            begin = self._due(self.pairs + there) - HASTE * self.ladder.expected()
+            begin = self._due(self.pairs + there) - self._ladder.lead
+            if self._is_ending(ready, there):
+                begin = now
             if now < begin:
                 self._wake_at = min(self._wake_at, begin)
                 return
         self._begin(now)
+
+    def _is_ending(self, ready: Ready, there: int) -> bool:
+        """Whether the rest of what is said is to come as soon as it is made."""
+        if self._settings.pace == "clock" or there > self.frames or self.voice.is_speaking:
+            return False
+        return ready.ended > 0 or any(sound.utterance is not None for sound in self._track)
 
     def _is_idle_enough(self, there: int) -> bool:
         """Whether the idle loop can take over when what is there was shown."""
@@ -212,7 +220,7 @@ class Conductor:
         sounds += [self.voice.take() for _ in range(coming)]
         self._track.extend(sounds)
         self._is_fresh = False
-        self._maker.begin(np.concatenate([sound.heard for sound in sounds]), self.ladder.rung, now, due)
+        self._maker.begin(sounds, self._ladder.rung, now, due)
         self._has_composed = True
 
     # Showing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from emo_rt.runtime.step_tables import StepTable
 
@@ -22,6 +23,15 @@ class Rung:
     def key(self) -> tuple[str, ...]:
         """The graph of each step: two rungs with the same key cost the same."""
         return self.table.graphs
+
+
+class Beside(NamedTuple):
+    """What other live sessions of the device do."""
+
+    load: float
+    """Share of the device that they need."""
+    longest_s: float
+    """Seconds of the longest of their clips: nobody interrupts one that was begun."""
 
 
 class Costs:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from emo_rt.runtime.live.costs import Costs, Rung
+from emo_rt.runtime.live.costs import Beside, Costs, Rung
 
 FULL = 0.9
 """Share of a clip's length that making it may take, beyond which a session steps down."""
@@ -15,26 +15,38 @@ PATIENCE = 6
 REMEMBERED = 0.5
 """Weight of the latest clip in what is expected of the next one, where it was quicker; a slower one counts at once."""
 
+HASTE = 1.15
+"""A clip is begun so many times its expected seconds before it is due."""
+ALONE = Beside(0.0, 0.0)
+
 
 class Ladder:
     """Goes down before frames come late, and up again when there is room. The owner locks."""
 
-    def __init__(self, rungs: Sequence[Rung], costs: Costs, clip_s: float) -> None:
-        """``rungs``: the best first. ``clip_s``: seconds that a clip lasts."""
-        self.rungs, self.costs, self._clip_s = tuple(rungs), costs, clip_s
+    def __init__(
+        self, rungs: Sequence[Rung], costs: Costs, clip_s: float, beside: Callable[[], Beside] = lambda: ALONE
+    ) -> None:
+        """``rungs``: the best first. ``clip_s``: seconds that a clip lasts. ``beside``: what other sessions do."""
+        self.rungs, self.costs, self._clip_s, self._beside = tuple(rungs), costs, clip_s, beside
         self.at = 0
         """Number of the present rung."""
         self.steps_down = self.steps_up = 0
         """How often it went."""
         self.slowdown = 1.0
         """How many times as long as measured at first a clip takes now."""
-        self._waited = 0.0
+        self.waited = 0.0
+        """Seconds that a clip waits for other sessions."""
         self._roomy = 0
 
     @property
     def rung(self) -> Rung:
         """The present one."""
         return self.rungs[self.at]
+
+    @property
+    def lead(self) -> float:
+        """Seconds before its first frame is due at which a clip is to be begun."""
+        return HASTE * self.seconds + max(HASTE * self.waited, self._beside().longest_s)
 
     @property
     def is_too_slow(self) -> bool:
@@ -45,21 +57,26 @@ class Ladder:
         """Start at the best rung that is fast enough."""
         self.at = self._best(ROOMY)
 
+    @property
+    def seconds(self) -> float:
+        """What making a clip takes on the present rung."""
+        return self.costs.of(self.rung) * self.slowdown
+
     def expected(self, at: int | None = None) -> float:
-        """Seconds from the beginning of a clip to its pictures, on a rung; ``None`` = the present one."""
+        """Seconds from the sound of a clip to its pictures, on a rung; ``None`` = the present one."""
         rung = self.rung if at is None else self.rungs[at]
-        return self._waited + self.costs.of(rung) * self.slowdown
+        return self.waited + self.costs.of(rung) * self.slowdown
 
     def note(self, rung: Rung, waited: float, seconds: float) -> None:
         """A clip took ``seconds``, after it had ``waited`` for other sessions."""
         self.costs.note(rung, seconds)
         least = self.costs.of(rung)
         self.slowdown = _follow(self.slowdown, seconds / least if least else 1.0)
-        self._waited = _follow(self._waited, waited)
+        self.waited = _follow(self.waited, waited)
         if self.expected() > FULL * self._clip_s:
             self._roomy = 0
             self._go_down()
-        elif self.at and self.expected(self.at - 1) <= ROOMY * self._clip_s:
+        elif self.at and self._is_roomy(self.at - 1):
             self._roomy += 1
             if self._roomy >= PATIENCE:
                 self.at -= 1
@@ -67,6 +84,11 @@ class Ladder:
                 self._roomy = 0
         else:
             self._roomy = 0
+
+    def _is_roomy(self, at: int) -> bool:
+        """Whether a rung would leave room for this session and for the others."""
+        load = self._beside().load + self.costs.of(self.rungs[at]) * self.slowdown / self._clip_s
+        return self.expected(at) <= ROOMY * self._clip_s and load <= ROOMY
 
     def _go_down(self) -> None:
         target = max(self._best(FULL), min(self.at + 1, len(self.rungs) - 1))

@@ -21,9 +21,11 @@ from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.clip_maker import BegunClip
 from emo_rt.runtime.clips import ClipSound, ClipSounds, clip_sounds
+from emo_rt.runtime.live.causal import RunningScale, live_config
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.costs import Rung
 from emo_rt.runtime.live.kept import Kept, KeptLatents, Latent
+from emo_rt.runtime.live.pair import SoundFrame
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.scheduler import Landing, Order, whole
 from emo_rt.runtime.session import Session
@@ -99,6 +101,10 @@ class LiveMaker(Session):
         self._resume: Sequence[Latent] | None = None
         self._next_index = 0
         config, backend = avatar.model.config, avatar.model.backend
+        self.heard_config = live_config(config)
+        """The model's configuration, with the windows in which it hears."""
+        is_scaled = config.audio.normalize and self.heard_config is not config
+        self._scale = RunningScale(is_scaled)
         latent = (config.vae.latent_channels, config.latent_size, config.latent_size)
         self.kept = KeptLatents(backend, (config.frames, *latent))
         """Latents of the clips that a restart may continue."""
@@ -119,7 +125,7 @@ class LiveMaker(Session):
                 self.rungs.append(Rung(name, table, guidance))
 
     def _new_sounds(self) -> ClipSounds:
-        return clip_sounds(self._config)
+        return clip_sounds(self.heard_config)
 
     @property
     def signal(self) -> Signal:
@@ -150,13 +156,14 @@ class LiveMaker(Session):
         """There is something new to do. Not under the lock."""
         self._scheduler.wake()
 
-    def begin(self, heard: Array, rung: Rung, now: float, due: float) -> None:
-        """The sound at 16 kHz that makes one more clip certain. Under the lock; :meth:`wake` afterwards."""
+    def begin(self, sounds: Sequence[SoundFrame], rung: Rung, now: float, due: float) -> None:
+        """The sound that makes one more clip certain. Under the lock; :meth:`wake` afterwards."""
         clip = LiveClip(self._next_index, rung, now, due, self._resume)
         self._next_index, self._resume = self._next_index + 1, None
         self.making[clip.index] = clip
         self._waiting.append(clip)
-        self._sounds.push(heard)
+        for sound in sounds:
+            self._sounds.push(self._scale(sound.heard, is_sound=sound.samples > 0))
         assert self._sounds.waiting == len(self._waiting), "the sound of one clip"
 
     def restart(self, latents: Sequence[Latent]) -> None:

@@ -64,10 +64,10 @@ class LiveSession:
         maker, config = self._maker, avatar.model.config
         costs = self._admission.costs(avatar.model)
         self._clip_s = config.frames / config.fps
-        self._ladder = Ladder(maker.rungs, costs, self._clip_s)
+        self._ladder = Ladder(maker.rungs, costs, self._clip_s, lambda: self._admission.beside(self))
         self._conductor = conductor = Conductor(config, self.settings, maker, self._ladder)
         self._picture_bytes = self._frame_bytes(avatar)
-        warm(maker, costs, conductor.first_samples, self._clock, self._clip_s)
+        warm(maker, costs, conductor.first_silence, self._clock, self._clip_s)
         self._ladder.begin()
         self._admission.enter(self)
         maker.made = conductor.made
@@ -240,6 +240,16 @@ class LiveSession:
         """Share of the device that it needs on the last rung, as measured lately."""
         last = self._ladder.rungs[-1]
         return self._ladder.costs.of(last) * self._ladder.slowdown / self._clip_s
+
+    @property
+    def load(self) -> float:
+        """Share of the device that it needs on the present rung."""
+        return self._ladder.seconds / self._clip_s
+
+    @property
+    def clip_seconds(self) -> float:
+        """What a clip takes on the present rung, as measured lately."""
+        return self._ladder.seconds
 
     @property
     def most_bytes(self) -> int:

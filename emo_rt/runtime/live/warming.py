@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.costs import Costs, Rung
 from emo_rt.runtime.live.maker import LiveClip, LiveMaker
+from emo_rt.runtime.live.pair import SoundFrame
 
 HOPELESS = 2.0
 """A rung that would take so many times a clip's length is not run: its graphs are opened and its steps tabulated."""
 
 
-def warm(maker: LiveMaker, costs: Costs, samples: int, clock: Clock, clip_s: float) -> None:
+def warm(maker: LiveMaker, costs: Costs, silence: SoundFrame, clock: Clock, clip_s: float) -> None:
     """Run a silent clip on each rung of which the cost is not known, the cheapest first.
 
-    ``samples``: at 16 kHz, what makes a first clip certain. The costs of a model are kept as long as it is loaded: a
+    ``silence``: what makes a first clip certain. The costs of a model are kept as long as it is loaded: a
     second session makes no clip here.
     """
     is_first = not any(rung in costs for rung in maker.rungs)
@@ -26,9 +27,9 @@ def warm(maker: LiveMaker, costs: Costs, samples: int, clock: Clock, clip_s: flo
         if rung in costs or costs.of(rung) > HOPELESS * clip_s:
             continue
         if is_first:
-            _silent_clip(maker, rung, samples, clock)  # pays for whatever is done once
+            _silent_clip(maker, rung, silence, clock)  # pays for whatever is done once
             is_first = False
-        costs.note(rung, _silent_clip(maker, rung, samples, clock).seconds)
+        costs.note(rung, _silent_clip(maker, rung, silence, clock).seconds)
     with maker.signal.changed:
         maker.reset()
 
@@ -44,7 +45,7 @@ def wait_until(condition: Callable[[], bool], maker: LiveMaker, clock: Clock) ->
         clock.wait(maker.signal, seen, None)
 
 
-def _silent_clip(maker: LiveMaker, rung: Rung, samples: int, clock: Clock) -> LiveClip:
+def _silent_clip(maker: LiveMaker, rung: Rung, silence: SoundFrame, clock: Clock) -> LiveClip:
     done = list[LiveClip]()
 
     def made(clip: LiveClip, _: NDArray[np.uint8]) -> None:
@@ -54,7 +55,7 @@ def _silent_clip(maker: LiveMaker, rung: Rung, samples: int, clock: Clock) -> Li
         maker.reset()
         maker.made = made
         now = clock.now()
-        maker.begin(np.zeros(samples, np.float32), rung, now, now)
+        maker.begin([silence], rung, now, now)
     maker.wake()
     wait_until(lambda: bool(done), maker, clock)
     return done[0]

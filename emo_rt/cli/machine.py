@@ -1,0 +1,29 @@
+"""What runs a model: the same options for all commands that load one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from emo_rt.animator import Animator
+from emo_rt.device.registry import DEVICES, THREADS, backend_names
+from emo_rt.schema.kinds import Choice, NamedThing
+from emo_rt.schema.option import Outside
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A model, and what it runs on; see :meth:`emo_rt.Animator.load`."""
+
+    bundle: Annotated[str, Outside(placeholder="DIR")] = "demo"
+    """Model folder, or demo."""
+    device: Annotated[str, Choice(DEVICES)] = "auto"
+    """Device. Only auto chooses by itself."""
+    backend: Annotated[str, NamedThing(backend_names)] = "auto"
+    """Runtime. openvino is the faster one on a CPU."""
+    threads: Annotated[int | None, THREADS] = None
+    """CPU threads per graph. ``None`` = one per core."""
+
+    def load(self) -> Animator:
+        """Load the model. Raises what :meth:`emo_rt.Animator.load` raises."""
+        return Animator.load(self.bundle, device=self.device, backend=self.backend, threads=self.threads)

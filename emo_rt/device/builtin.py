@@ -1,0 +1,109 @@
+"""The backends that emo_rt brings along. What they need of others' packages is imported when they are asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emo_rt.device.base import Backend
+from emo_rt.device.entry import BackendEntry
+from emo_rt.errors import EmoRtError
+from emo_rt.model.bundle import Bundle
+
+
+class TensorRT:
+    """Engines of NVIDIA's compiler, made by ``emo-rt build``."""
+
+    NAME, DEVICE = "tensorrt", "cuda"
+
+    def auto(self, bundle: Bundle | None) -> str | None:
+        """``auto`` must not choose TensorRT and then stop for want of an engine."""
+        from emo_rt.device.tensorrt.gpus import current_gpu
+        from emo_rt.device.tensorrt.package import load_package
+        from emo_rt.device.tensorrt.plan import find_plan
+
+        try:
+            gpu = current_gpu()
+            if bundle is None:
+                return "no bundle is known whose engines could be used"
+            package = load_package()
+            for graph in bundle.graphs:
+                find_plan(bundle, graph, package, gpu)
+        except EmoRtError as exc:
+            return str(exc)
+        return None
+
+    def open(self, threads: int | None) -> Backend:
+        """On the current GPU."""
+        require_gpu()
+        from emo_rt.device.cuda import open_device
+        from emo_rt.device.tensorrt.graph import TrtBackend
+
+        return TrtBackend(open_device())
+
+
+class OnnxRuntimeCuda:
+    """ONNX Runtime on a GPU."""
+
+    NAME, DEVICE = "onnxruntime", "cuda"
+
+    def auto(self, bundle: Bundle | None) -> str | None:
+        """Wherever it opens."""
+        return None
+
+    def open(self, threads: int | None) -> Backend:
+        """On the current GPU."""
+        require_gpu()
+        from emo_rt.device.cuda import open_device
+        from emo_rt.device.onnxruntime_cuda import OrtCudaBackend
+        from emo_rt.device.onnxruntime_gpu import import_onnxruntime
+
+        import_onnxruntime()  # before a CUDA context takes memory
+        return OrtCudaBackend(open_device())
+
+
+class OnnxRuntimeCpu:
+    """ONNX Runtime on the CPU."""
+
+    NAME, DEVICE = "onnxruntime", "cpu"
+
+    def auto(self, bundle: Bundle | None) -> str | None:
+        """The last resort."""
+        return None
+
+    def open(self, threads: int | None) -> Backend:
+        """On all cores, or as many ``threads``."""
+        from emo_rt.device.onnxruntime_cpu import OrtBackend
+
+        return OrtBackend(threads)
+
+
+@dataclass(frozen=True)
+class OpenVino:
+    """OpenVINO on the CPU."""
+
+    NAME: str
+    has_bf16: bool
+    DEVICE: str = "cpu"
+
+    def auto(self, bundle: Bundle | None) -> str | None:
+        """An installed package must not change what a seed gives."""
+        return "only its name chooses it"
+
+    def open(self, threads: int | None) -> Backend:
+        """With all cores, or as many ``threads``."""
+        from emo_rt.device.openvino import OvBackend
+
+        return OvBackend(threads, bf16=self.has_bf16)
+
+
+def require_gpu() -> None:
+    """Raise :class:`BackendUnavailableError` where there is no GPU: asked before anything large is imported."""
+    from emo_rt.device.tensorrt.gpus import current_gpu
+
+    current_gpu()
+
+
+ACCELERATED: tuple[BackendEntry, ...] = (TensorRT(), OnnxRuntimeCuda())
+"""In the order in which ``auto`` tries them: the fastest first. Then come those of other packages."""
+ORDINARY: tuple[BackendEntry, ...] = (OnnxRuntimeCpu(), OpenVino("openvino", False), OpenVino("openvino-bf16", True))
+"""Tried last."""

@@ -1,0 +1,307 @@
+"""Graphs as ONNX Runtime's CUDA provider gets them compute what the bundle's graphs compute.
+
+Its own operators run on that provider alone. Here they are written out in numpy by their documentation
+(``docs/ContribOperators.md`` of ONNX Runtime), and the reference evaluator of ``onnx`` computes the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime  # type: ignore[import-untyped]
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from emo_rt import Bundle
+from emo_rt.device import cuda_form as form_module
+from emo_rt.device.cuda_form import WEIGHTS_FOLDER, CudaForm, cuda_form
+from emo_rt.device.cuda_form.rewrite import rewritten
+from emo_rt.model.contract import Array
+
+BOUND = 1e-5
+"""Largest relative error in float32: sums in another order."""
+
+
+class GroupNorm(OpRun):  # type: ignore[misc]
+    """(N, H, W, C), groups of neighbouring channels; activation 1 is SiLU."""
+
+    op_domain = "com.microsoft"
+
+    def _run(
+        self, x: Array, gamma: Array, beta: Array, activation: int, channels_last: int, epsilon: float, groups: int
+    ) -> tuple[Array]:
+        assert channels_last == 1
+        assert gamma.dtype == beta.dtype == np.float32
+        parts = x.astype(np.float64).reshape(x.shape[0], -1, groups, x.shape[3] // groups)
+        mean, variance = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
+        y = ((parts - mean) / np.sqrt(variance + epsilon)).reshape(x.shape) * gamma + beta
+        return ((y / (1 + np.exp(-y)) if activation else y).astype(x.dtype),)
+
+
+class BiasSplitGelu(OpRun):  # type: ignore[misc]
+    """Left half times the exact GELU of the right half, after the bias."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, x: Array, bias: Array) -> tuple[Array]:
+        left, right = np.split(x.astype(np.float64) + bias, 2, axis=2)
+        error = np.vectorize(math.erf)(right / math.sqrt(2))
+        return ((left * right * 0.5 * (1 + error)).astype(x.dtype),)
+
+
+class BiasAdd(OpRun):  # type: ignore[misc]
+    """Product, bias and residual in one."""
+
+    op_domain = "com.microsoft"
+
+    def _run(self, x: Array, bias: Array, skip: Array) -> tuple[Array]:
+        assert x.shape == skip.shape
+        return (x + bias + skip,)
+
+
+def evaluate(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
+    return ReferenceEvaluator(model, new_ops=[GroupNorm, BiasSplitGelu, BiasAdd]).run(None, inputs)
+
+
+def parsed(form: CudaForm) -> onnx.ModelProto:
+    assert isinstance(form.model, bytes)
+    return onnx.load_from_string(form.model)
+
+
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def relative(ours: Array, theirs: Array) -> float:
+    return float(np.linalg.norm(ours.astype(np.float64) - theirs) / np.linalg.norm(theirs.astype(np.float64)))
+
+
+def made(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: dict[str, tuple[int, ...]],
+    constants: dict[str, Array],
+    outputs: Sequence[str],
+    kind: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    """A graph with the shapes of all its values, as the exporter writes them."""
+    stored = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    given = [helper.make_tensor_value_info(name, kind, shape) for name, shape in inputs.items()]
+    plain = helper.make_graph(
+        nodes, "g", given, [helper.make_tensor_value_info(name, kind, None) for name in outputs], stored
+    )
+    model = helper.make_model(plain, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    zeros = {name: np.zeros(shape, helper.tensor_dtype_to_np_dtype(kind)) for name, shape in inputs.items()}
+    values = ReferenceEvaluator(model).run(None, zeros, intermediate=True)
+    inner = {name: helper.make_tensor_value_info(name, kind, values[name].shape) for n in nodes for name in n.output}
+    wanted = [inner.pop(name) for name in outputs]
+    full = helper.make_graph(nodes, "g", given, wanted, stored, value_info=list(inner.values()))
+    model.graph.CopyFrom(full)
+    onnx.checker.check_model(model)
+    return model
+
+
+def noise(*shape: int, seed: int = 0, dtype: Any = np.float32) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32).astype(dtype)
+
+
+def same(model: onnx.ModelProto, bound: float = BOUND) -> tuple[Counter[str], dict[str, int]]:
+    """Hold the rewritten model against ONNX Runtime on the plain one; gives its operators, and those put in."""
+    content, replaced = rewritten(model.SerializeToString())
+    changed = onnx.load_from_string(content)
+    types = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
+    inputs = {
+        value.name: noise(
+            *[size.dim_value for size in value.type.tensor_type.shape.dim],
+            seed=seed,
+            dtype=types[value.type.tensor_type.elem_type],
+        )
+        for seed, value in enumerate(model.graph.input)
+    }
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for ours, theirs in zip(evaluate(changed, inputs), session.run(None, inputs), strict=True):
+        assert ours.shape == theirs.shape
+        assert relative(ours, theirs) < bound
+    return operators(changed), replaced
+
+
+def norm(source: str, target: str, groups: int) -> onnx.NodeProto:
+    return helper.make_node("GroupNormalization", [source, "scale", "bias"], [target], num_groups=groups, epsilon=1e-6)
+
+
+def silu(source: str, target: str) -> list[onnx.NodeProto]:
+    sigmoid = helper.make_node("Sigmoid", [source], [f"{target}_sigmoid"])
+    return [sigmoid, helper.make_node("Mul", [source, f"{target}_sigmoid"], [target])]
+
+
+def weights(channels: int, dtype: Any = np.float32) -> dict[str, Array]:
+    return {"scale": noise(channels, seed=5, dtype=dtype), "bias": noise(channels, seed=6, dtype=dtype)}
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 3, 5), (2, 8, 7)])
+@pytest.mark.parametrize("active", [True, False])
+def test_a_group_norm_is_one_operator_with_its_silu(shape: tuple[int, ...], active: bool) -> None:
+    nodes = [norm("x", "n", 4), *(silu("n", "y") if active else [helper.make_node("Neg", ["n"], ["y"])])]
+    found, replaced = same(made(nodes, {"x": shape}, weights(8), ["y"]))
+    assert replaced == {"GroupNorm": 1}
+    assert not {"GroupNormalization", "Sigmoid"} & found.keys()
+
+
+def test_statistics_and_scale_are_in_single_precision_in_a_network_of_half() -> None:
+    half = weights(8, np.float16)
+    model = made([norm("x", "n", 4), *silu("n", "y")], {"x": (2, 8, 3, 5)}, half, ["y"], TensorProto.FLOAT16)
+    found, _ = same(model, bound=2e-3)  # both round to 11 bits, the plain form three times
+    assert found["Cast"] == 2
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(6, 2), (1028, 2)])
+def test_groups_that_the_kernel_cannot_sum_are_normed_as_layers(channels: int, groups: int) -> None:
+    model = made([norm("x", "n", groups), *silu("n", "y")], {"x": (2, channels, 2, 3)}, weights(channels), ["y"])
+    found, replaced = same(model)
+    assert replaced == {"LayerNormalization": 1}
+    assert not {"GroupNormalization", "GroupNorm"} & found.keys()
+
+
+def test_a_norm_that_others_read_keeps_its_silu_apart() -> None:
+    nodes = [norm("x", "n", 4), *silu("n", "y"), helper.make_node("Neg", ["n"], ["z"])]
+    found, _ = same(made(nodes, {"x": (1, 8, 2, 2)}, weights(8), ["y", "z"]))
+    assert (found["GroupNorm"], found["Sigmoid"]) == (1, 1)
+    found, _ = same(made([norm("x", "n", 4), *silu("n", "y")], {"x": (1, 8, 2, 2)}, weights(8), ["y", "n"]))
+    assert (found["GroupNorm"], found["Sigmoid"]) == (1, 1)
+
+
+def geglu(approximate: str = "none") -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["s"]),
+        helper.make_node("Split", ["s"], ["left", "right"], axis=2, num_outputs=2),
+        helper.make_node("Gelu", ["right"], ["g"], approximate=approximate),
+        helper.make_node("Mul", ["left", "g"], ["y"]),
+    ]
+
+
+def geglu_model(width: int, outputs: Sequence[str] = ("y",), approximate: str = "none") -> onnx.ModelProto:
+    constants = {"w": noise(4, width, seed=1), "b": noise(width, seed=2)}
+    return made(geglu(approximate), {"x": (2, 3, 4)}, constants, outputs)
+
+
+def test_bias_split_and_gelu_are_one_operator() -> None:
+    found, replaced = same(geglu_model(2560))
+    assert replaced == {"BiasSplitGelu": 1}
+    assert found == {"MatMul": 1, "BiasSplitGelu": 1}
+
+
+@pytest.mark.parametrize(
+    "model", [geglu_model(64), geglu_model(2560, ("y", "left")), geglu_model(2560, approximate="tanh")]
+)
+def test_another_geglu_stays(model: onnx.ModelProto) -> None:
+    assert same(model)[1] == {}
+
+
+def residual(reshaped: bool, swapped: bool = False) -> list[onnx.NodeProto]:
+    value = "moved" if reshaped else "s"
+    moved = [helper.make_node("Reshape", ["s", "rows"], ["moved"])] if reshaped else []
+    total = ["skip", value] if swapped else [value, "skip"]
+    product = helper.make_node("MatMul", ["x", "w"], ["p"])
+    return [product, helper.make_node("Add", ["p", "b"], ["s"]), *moved, helper.make_node("Add", total, ["y"])]
+
+
+@pytest.mark.parametrize("reshaped", [True, False])
+@pytest.mark.parametrize("swapped", [True, False])
+def test_bias_and_residual_are_one_operator(reshaped: bool, swapped: bool) -> None:
+    constants = {"w": noise(4, 320, seed=1), "b": noise(320, seed=2), "rows": np.array([2, 3, 320])}
+    shapes = {"x": (1, 6, 4) if reshaped else (2, 3, 4), "skip": (2, 3, 320)}
+    found, replaced = same(made(residual(reshaped, swapped), shapes, constants, ["y"]))
+    assert replaced == {"BiasAdd": 1}
+    assert found["Add"] == 0
+
+
+@pytest.mark.parametrize(("width", "skip"), [(32, (2, 3, 32)), (320, (1, 3, 320)), (320, (320,))])
+def test_another_sum_stays(width: int, skip: tuple[int, ...]) -> None:
+    constants = {"w": noise(4, width, seed=1), "b": noise(width, seed=2)}
+    found, replaced = same(made(residual(False), {"x": (2, 3, 4), "skip": skip}, constants, ["y"]))
+    assert (replaced, found["Add"]) == ({}, 2)
+
+
+def test_frames_become_tokens_of_pixels_and_maps_again_by_way_of_channels_last() -> None:
+    sizes = {"split": np.array([2, 3, 8, 20]), "join": np.array([6, 8, 4, 5])}
+    nodes = [
+        norm("x", "n", 4),
+        helper.make_node("Reshape", ["n", "split"], ["frames"]),
+        helper.make_node("Transpose", ["frames"], ["tokens"], perm=[0, 3, 1, 2]),
+        helper.make_node("Neg", ["tokens"], ["other"]),
+        helper.make_node("Transpose", ["other"], ["back"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["back", "join"], ["y"]),
+    ]
+    model = made(nodes, {"x": (6, 8, 4, 5)}, weights(8) | sizes, ["y"])
+    same(model)
+    orders = [
+        tuple(node.attribute[0].ints)
+        for node in onnx.load_from_string(rewritten(model.SerializeToString())[0]).graph.node
+        if node.op_type == "Transpose"
+    ]
+    into, out = (0, 2, 3, 1), (0, 3, 1, 2)
+    assert orders == [into, out, into, (0, 2, 1, 3), (0, 2, 1, 3), out]  # the second and the third cancel out
+
+
+def inputs_of(bundle: Bundle, graph: str) -> dict[str, Array]:
+    tensors = enumerate(bundle.graphs[graph].inputs)
+    return {t.name: noise(*t.shape, seed=seed, dtype=t.dtype) for seed, t in tensors}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("graph", ["step", "vae_decoder"])
+def test_graphs_of_a_bundle_compute_the_same(tiny_bundle: Bundle, graph: str) -> None:
+    path = tiny_bundle.graph_path(graph)
+    form = cuda_form(path, tiny_bundle.dtype)
+    model = parsed(form)
+    assert operators(model)["GroupNormalization"] == 0
+    inputs = inputs_of(tiny_bundle, graph)
+    onnx.load_external_data_for_model(model, form.session_entries[WEIGHTS_FOLDER])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for ours, theirs in zip(evaluate(model, inputs), session.run(None, inputs), strict=True):
+        if theirs.dtype == np.uint8:
+            assert np.abs(ours.astype(int) - theirs).max() <= 1
+        else:
+            assert relative(ours, theirs) < BOUND
+
+
+@pytest.mark.parametrize("graph", ["step", "vae_decoder"])
+def test_onnx_runtime_knows_the_operators_and_finds_the_weights(tiny_bundle: Bundle, graph: str) -> None:
+    """Types and shapes are accepted; there is only no kernel on this provider."""
+    form = cuda_form(tiny_bundle.graph_path(graph), tiny_bundle.dtype)
+    options = onnxruntime.SessionOptions()
+    for key, value in form.session_entries.items():
+        options.add_session_config_entry(key, value)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented, match=r"GroupNorm"):
+        onnxruntime.InferenceSession(form.model, options, providers=["CPUExecutionProvider"])
+
+
+def test_convolutions_are_channels_last_in_half_where_every_norm_is(tmp_path: Path) -> None:
+    norms = {"even.onnx": 8, "odd.onnx": 6}
+    for name, channels in norms.items():
+        nodes = [norm("x", "n", 2), *silu("n", "y")]
+        onnx.save(made(nodes, {"x": (1, channels, 2, 2)}, weights(channels), ["y"]), tmp_path / name)
+    assert cuda_form(tmp_path / "even.onnx", "float16").provider_options == {"prefer_nhwc": "1"}
+    assert cuda_form(tmp_path / "even.onnx", "float32").provider_options == {}
+    assert cuda_form(tmp_path / "odd.onnx", "float16").provider_options == {}
+
+
+def test_a_graph_without_such_patterns_is_opened_from_its_file(tiny_bundle: Bundle) -> None:
+    path = tiny_bundle.graph_path("timestep")
+    assert cuda_form(path, "float16") == CudaForm(str(path))
+
+
+def test_without_onnx_graphs_run_as_they_are_and_the_log_says_so(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(form_module.importlib.util, "find_spec", lambda name: None)
+    path = tiny_bundle.graph_path("step")
+    assert cuda_form(path, "float32") == CudaForm(str(path))
+    assert "emo_rt[gpu]" in caplog.text
