@@ -32,8 +32,8 @@ LARGE = 200_000_000
 """Parameters from which on the same holds for a checkpoint."""
 HALLO_LICENCE = "MIT (Hallo), plus the licences of the VAE (MIT, sd-vae-ft-mse) and wav2vec 2.0 (Apache-2.0)"
 ECHOMIMIC_LICENCE = (
-    "that of the checkpoint's model card, which is not known here: check it before use (EchoMimic's code: Apache-2.0; by "
-    "their authors' cards whisper MIT, sd-vae-ft-mse MIT)"
+    "that of the checkpoint's model card, which is not known here: check it before use (EchoMimic's code: Apache-2.0; "
+    "by their authors' cards whisper MIT, sd-vae-ft-mse MIT)"
 )
 PUBLISHED = {
     "backbone": "859.5 M (SD 1.5 UNet) + 453.2 M (temporal modules), without audio and speed layers",

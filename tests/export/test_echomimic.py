@@ -48,10 +48,10 @@ def write(model: EmoModel, folder: Path, dtype: torch.dtype = torch.float32, end
         theirs, part = original_name(name), name.split(".")[0]
         if part == "backbone":
             file = f"motion_module{end}.pth" if ".motion_modules." in theirs else f"denoising_unet{end}.pth"
-            tensor = tensor / SCALE if ".attn_audio.to_out." in name else tensor
         else:
             file = "whisper" if part == "audio_encoder" else PREFIXES[part]
-        files.setdefault(file, {})[theirs] = tensor.to(dtype).clone()
+        scale = SCALE if ".attn_audio.to_out." in name else 1.0
+        files.setdefault(file, {})[theirs] = (tensor / scale).to(dtype)
     whisper = {"dims": {"n_audio_head": 2}, "model_state_dict": {**files.pop("whisper"), "decoder.x": torch.zeros(1)}}
     (folder / "audio_processor").mkdir(exist_ok=True)
     torch.save(whisper, folder / "audio_processor" / "whisper_tiny.pt")

@@ -158,12 +158,8 @@ def test_progress_comes_after_every_window(animator: Animator, avatar: Avatar) -
     seen: list[Progress] = []
     frames_of(animator, avatar, progress=seen.append)
     parts = [0.2, 0.4, 0.6, 0.8]  # 14 frames: windows of 6 start at 0, 3, 6, 9 and 12
-    assert [(at.step, round(at.part, 3)) for at in seen] == [
-        *((0, p) for p in parts),
-        (1, 0),
-        *((1, p) for p in parts),
-        (2, 0),
-    ]
+    expected = [*((0, part) for part in parts), (1, 0), *((1, part) for part in parts), (2, 0)]
+    assert [(at.step, round(at.part, 3)) for at in seen] == expected
     assert {(at.clip, at.clips, at.steps) for at in seen} == {(0, 1, 2)}
 
 
