@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from emo_rt.checks import check
 from emo_rt.device.registry import open_backend
-from emo_rt.errors import ClosedError, InputError
+from emo_rt.errors import ClosedError, ConfigError, InputError
 from emo_rt.faces.locate import locate
 from emo_rt.faces.style import mismatch
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
@@ -48,6 +48,7 @@ from emo_rt.runtime.settings import RunSettings, read_settings
 from emo_rt.runtime.stages import Control, Progress
 from emo_rt.runtime.stream import ChunkStream, Sound
 from emo_rt.runtime.trace import Trace
+from emo_rt.runtime.worker_pool import state_bytes
 from emo_rt.schema.option import read_options, require_type
 
 logger = logging.getLogger(__name__)
@@ -271,6 +272,11 @@ class Animator:
         see :mod:`emo_rt.runtime.live.causal`. Raises :class:`OverloadedError` where one more would make all late, and
         what :meth:`stream` raises.
         """
+        if self._model.family.is_whole_video:
+            raise ConfigError(
+                f"the model {self.config.name!r} (family {self._model.family.name}) makes a whole video at once, of its "
+                "whole sound; a live session needs a model that makes clip after clip"
+            )
         names = {field.name for field in dataclasses.fields(LiveSettings)}
         own = {name: changes.pop(name) for name in names & changes.keys()}
         chosen = self._checked(avatar, read_options(options, changes, AnimateOptions))
@@ -322,8 +328,9 @@ class Animator:
             sound = np.random.default_rng(0).standard_normal(clips * clip, np.float32) * 0.1
             return self.animate(subject, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen, steps=steps)
 
+        whole = state_bytes(self._model, self.config.frames) if self._model.family.is_whole_video else None
         with nullcontext(avatar) if avatar else self._grey_avatar() as subject:
-            return estimate(seconds, self.config, self._model.resolve(chosen).steps, make)
+            return estimate(seconds, self.config, self._model.resolve(chosen).steps, make, whole)
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes: ``weights`` on disk; ``avatars`` that are alive; ``runs``: what sessions use now, their own state and

@@ -34,6 +34,11 @@ class Progress:
     part: float = 0.0
     """Share of the next step that is done, 0 … 1: overlapping windows report each of them."""
 
+    @property
+    def of_all(self) -> tuple[float, int]:
+        """Steps that are done and steps in all, over the clips that are known."""
+        return self.clip * self.steps + self.step + self.part, (self.clips or self.clip + 1) * self.steps
+
 
 @dataclass(frozen=True, eq=False)
 class Chunk:

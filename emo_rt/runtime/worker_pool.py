@@ -143,5 +143,10 @@ def state_tensors(model: LoadedModel, frames: int) -> list[TensorSpec]:
     return [tensor for tensor in model.serving("clip").spec.inputs if tensor.name == "motion_latents"]
 
 
+def state_bytes(model: LoadedModel, frames: int) -> int:
+    """Memory of what a session keeps; ``frames`` as for :func:`state_tensors`."""
+    return sum(tensor.nbytes for tensor in state_tensors(model, frames))
+
+
 def _size(parts: Iterable[BaseWorker | Buffers]) -> int:
     return sum(part.nbytes for part in parts)

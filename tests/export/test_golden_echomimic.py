@@ -220,7 +220,7 @@ def test_falsified_numbers_fail(folder: Path, capsys: pytest.CaptureFixture[str]
     [
         (lambda v: v.update(new=torch.zeros(1)), "not known, so not compared: new"),
         (lambda v: v.pop("any.step0.window1.pred"), "missing: any.step0.window1.pred"),
-        (lambda v: v.update({"audio.hidden": torch.zeros(1, 2, 16)}), r"audio.hidden is \(1, 2, 16\)"),
+        (lambda v: v.update({"audio.hidden": torch.zeros(1, 2, 16)}), r"audio.hidden is \[1, 2, 16\]"),
         (lambda v: v["in.mask"].fill_(float("nan")), "NaN or infinite: in.mask"),
         (lambda v: v.pop("in.wave"), "no in.wave"),
     ],

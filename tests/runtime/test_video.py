@@ -11,10 +11,11 @@ import onnxruntime
 import pytest
 from cuda_stand_in import StandInBackend, StandInDevice
 
-from emo_rt import Animator, AudioError, Avatar, Box, Bundle, Cancelled, InputError, Progress
+from emo_rt import Animator, AudioError, Avatar, Box, Bundle, Cancelled, ConfigError, InputError, Progress, Video
 from emo_rt.media.log_mel import log_mel
 from emo_rt.model.contract import Array
 from emo_rt.model.solvers import solver_table
+from emo_rt.runtime import estimate
 from emo_rt.runtime.clips import frame_count, noise_for_clip
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.video_state import pieces
@@ -212,6 +213,30 @@ def test_the_gpus_code_path_gives_the_same_frames(
             np.testing.assert_array_equal(found, frames_of(animator, avatar, seconds))
             assert there.memory_stats()["captured_loops"] == (0 if obstacle else 2)
     assert device.broken == []
+
+
+def test_an_estimate_grows_with_the_length(
+    animator: Animator, avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first frames come after all of the solver's work; memory grows with the latents."""
+
+    def pace(video: Video) -> estimate.Pace:
+        clips = -(-video.frame_count // 6)
+        return estimate.Pace(1.0 + clips * (0.5 + 0.25 * made.pop()), 0.1, 2.0, 1_000_000)
+
+    made = [1, 1, 3, 1][::-1]
+    monkeypatch.setattr(estimate, "pace_of", pace)
+    found = animator.estimate(20.0, avatar, steps=10)
+    assert found.clips == 80
+    assert found.first_frames_s == pytest.approx(1 + 80 * (0.5 + 2.5))
+    assert found.wall_s == pytest.approx(found.first_frames_s + 79 * 0.1 + 2)
+    assert found.memory_bytes is not None
+    assert found.memory_bytes > 1_000_000 + 480 * 2 * 4 * 8 * 8 * 4
+
+
+def test_a_live_session_is_refused(animator: Animator, avatar: Avatar) -> None:
+    with pytest.raises(ConfigError, match=r"echomimic-tiny.* makes a whole video at once"):
+        animator.live(avatar)
 
 
 def test_two_talkers_share_the_device(animator: Animator, avatar: Avatar) -> None:

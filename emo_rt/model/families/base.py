@@ -167,6 +167,11 @@ class Family(ABC):
         return None
 
     @property
+    def clip_words(self) -> str:
+        """How a clip goes over into the next, for people."""
+        return f"{self.config.frames} frames, continuing {self.config.motion_frames} of the clip before"
+
+    @property
     @abstractmethod
     def roles(self) -> frozenset[str]:
         """Roles for which a bundle must have a graph, ``step`` left out: of that it has one or several."""

@@ -70,6 +70,10 @@ class EchoMimic(Family):
         return {}
 
     @property
+    def clip_words(self) -> str:
+        return f"the whole video in windows of {self.config.frames} frames, {self.windows.overlap} in common"
+
+    @property
     def is_whole_video(self) -> bool:
         return True
 
