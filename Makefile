@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow docs oldest card
+.PHONY: check lint format types test slow docs oldest card browser
 check: lint format types test
 
 lint format types oldest:
@@ -15,6 +15,12 @@ test:
 # Whole exports and builds, minutes each: after a change of export/ or engines/.
 slow:
 	$(PYTHON) -m pytest -m slow
+
+# Pages in a real browser, in an environment of their own (build/browser) with Playwright. Skips without Chromium.
+browser:
+	$(PYTHON) -m venv build/browser
+	build/browser/bin/python -m pip install -q -e '.[cpu]' playwright pytest
+	build/browser/bin/python -m pytest -o addopts= --noconftest -p no:cacheprovider -q -rs tests/browser
 
 # The documentation as a site, in build/docs; the extra `docs`. A warning fails.
 docs:

@@ -42,7 +42,8 @@ from emo_rt.benchmarks.throughput import offline, several
 from emo_rt.cli import terminal
 from emo_rt.cli.animation import UNTRAINED
 from emo_rt.errors import ConfigError, MissingDependencyError
-from emo_rt.schema.kinds import Choice, Listing
+from emo_rt.schema.compound import Listing
+from emo_rt.schema.kinds import Choice
 from emo_rt.schema.option import Outside, check_options
 
 NAME = "bench"

@@ -6,11 +6,17 @@ shortcut loses shows first in fine motion and detail: in the mouth's correlation
 
     python -m emo_rt.benchmarks.pareto --json pareto.json --markdown pareto.md --plot pareto.svg
 
-Every setting makes the same videos: same people, voices and noise (:mod:`emo_rt.benchmarks.quality`, whose measures are
-taken; it needs a checkout). ``likeness_db`` is the peak signal-to-noise ratio against the frames of 40-step DDIM with
-full guidance. Time is that of the whole video without encoding; all settings are run in turn, ``--rounds`` times (with
-4 people on two CPU cores one round takes about an hour), and ``speedup`` is the median over rounds of the ratio to
-40-step DDIM within a round.
+With ``--portrait`` and ``--voice`` it works for **any** bundle, without a checkout: every setting speaks that sentence
+and is held against the first by the regression gate of ``emo-rt evaluate`` (:mod:`emo_rt.evaluate.tuning`)::
+
+    python -m emo_rt.benchmarks.pareto --bundle my_bundle --portrait portrait.png --voice speech.wav
+
+Without them, every setting makes the same videos of drawn people: same people, voices and noise
+(:mod:`emo_rt.benchmarks.quality`, whose measures are taken; it needs a checkout). ``likeness_db`` is the peak
+signal-to-noise ratio against the frames of 40-step DDIM with full guidance. Time is that of the whole video without
+encoding; all settings are run in turn, ``--rounds`` times (with 4 people on two CPU cores one round takes about an
+hour), and ``speedup`` is the median over rounds of the ratio to 40-step DDIM within a round. With the gate, it is the
+ratio of the quickest rounds.
 ``score`` is the mean of what a setting keeps of 40-step DDIM's lip and energy correlation and identity margin, 1 at
 most each; 0.95 is the bar for a preset.
 """
@@ -33,6 +39,11 @@ from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options
 from emo_rt.errors import ConfigError
+from emo_rt.evaluate.footage import waveform
+from emo_rt.evaluate.subject import Speech
+from emo_rt.evaluate.tuning import Curve, Tried
+from emo_rt.media.audio import open_audio
+from emo_rt.model.presets import Preset
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 BASE = "ddim 40"
@@ -93,13 +104,63 @@ COLUMNS = ("speedup", "seconds_per_video", "score", "lip_correlation", "energy_c
            "jitter_ratio", "frechet", "likeness_db")  # fmt: skip
 
 
+GATE_COLUMNS = ("speedup", "seconds_per_video", "score", "likeness_db", "gate")
+"""Those of a table that the regression gate has made."""
+
+
 def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """One line per setting, the fastest last; those that no other beats in both time and score in bold."""
-    lines = ["| setting | " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * len(COLUMNS)]
+    columns = GATE_COLUMNS if all("gate" in row for row in rows.values()) else COLUMNS
+    lines = ["| setting | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["speedup"]):
         shown = f"**{name}**" if row["best"] else name
-        lines.append(f"| {shown} | " + " | ".join(f"{row[key]:.3g}" for key in COLUMNS) + " |")
+        cells = (row[key] if isinstance(row[key], str) else f"{row[key]:.3g}" for key in columns)
+        lines.append(f"| {shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def gated(animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOptions], rounds: int) -> dict[str, Any]:
+    """Time of each setting, what it keeps of the first (:data:`BASE`), and what the regression gate says of it."""
+    curve = Curve(animator, speech, chosen[BASE])
+    tried: dict[str, Tried] = {}
+
+    def make(name: str) -> None:
+        terminal.note(name)
+        tried[name] = curve.measure(name, as_preset(chosen[name]))
+
+    for _ in range(rounds):
+        for name in chosen:
+            earlier = tried.get(name)
+            make(name)
+            if earlier is not None and earlier.speed < tried[name].speed:  # the quickest of the rounds
+                tried[name] = earlier
+    rows = {name: gate_row(one, tried[BASE], curve.sound_s) for name, one in tried.items()}
+    for name, row in rows.items():
+        row["best"] = not any(is_better(other, row) for key, other in rows.items() if key != name)
+    return rows
+
+
+def as_preset(options: AnimateOptions) -> Preset:
+    """The settings of a run under a name."""
+    return Preset(
+        solver=options.solver,
+        steps=options.steps,
+        guidance=options.guidance,
+        guidance_interval=options.guidance_interval or (0.0, 1.0),
+        deep_cache=options.deep_cache or 1,
+    )
+
+
+def gate_row(one: Tried, base: Tried, sound_s: float) -> dict[str, Any]:
+    """A setting as a row of the table."""
+    return {
+        "speedup": base.speed / one.speed,
+        "seconds_per_video": one.speed * sound_s,
+        "score": one.kept,
+        "likeness_db": one.likeness,
+        "gate": "passes" if one.passed else "fails",
+        "verdict": one.verdict,
+    }
 
 
 def plot(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -122,6 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.pareto", description=SUMMARY)
     add_options(parser, Machine)
+    parser.add_argument("--portrait", type=Path, help="picture of a person, for the regression gate")
+    parser.add_argument("--voice", type=Path, help="what the person says, some seconds")
     parser.add_argument("--people", type=int, default=6, help="pairs of person and sentence (default: %(default)s)")
     parser.add_argument("--steps", type=_numbers, default=(4, 8, 12, 20), metavar="N,…")
     parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")
@@ -131,18 +194,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if min(given.rounds, *given.steps) < 1 or given.people < 2:
         parser.error("--rounds and --steps are 1 or more, --people 2 or more")
+    if (given.portrait is None) != (given.voice is None):
+        parser.error("--portrait and --voice go together")
     if given.plot:
         chart.check_name(given.plot)
     chosen = settings(given.steps, given.solvers.split(","))
     with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
         chosen = {name: options for name, options in chosen.items() if is_possible(animator, options)}
-        people = load_people(given.people, animator.config.size)
-        rows = compare(animator, people, Reader(), chosen, given.rounds)
+        if given.portrait is None:
+            people = load_people(given.people, animator.config.size)
+            rows = compare(animator, people, Reader(), chosen, given.rounds)
+        else:
+            speech = Speech(given.portrait, waveform(open_audio(given.voice)))
+            rows = gated(animator, speech, chosen, given.rounds)
     result = {
         "benchmark": "pareto",
         "schema": SCHEMA,
         "backend": animator.backend,
-        "people": len(people),
+        "people": given.people if given.portrait is None else 1,
         "rounds": given.rounds,
         "environment": environment(given.threads),
         "settings": rows,

@@ -32,12 +32,13 @@ from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateChanges, AnimateOptions, ResolvedOptions
+from emo_rt.model.tuned import with_tuned
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.session import LiveSession
-from emo_rt.runtime.live.settings import LiveSettings
+from emo_rt.runtime.live.settings import LiveChanges, LiveSettings
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.request import PrepareChanges, PrepareOptions
 from emo_rt.runtime.result import Video, audio_frames
@@ -84,11 +85,12 @@ class Animator:
         ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
         (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
         CPU threads per graph, ``None`` = one per core. ``verify``: compare every file with its hash. ``runtime``: what
-        shares the device out among sessions; ``None`` = the one of this process and device. Raises
-        :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
+        shares the device out among sessions; ``None`` = the one of this process and device. Presets that
+        ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
+        :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
-        checked = Bundle.open(bundle, verify=verify)
+        checked = with_tuned(Bundle.open(bundle, verify=verify))
         if checked.outdated:
             logger.warning("%s", checked.outdated)
         model = LoadedModel(checked, open_backend(backend, device, threads, checked))
@@ -257,7 +259,7 @@ class Animator:
         progress: Callable[[Progress], None] | None = None,
         trace: Trace | None = None,
         clock: Clock | None = None,
-        **changes: Any,
+        **changes: Unpack[LiveChanges],
     ) -> LiveSession:
         """A face in a conversation: it idles, speaks what is pushed and can be interrupted; see :class:`LiveSession`.
 
@@ -278,14 +280,15 @@ class Animator:
                 "whole sound; a live session needs a model that makes clip after clip"
             )
         names = {field.name for field in dataclasses.fields(LiveSettings)}
-        own = {name: changes.pop(name) for name in names & changes.keys()}
-        chosen = self._checked(avatar, read_options(options, changes, AnimateOptions))
+        own = {name: value for name, value in changes.items() if name in names}
+        others = {name: value for name, value in changes.items() if name not in names}
+        chosen = self._checked(avatar, read_options(options, others, AnimateOptions))
         session = LiveSession(
             self._runtime,
             avatar,
             chosen,
             Control(progress=progress, trace=trace),
-            dataclasses.replace(settings or LiveSettings(), **own),
+            read_options(settings, own, LiveSettings),
             priority=priority,
             clock=clock,
         )

@@ -16,7 +16,8 @@
     ├── BackendError                     a runtime or device failed
     │   ├── BackendUnavailableError      the requested backend or device cannot be had
     │   ├── CaptureError                 work could not be captured as a CUDA graph; it can still run uncaptured
-    │   └── DeviceLostError              the device failed for good: nothing but a reload helps
+    │   ├── DeviceLostError              the device failed for good: nothing but a reload helps
+    │   └── NotFiniteError               a network computed values that are not finite
     ├── EngineError                      a TensorRT engine cannot be built or used
     │   ├── EngineBuildError             TensorRT refused to build it (nothing is left behind)
     │   ├── EngineStaleError             there is none, or it was built from or for something else
@@ -102,6 +103,10 @@ class EngineIntegrityError(EngineError):
 
 class CaptureError(BackendError):
     """Work could not be captured as a CUDA graph. It can still be launched piece by piece."""
+
+
+class NotFiniteError(BackendError):
+    """A network computed values that are not finite: its pictures would be black. The next run may work."""
 
 
 class DeviceLostError(BackendError):

@@ -17,7 +17,7 @@ class BuilderOptions:
 
     optimization_level: Annotated[int, Range(0, 5)] = 3
     """Effort: 0 builds fastest, 5 runs fastest."""
-    workspace_mib: Annotated[int | None, Range(1, 2**20), Outside("workspace", "MIB")] = None
+    workspace_mib: Annotated[int | None, Range(1, 2**20, unit="MiB"), Outside("workspace", "MIB")] = None
     """Most scratch memory of one layer, in MiB. ``None`` = all of the GPU's."""
     strip_weights: bool = False
     """Small plans that take their weights from the bundle at load. Needs a GPU to build."""

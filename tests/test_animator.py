@@ -35,6 +35,7 @@ from emo_rt import (
     ClosedError,
     ConfigError,
     InputError,
+    NotFiniteError,
     OutputError,
     PortraitError,
     Progress,
@@ -266,6 +267,21 @@ def test_noise_of_double_precision_is_taken(tiny_animator: Animator, avatar: Ava
 def test_noise_of_another_shape_is_refused(tiny_animator: Animator, avatar: Avatar) -> None:
     with pytest.raises(InputError, match=r"noise of clip 0 has shape \(4,\); expected \(4, 4, 8, 8\)"):
         frames_of(tiny_animator, avatar, noise=lambda index: np.zeros(4))
+
+
+def test_latents_that_are_not_finite_are_an_error_and_no_black_video(
+    tiny_animator: Animator, avatar: Avatar, tmp_path: Path
+) -> None:
+    single = noise_from(tiny_animator, {})
+
+    def spoilt(index: int) -> Array:
+        noise = single(index).copy()
+        noise[0, 0, 0, 0] = np.nan if index == 1 else noise[0, 0, 0, 0]
+        return noise
+
+    with pytest.raises(NotFiniteError, match=r"clip 1: \d+ of 1024 latents that graph step computed are not finite"):
+        frames_of(tiny_animator, avatar, noise=spoilt)
+    frames_of(tiny_animator, avatar)
 
 
 def test_a_later_clip_continues_the_one_before(tiny_animator: Animator, avatar: Avatar) -> None:

@@ -37,6 +37,7 @@ COMMANDS = {
     "doctor": "show what this machine can do, and what to install for more",
     "bench": "measure how fast a model is on this machine",
     "evaluate": "measure talking-head videos, or hold one setting against another",
+    "tune": "measure what each shortcut saves and costs on a model, and name the best settings",
 }
 """Name of the command, which is its module's, and what it does."""
 

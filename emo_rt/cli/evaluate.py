@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
@@ -13,9 +13,6 @@ from emo_rt.errors import ConfigError, OutputError
 from emo_rt.files import whole_file
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.request import PrepareOptions
-
-if TYPE_CHECKING:
-    pass
 
 EXAMPLES = """examples:
   emo-rt evaluate talking.mp4 --portrait portrait.png --html report.html
@@ -74,7 +71,7 @@ def _regression(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from emo_rt.evaluate.page import regression_page
-    from emo_rt.evaluate.regression import compare
+    from emo_rt.evaluate.regression import Expect, compare
     from emo_rt.evaluate.subject import Subject
 
     if args.videos:
@@ -86,7 +83,7 @@ def _regression(args: argparse.Namespace) -> int:
         say(subject.text)
         made.append(subject.footage(speech))
     (first, one_s, clip_frames), (second, other_s, _) = made
-    expect = args.expect or ("quality" if subjects[0].preset != subjects[1].preset else "equal")
+    expect: Expect = args.expect or ("quality" if subjects[0].preset != subjects[1].preset else "equal")
     against = replace(_against(args), clip_frames=args.clip_frames or clip_frames)
     if any(subject.is_model for subject in subjects):
         against = replace(against, voice=None)  # the sound went in; files bring their own

@@ -12,6 +12,9 @@ from emo_rt.device.nvtx import marked
 from emo_rt.device.stream import CapturedGraph, Download, Event, Stream, Timer, Upload
 from emo_rt.model.contract import Array
 
+ORIGIN_LASTS_S = 10.0
+"""How long times of the device are counted from one event: float32 milliseconds are fine to 1 µs so far."""
+
 
 class CudaEvent(Event):
     """A CUDA event."""
@@ -41,8 +44,10 @@ class CudaTimer(Timer):
 
     def read(self) -> tuple[float, float]:
         self._end.synchronize()
-        offset = self._start.milliseconds_since(self._stream.origin) / 1e3
-        return self._stream.origin_s + offset, self._end.milliseconds_since(self._start) / 1e3
+        seconds = self._end.milliseconds_since(self._start) / 1e3
+        start_s = self._stream.seconds_of(self._start)
+        self._start = self._stream.renew_origin(self._start, start_s)
+        return start_s, seconds
 
     def close(self) -> None:
         self._start.close()
@@ -115,11 +120,26 @@ class CudaStream(Stream):
         """Where it runs."""
         self.inner = inner
         """What enqueues."""
-        self.origin, self.origin_s = device.event(timed=True), 0.0
-        """A moment that both clocks know."""
-        inner.record(self.origin)
-        self.origin.synchronize()
-        self.origin_s = time.perf_counter()
+        origin = device.event(timed=True)
+        inner.record(origin)
+        origin.synchronize()
+        self._origin = origin, time.perf_counter()
+        """A moment that both clocks know: an event, and its time in seconds."""
+
+    def seconds_of(self, event: cuda.Event) -> float:
+        """Time of a timed event that was passed, as ``time.perf_counter`` counts it."""
+        origin, origin_s = self._origin
+        return origin_s + event.milliseconds_since(origin) / 1e3
+
+    def renew_origin(self, event: cuda.Event, event_s: float) -> cuda.Event:
+        """Count from this event on, if the origin is long past. The event to use instead of it, this one or a new one.
+
+        CUDA gives times between events in float32: an hour after the origin it would be 0.25 ms coarse.
+        """
+        if event_s - self._origin[1] < ORIGIN_LASTS_S:
+            return event
+        self._origin = event, event_s
+        return self.device.event(timed=True)
 
     def upload(self, buffer: Buffer) -> Upload:
         return CudaUpload(self, on_device(buffer))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -60,6 +61,7 @@ class Eyes:
         """Raises :class:`MissingDependencyError` where nothing can run the face networks, :class:`InputError`."""
         self.finder: FaceFinder = default_finder()
         self.recognisers: dict[str, Recogniser] = {}
+        self._seen: WeakKeyDictionary[Footage, Reading] = WeakKeyDictionary()
         self.missing: dict[str, str] = {ARCFACE: "needs an ArcFace network: --arcface FILE.onnx"}
         """Recogniser → why it is not here."""
         try:
@@ -71,8 +73,10 @@ class Eyes:
             del self.missing[ARCFACE]
 
     def read(self, footage: Footage) -> Reading:
-        """One pass over a video."""
-        return read(footage, self.finder, self.recognisers)
+        """One pass over a video; none for one that was looked at before."""
+        if footage not in self._seen:
+            self._seen[footage] = read(footage, self.finder, self.recognisers)
+        return self._seen[footage]
 
     def portrait(self, path: Path) -> PortraitFacts:
         """What is known of a portrait. Raises :class:`PortraitError`, :class:`InputError` where it has no face."""
@@ -91,6 +95,13 @@ class Eyes:
             for name in NETWORKS
         ]
         return built_in + [one.network for one in self.recognisers.values()]
+
+
+def picture_of(folder: Path, video: str) -> Path | None:
+    """The picture in a folder that has a video's name."""
+    stem = Path(video).stem
+    found = (one for one in sorted(folder.iterdir()) if one.stem == stem and one.suffix.lower() in PORTRAITS)
+    return next(found, None)
 
 
 class Portraits:

@@ -80,7 +80,7 @@ def decoded(path: Path) -> Iterator[Frame]:
         for packet in media.packets(stream):
             for frame in packet.decode():
                 if isinstance(frame, VideoFrame):
-                    yield frame.to_ndarray(format="rgb24")
+                    yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def videos_in(folder: str | os.PathLike[str]) -> list[Path]:

@@ -8,7 +8,7 @@ Without any download of our own: dlib's ResNet, whose weights come with the pack
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import util
+from importlib import import_module, util
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,8 +64,7 @@ class DlibRecogniser:
         found = util.find_spec("face_recognition_models")  # importing it would need pkg_resources
         if found is None or not found.submodule_search_locations or util.find_spec("dlib") is None:
             raise MissingDependencyError(NEEDS_DLIB)
-        import dlib  # type: ignore[import-not-found]
-
+        dlib: Any = import_module("dlib")
         path = Path(found.submodule_search_locations[0]) / "models" / DLIB_FILE
         self.network = NetworkFile("dlib ResNet face recognition v1 (face_recognition_models)", path.name, _hash(path))
         self._network: Any = dlib.face_recognition_model_v1(str(path))

@@ -24,11 +24,11 @@ def lagged_pairs(first: Values, second: Values) -> Values:
     Row t holds ``first[t]`` with ``second[t + lag]``: where ``second`` is late by the lag.
     """
     columns = []
-    for lag in LAGS:
+    for late in LAGS.tolist():
         moved = np.full(len(second), np.nan)
-        start, end = max(0, -lag), min(len(second), len(second) - lag)
+        start, end = max(0, -late), min(len(second), len(second) - late)
         if end > start:
-            moved[start:end] = second[start + lag : end + lag]
+            moved[start:end] = second[start + late : end + late]
         x = np.where(np.isfinite(moved), first, np.nan)
         y = np.where(np.isfinite(first), moved, np.nan)
         columns += [x, y, x * x, y * y, x * y]

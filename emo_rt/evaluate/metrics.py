@@ -69,8 +69,8 @@ METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("lip_correlation", "lips follow the sound", "", "higher",
-               "Pearson correlation of the lip gap with the loudness of the voice (30 dB below its loud parts … those), "
-               "at the lag where it is highest", "own; cf. Chen et al. 2018, lip movement against sound", 0.05,
+               "Pearson correlation of the lip gap with the loudness of the voice (from 30 dB below its loud parts), "
+               "at the lag where it is highest", "own; cf. the audio-visual correlation of Chen et al. 2018", 0.05,
                lips.correlation, (MESH,)),
         Metric("lip_lag", "lips late by", "ms", "nearer",
                "lag from −10 to +10 frames at which lip gap and loudness correlate best; positive: lips late",
@@ -84,8 +84,8 @@ METRICS: Mapping[str, Metric] = {
                "mean length of the second difference of eight points of the skull", "own; cf. jerk and acceleration "
                "measures of motion", 1.5, motion.jitter, (MESH,)),
         Metric("head_speed", "head turns at", "°/s", "nearer",
-               "mean angular speed of the head, angles smoothed over 0.28 s", "unit of EMO's speed buckets (section 3.2 "
-               "of the paper)", 5.0, motion.head_speed, (MESH,)),
+               "mean angular speed of the head, angles smoothed over 0.28 s", "own; the quantity of EMO's speed "
+               "buckets (Tian et al. 2024)", 5.0, motion.head_speed, (MESH,)),
         Metric("head_range", "head turns by", "°", "nearer",
                "root of the summed variances of yaw, pitch and roll", "own", 3.0, motion.head_range, (MESH,)),
         Metric("blinks", "blinks", "per minute", "nearer",
@@ -94,15 +94,15 @@ METRICS: Mapping[str, Metric] = {
         Metric("expression_range", "expression moves by", "", "nearer",
                "mean over 51 blendshapes of their standard deviation", "own", 0.015, expression_range, (MESH, SHAPES)),
         Metric("e_fid_blendshapes", "E-FID on blendshapes", "", "lower",
-               "Fréchet distance between the 51 blendshapes of all frames and those of the true videos; not the paper's "
-               "E-FID, whose coefficients come from a 3D face model", "Tian et al. 2024 (EMO), section 4.2; own features",
+               "Fréchet distance between the 51 blendshapes of all frames and those of the true videos; not the "
+               "paper's E-FID, whose coefficients come from a 3D face model", "Tian et al. 2024 (EMO), own features",
                0.05, e_fid, (MESH, SHAPES), True, 100),
         Metric("identity", "identity distance", "", "lower",
                "mean Euclidean distance of dlib's face embedding to the portrait's; above 0.6 is somebody else",
                "dlib; King 2017", 0.04, _similarity(DLIB, "needs the portrait"), (MESH, DLIB)),
         Metric("f_sim", "F-SIM", "", "higher",
-               "mean cosine similarity of the ArcFace embedding to the portrait's", "Tian et al. 2024 (EMO), section "
-               "4.2; Deng et al. 2019 (ArcFace)", 0.03, _similarity(ARCFACE, "needs the portrait"), (MESH, ARCFACE)),
+               "mean cosine similarity of the ArcFace embedding to the portrait's",
+               "Tian et al. 2024; Deng et al. 2019", 0.03, _similarity(ARCFACE, "needs the portrait"), (MESH, ARCFACE)),
         Metric("sharpness", "sharpness of the face", "%", "nearer",
                "root mean square of the Laplacian over the standard deviation of luma, the face brought to 160 pixels",
                "own; focus measure of Pech-Pacheco et al. 2000", 1.5, picture.sharpness, (MESH,)),

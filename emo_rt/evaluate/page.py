@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from emo_rt.evaluate.assessment import picture_of
 from emo_rt.evaluate.footage import Footage, Frame
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
@@ -52,7 +53,7 @@ def report_page(report: Report, portrait: Path | None = None) -> str:
     return _page(
         {
             "title": "How good are these videos?",
-            "portrait": _portrait(portrait),
+            "portraits": _portraits(portrait, report.details),
             "settings": {key: value for key, value in report.settings.items() if value},
             "columns": [_column(row.name, row.kind, row.videos, row.seconds, row.took_s) for row in report.rows],
             "groups": _groups([row.values for row in report.rows]),
@@ -71,7 +72,7 @@ def regression_page(result: Regression, portrait: Path | None = None) -> str:
     return _page(
         {
             "title": f"Is {result.second} as good as {result.first}?",
-            "portrait": _portrait(portrait),
+            "portraits": _portraits(portrait, result.details[:1]),
             "settings": {"expected": result.expect},
             "columns": columns,
             "groups": _groups([before, after, change], {one.metric: one.passed for one in result.changes}),
@@ -173,8 +174,13 @@ def _jpeg(picture: Frame, side: int) -> str:
     return _uri("image/jpeg", buffer.getvalue())
 
 
-def _portrait(path: Path | None) -> str | None:
-    return None if path is None or path.is_dir() else _jpeg(load_picture(path), PORTRAIT_SIDE)
+def _portraits(path: Path | None, details: Sequence[Detail]) -> list[str | None]:
+    """The portrait before each video; ``None`` where the one before it has the same."""
+    if path is None or not path.is_dir():
+        shared = None if path is None else _jpeg(load_picture(path), PORTRAIT_SIDE)
+        return [shared, *[None] * (len(details) - 1)]
+    own = (picture_of(path, detail.footage.name) for detail in details)
+    return [None if one is None else _jpeg(load_picture(one), PORTRAIT_SIDE) for one in own]
 
 
 def _uri(kind: str, data: bytes) -> str:

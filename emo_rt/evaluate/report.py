@@ -123,8 +123,8 @@ def shown(value: Value | None, interval: bool = True) -> str:
 
 def number(value: float) -> str:
     """Three digits that count, without exponents."""
-    if not value:
-        return "0"
+    if abs(value) < 0.001:
+        return f"{value:.4f}" if abs(value) >= 0.00005 else "0"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     text = f"{value:.{digits}f}"
     return text[1:] if text.strip("-0.") == "" and text.startswith("-") else text

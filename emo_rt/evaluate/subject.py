@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from emo_rt.animator import Animator
 from emo_rt.errors import ConfigError
 from emo_rt.evaluate.footage import SUFFIXES, Footage, of_frames, open_video
 from emo_rt.media.box import FaceBox
+from emo_rt.media.picture import PictureSource
 from emo_rt.model.options import AnimateOptions
 
 FORMS = "a video file, or BUNDLE[:PRESET][@BACKEND], like demo:fast@openvino"
@@ -25,7 +25,7 @@ FORMS = "a video file, or BUNDLE[:PRESET][@BACKEND], like demo:fast@openvino"
 class Speech:
     """What both settings of a model are given."""
 
-    portrait: str | os.PathLike[str]
+    portrait: PictureSource
     """Picture of the person."""
     sound: np.ndarray[tuple[int], np.dtype[np.float32]]
     """(n,) at 16 kHz."""

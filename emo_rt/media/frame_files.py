@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.errors import InputError, OutputError
-from emo_rt.files import whole_folder
+from emo_rt.files import path_of, whole_folder
 from emo_rt.media.video_target import output_errors
 
 Frames = NDArray[np.uint8]
@@ -24,7 +23,7 @@ def write_frames_png(frames: Iterable[Frames], folder: str | os.PathLike[str]) -
     The folder is made, or may exist and be empty; it appears when it is complete. Raises :class:`OutputError` if it is
     not empty, cannot be written, or there is no frame; what ``frames`` raises passes through. Nothing is left then.
     """
-    folder = Path(folder).absolute()
+    folder = path_of("folder", folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not an empty folder; choose another or empty it")
     failed = f"the pictures cannot be written to {folder}"

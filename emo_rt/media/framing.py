@@ -29,7 +29,7 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 logger = logging.getLogger(__name__)
 
-VIDEO_SIDES = Range(64, 8192)
+VIDEO_SIDES = Range(64, 8192, unit="pixels")
 """Longest side of a video, in pixels."""
 MARGIN = 0.6
 """Default space around the face, in face heights: hair and shoulders are in, the face fills 45 % of the height."""
@@ -85,7 +85,7 @@ def prepare_portrait(
     range.
     """
     check(8 <= size <= 8192, "size", size, "8 … 8192 pixels")
-    check(VIDEO_SIDES.has(max_side), "max_side", max_side, f"{VIDEO_SIDES} pixels")
+    check(VIDEO_SIDES.has(max_side), "max_side", max_side, str(VIDEO_SIDES))
     check(0 <= margin <= 4, "margin", margin, "0 … 4 face heights")
     if not (isinstance(face_box, Box) or str(face_box) == "full"):
         raise PortraitError(f"face_box is {face_box!r}; expected a Box or 'full'")

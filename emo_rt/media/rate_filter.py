@@ -13,7 +13,7 @@ FILTER_SIZE = 64
 
 
 class RateFilter:
-    """A graph of FFmpeg's filters, because PyAV's own resampler takes no options before version 18."""
+    """A graph of FFmpeg's filters, as PyAV's own resampler takes no options before version 18."""
 
     def __init__(self, sample_rate: int, target_rate: int) -> None:
         """Both in Hz."""

@@ -73,7 +73,7 @@ class VideoOptions:
     In ``comment`` and ``description``."""
     generator: Annotated[str, Outside(is_hidden=True)] = "emo_rt"
     """Who made the video, with version, for that mark: ``emo_rt 1.2.3``."""
-    audio_bitrate: Annotated[int | None, Range(8_000, 1_024_000), Outside(placeholder="BITS")] = None
+    audio_bitrate: Annotated[int | None, Range(8_000, 1_024_000, unit="bit/s"), Outside(placeholder="BITS")] = None
     """Bits per second of the sound in all. ``None`` = 80000 per channel.
 
     Of the AAC track; capped by what AAC allows."""

@@ -151,14 +151,14 @@ class Bundle:
                 parity=tuple(data["parity"]),
                 schema=written["schema"],
             )
-            bundle._check_offers()
+            bundle.check_offers()
         except KeyError as exc:
             raise BundleError(f"{path / MANIFEST} is malformed: it has no {exc}; export the bundle again") from exc
         except (TypeError, ValueError, AttributeError, ConfigError) as exc:
             raise BundleError(f"{path / MANIFEST} is malformed: {exc}; export the bundle again") from exc
         return bundle
 
-    def _check_offers(self) -> None:
+    def check_offers(self) -> None:
         """Raise :class:`ConfigError` where a preset or a graph names what is not there."""
         presets, variants = ", ".join(self.presets), ", ".join(self.variants)
         check(self.default_preset in self.presets, "default_preset", self.default_preset, f"one of {presets}")

@@ -29,7 +29,7 @@ from emo_rt.media.untrusted import NUMBERS, open_file
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites
 from emo_rt.model.families.hallo_masks import blurred_map, profiles
-from emo_rt.schema.kinds import Several
+from emo_rt.schema.compound import Several
 from emo_rt.schema.option import Outside
 
 __all__ = ["FaceInputs", "face_inputs"]

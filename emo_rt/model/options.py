@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 from emo_rt.checks import reject_unknown
-from emo_rt.schema.kinds import Choice, Range, Several
+from emo_rt.schema.compound import Several
+from emo_rt.schema.kinds import Choice, Range
 from emo_rt.schema.option import Outside, check_options, option_of
 
 SOLVERS = ("ddim", "euler", "dpmpp_2m", "unipc")

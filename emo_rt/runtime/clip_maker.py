@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from emo_rt.device.buffers import Buffers
-from emo_rt.errors import Cancelled, InputError
+from emo_rt.errors import Cancelled, InputError, NotFiniteError
 from emo_rt.model.contract import Array
 from emo_rt.model.families.base import ClipState, Plan
 from emo_rt.model.options import AnimateOptions
@@ -225,6 +225,7 @@ class ClipMaker:
 
     def _decoded(self, clip: BegunClip) -> None:
         frames, index = clip.worker.decode(clip.slot, clip.sound.frames), clip.sound.index
+        check_finite(clip.worker.latents(clip.slot), self._table.graphs, index)
         self._watch.note(index, clip.worker.times(clip.slot))
         chunk = Chunk(frames, index * self._config.frames / self._config.fps, index)
         if self._paster is None:
@@ -308,3 +309,13 @@ class ClipMaker:
             error = wrapped
         self._outbox.fail(error)
         self._scheduler.wake()
+
+
+def check_finite(latents: Array, graphs: Sequence[str], clip: int) -> None:
+    """Raise :class:`NotFiniteError` unless all latents of a clip are finite. ``graphs``: that have made them."""
+    wrong = int(np.count_nonzero(~np.isfinite(latents)))
+    if wrong:
+        raise NotFiniteError(
+            f"clip {clip}: {wrong} of {latents.size} latents that graph {', '.join(sorted(set(graphs)))} computed are "
+            "not finite, so there is no picture; export in fp32, or use less guidance"
+        )

@@ -22,7 +22,8 @@ from emo_rt.media.framing import VIDEO_SIDES
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
-from emo_rt.schema.kinds import Coded, Range, Several
+from emo_rt.schema.compound import Coded, Several
+from emo_rt.schema.kinds import Range
 from emo_rt.schema.option import Option, Outside, check_options, options_of, refuse_unknown
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -62,7 +63,7 @@ class PrepareOptions:
 
     Or one that is much larger than all others."""
     max_side: Annotated[int, VIDEO_SIDES] = 1920
-    """Longest side of the video, in pixels."""
+    """Longest side of the video."""
     head_room: Annotated[float | None, Range(0, math.inf, "0 or more, or inf"), Outside(placeholder="SHARE")] = None
     """How far beyond its box the face may move, as a share of the box. For models that heed it. ``None`` = the model's
     own.

@@ -89,6 +89,8 @@ class Slot:
     """Pictures of the motion frames, where those are decoded and encoded again."""
     motion_download: Download | None
     """Brings them to the host."""
+    latents_download: Download
+    """Brings the finished latents to the host, with the pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +225,7 @@ class BaseWorker(ABC):
         try:
             with slot.timers["decode"], marked("decode"):
                 self._decoder.start(slot.final, wanted)
+                slot.latents_download.start()
                 if slot.motion_download is not None:
                     slot.motion_download.start()
         finally:  # a part of it may be enqueued, and read the slot
@@ -231,6 +234,10 @@ class BaseWorker(ABC):
         if slot.motion_download is not None:
             pictures = np.concatenate([pictures, slot.motion_download.result()])
         return pictures[:frames]
+
+    def latents(self, slot: Slot) -> Array:
+        """(F, 4, S, S) float32: what was decoded last from this slot, a new array."""
+        return slot.latents_download.result()
 
     def times(self, slot: Slot) -> dict[str, tuple[float, float]]:
         """(start, seconds) of each stage of the clip that was decoded last from this slot."""
@@ -277,4 +284,5 @@ class BaseWorker(ABC):
             timers={stage: self._own(streams[name].timer()) for stage, name in STAGES.items()},
             motion_pixels=pixels,
             motion_download=None if pixels is None else self._own(self._decode.download(pixels)),
+            latents_download=self._own(self._decode.download(self.denoiser.finals[index])),
         )

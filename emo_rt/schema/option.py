@@ -24,22 +24,9 @@ from typing import Any, Literal, TypeVar, cast
 
 from emo_rt.checks import check, reject_unknown
 from emo_rt.errors import ConfigError, EmoRtError
+from emo_rt.schema.compound import Listing, Part, Several
 from emo_rt.schema.field_docs import field_docs, plain
-from emo_rt.schema.kinds import (
-    ANY,
-    COUNT,
-    Choice,
-    Decimal,
-    File,
-    Kind,
-    Listing,
-    Part,
-    Range,
-    Several,
-    Switch,
-    Text,
-    Whole,
-)
+from emo_rt.schema.kinds import COUNT, NUMBER, Choice, Decimal, File, Kind, Range, Switch, Text, Whole
 
 OptionsT = TypeVar("OptionsT")
 
@@ -197,7 +184,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return None if field.default is dataclasses.MISSING else field.default
 
 
-SIMPLE: Mapping[Any, Kind] = {bool: Switch(), str: Text(), int: Whole(COUNT), float: Decimal(ANY)}
+SIMPLE: Mapping[Any, Kind] = {bool: Switch(), str: Text(), int: Whole(COUNT), float: NUMBER}
 """Types that say everything themselves."""
 
 
@@ -211,7 +198,9 @@ def _kind(hints: Sequence[Any], marks: Sequence[Any]) -> Kind:
     span = next((mark for mark in marks if isinstance(mark, Range)), None)
     if span is not None:
         return Whole(span) if hint is int else Decimal(span)
-    return File() if Path in hints else _plain_kind(hint)
+    if Path in hints:
+        return File(Path if len(hints) == 1 else str)
+    return _plain_kind(hint)
 
 
 def _plain_kind(hint: Any) -> Kind:

@@ -296,8 +296,8 @@ class TestCommand:
         ("arguments", "word"),
         [
             (["--only", "speed"], "some of latency, stream"),
-            (["--rounds", "0"], "1 … 1000"),
-            (["--clips", "1"], "2 … 10000"),
+            (["--rounds", "0"], "1 to 1000"),
+            (["--clips", "1"], "2 to 10000"),
             (["--fps", "0"], "more than 0"),
             (["--steps", "0"], "1 to 1000"),
             (["--against", "diffusers"], "torch"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from emo_rt import AnimateOptions
+from emo_rt import AnimateOptions, Animator, Box
 from emo_rt.benchmarks import pareto
+from emo_rt.evaluate.subject import Speech
+from emo_rt.model.presets import Preset
 
 
 def row(speedup: float, score: float) -> dict[str, Any]:
@@ -31,6 +34,24 @@ def test_settings_have_a_name_each_and_the_base_first() -> None:
 )
 def test_better_is_faster_or_nearer_and_neither_less(one: Any, other: Any, better: bool) -> None:
     assert pareto.is_better(row(*one), row(*other)) is better
+
+
+def test_any_bundle_goes_through_the_gate(tiny_animator: Animator) -> None:
+    """A model of random weights, in which no face is found: its frames alone are compared."""
+    speech = Speech(np.full((96, 96, 3), 128, np.uint8), np.zeros(16_000, np.float32), Box(20, 20, 70, 70))
+    chosen = {pareto.BASE: AnimateOptions(solver="ddim", steps=6), "unipc 2": AnimateOptions(solver="unipc", steps=2)}
+    rows = pareto.gated(tiny_animator, speech, chosen, 1)
+    assert rows[pareto.BASE]["score"] == pytest.approx(1)
+    assert rows[pareto.BASE]["likeness_db"] == 100
+    assert 0 <= rows["unipc 2"]["score"] < 1
+    header, _, *lines = pareto.markdown(rows).splitlines()
+    assert header.endswith("| likeness_db | gate |")
+    assert len(lines) == 2
+
+
+def test_settings_are_presets_too() -> None:
+    options = AnimateOptions(solver="unipc", steps=8, guidance_interval=(0.2, 0.8), deep_cache=2)
+    assert pareto.as_preset(options) == Preset(solver="unipc", steps=8, guidance_interval=(0.2, 0.8), deep_cache=2)
 
 
 def test_table_and_plot(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_help_has_text_range_and_default() -> None:
         ("", {}),
         ("--count 4 --part-of-it 0.5 --way down", {"count": 4, "share": 0.5, "way": "down"}),
         ("--is-loud --no-is-polite --no-is-whole", {"is_loud": True, "is_polite": False, "is_whole": False}),
-        ("--names a,b --files x.png", {"names": ("a", "b"), "files": "x.png"}),
+        ("--names a,b --files x.png", {"names": ("a", "b"), "files": Path("x.png")}),
     ],
 )
 def test_a_line_becomes_the_dataclass(line: str, fields: dict[str, Any]) -> None:

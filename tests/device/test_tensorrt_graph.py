@@ -53,6 +53,7 @@ class StandInContext:
         self.memory = (pointer, nbytes)
 
     def is_stream_capturable(self, handle: int) -> bool:
+        assert not self.engine.work.device.stream_of(handle).is_capturing, "not documented as allowed in a capture"
         return self.engine.capturable
 
     def execute_async_v3(self, handle: int) -> bool:

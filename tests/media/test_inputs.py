@@ -185,6 +185,9 @@ def test_pictures_that_run_programs_are_refused(tmp_path: Path, content: bytes) 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM"])
 def test_every_accepted_picture_is_read(tmp_path: Path, form: str) -> None:
+    Image.init()
+    if form == "AVIF" and form not in Image.OPEN:
+        pytest.skip("Pillow reads AVIF from release 11.3 on")
     data = io.BytesIO()
     Image.new("RGB", (64, 48), (200, 100, 50)).save(data, form)
     (tmp_path / "a").write_bytes(data.getvalue())

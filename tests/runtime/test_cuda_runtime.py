@@ -22,6 +22,7 @@ from emo_rt import (
     CaptureError,
     ClosedError,
     DeviceLostError,
+    NotFiniteError,
     Progress,
     Trace,
 )
@@ -288,6 +289,14 @@ def test_no_more_than_two_clips_wait_on_the_device(tiny_bundle: Bundle) -> None:
 
 
 # Progress, stopping, errors
+
+
+def test_latents_that_are_not_finite_come_back_as_an_error(tiny_bundle: Bundle, expected: Callable[..., Array]) -> None:
+    with on_stand_in(tiny_bundle, seed=1) as (animator, _):
+        avatar = animator.prepare(picture(), face_box="full")
+        with pytest.raises(NotFiniteError, match=r"clip 0: .* graph step computed"):
+            frames_of(animator, avatar, noise=lambda _: np.full((4, 4, 8, 8), np.inf))
+        np.testing.assert_array_equal(frames_of(animator, avatar), expected())
 
 
 @pytest.mark.parametrize(("obstacle", "steps"), [(None, [3]), ("it is in the way", [1, 2, 3])])

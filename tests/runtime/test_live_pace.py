@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from emo_rt import Animator, Avatar, Bundle
+from emo_rt import Animator, Avatar, Bundle, QueueFull
 from tests.live_sessions import (
     CLIP_S,
     FPS,
@@ -128,3 +129,28 @@ def test_who_takes_pairs_late_goes_on_from_now(stage: Stage) -> None:
     for _ in range(25):
         next(session)
     assert 0.9 < clock.now() - before < 1.1
+
+
+@pytest.mark.parametrize("seconds", [15, pytest.param(3600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rate", [16_000, 22_051])
+def test_sound_and_picture_do_not_drift_apart(stage: Stage, seconds: float, rate: int) -> None:
+    """Random pauses, interruptions and sizes of what is pushed: pairs stay on the clock, their sound stays on them."""
+    stage.clock.step_s = 0.002
+    session = stage.open(steps=1, sample_rate=rate, idle="loop", loop_s=0.32, when_full="raise", queue_s=4)
+    chance = np.random.default_rng(11)
+    started_at, samples, pairs = stage.clock.now(), 0, 0
+    while pairs < seconds * FPS:
+        match int(chance.integers(0, 40)):
+            case 0 | 1 | 2:
+                with suppress(QueueFull):
+                    session.push(0.1 * chance.standard_normal(int(chance.integers(1, rate)), np.float32))
+            case 3:
+                session.flush()
+            case 4:
+                session.clear()
+        pair = next(session)
+        samples, pairs = samples + len(pair.audio), pairs + 1
+        assert abs(samples - pairs * rate / FPS) < 1
+        assert abs(stage.clock.now() - started_at - pair.time_s) < 0.5 / FPS
+    stats = session.stats
+    assert stats.repeated_frames == stats.late_frames == 0

@@ -22,7 +22,8 @@ from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.request import SECTIONS, PrepareOptions, Request
 from emo_rt.schema import field_docs
-from emo_rt.schema.kinds import Choice, Coded, Kind, Range, Several
+from emo_rt.schema.compound import Coded, Several
+from emo_rt.schema.kinds import Choice, Kind, Range
 from emo_rt.schema.option import Option, Outside, check_options, options_of, refuse_unknown
 
 PACKAGE = Path(emo_rt.__file__).parent

@@ -124,6 +124,8 @@ class TrtBoundGraph(BoundGraph):
         self._graph = graph
         self._bound = BoundTensors(graph.spec, buffers)
         self._context: Any = graph.make_context()
+        self._is_capturable: bool | None = None
+        """What TensorRT said before the first run."""
         for name in self._bound.buffers:
             self._address(name)
         self._scratch = self._give_scratch()
@@ -140,7 +142,9 @@ class TrtBoundGraph(BoundGraph):
             marked(graph.spec.name),
         ):
             context = self._opened()
-            if stream.is_capturing and not is_capturable(context, stream.handle):
+            if not stream.is_capturing and self._is_capturable is None:  # nothing says that it may be asked in one
+                self._is_capturable = is_capturable(context, stream.handle)
+            if stream.is_capturing and self._is_capturable is False:
                 raise CaptureError(f"TensorRT says that graph {graph.spec.name} cannot be captured")
             with graph.backend.package.listen() as lines:
                 enqueued = context.execute_async_v3(stream.handle)

@@ -37,7 +37,10 @@ class KernelCache:
         """Write what was compiled since, for this user only. A folder that cannot be written is no error."""
         if self._cache is None:
             return
-        data = bytes(self._cache.serialize())
+        serialized = self._cache.serialize()
+        if serialized is None:  # there is nothing to keep
+            return
+        data = bytes(serialized)
         if hashlib.sha256(data).digest() == hashlib.sha256(self._loaded).digest():
             return
         with suppress(OSError):

@@ -33,8 +33,11 @@ PRIOR_VARIANCE = 0.05**2
 
 def live_config(config: ModelConfig) -> ModelConfig:
     """The configuration with windows, where the model has none of its own."""
-    if not family_of(config).hearing.is_whole_file:
-        return config
+    return with_windows(config) if family_of(config).hearing.is_whole_file else config
+
+
+def with_windows(config: ModelConfig) -> ModelConfig:
+    """The configuration with the windows of a live session, whatever its own are."""
     windowed = dataclasses.replace(
         config.audio,
         window_frames=config.frames,

@@ -56,6 +56,7 @@ class Conductor:
         self._speech = 0
         """Samples of the present utterance that were given."""
         self._samples = 0
+        self._late_pair = -1
         self.pairs = self.late_frames = self.repeated_frames = self.dropped_frames = 0
         self._has_composed = False
 
@@ -141,8 +142,8 @@ class Conductor:
     def _restart(self, now: float) -> None:
         """The next clip comes as soon as it can be made, and hears only what is composed from now on."""
         self._must_restart = False
-        left_out = [frame.sound for frame in self.reel.cut(self._bridge())]
-        self.voice.restart(sum(len(sound.heard) > 0 for sound in (*left_out, *self._track)))
+        self.reel.cut(self._bridge())
+        self.voice.restart()
         self._track.clear()
         self._maker.restart(self.reel.latents())
         self._is_fresh = True
@@ -152,7 +153,7 @@ class Conductor:
         """As soon as there is sound for a clip, or what there is will not grow."""
         if not self.reel.is_looping:
             return
-        ready, oldest = self.voice.ready(), self.voice.oldest
+        ready, oldest = self._ready(), self.voice.oldest
         if oldest is None or ready.ended + ready.open == 0:
             return
         wanted = self.frames + self._ahead
@@ -166,6 +167,13 @@ class Conductor:
         self._restart(now)
 
     # Composing
+
+    def _ready(self) -> Ready:
+        """Frames of sound that can be taken, behind all that is in line."""
+        in_line = [*(frame.sound for frame in self.reel.waiting), *self._track]
+        samples = self._samples + sum(len(sound.audio) for sound in in_line)
+        self.voice.align(self.pairs + len(in_line), samples)
+        return self.voice.ready()
 
     def _wanted(self) -> int:
         """Frames of sound that make the next clip certain."""
@@ -183,7 +191,7 @@ class Conductor:
         """Begin the next clip if it is time, or if all that it hears is there."""
         if self._maker.is_denoising or self.reel.is_looping or self._must_restart:
             return
-        ready, wanted = self.voice.ready(), self._wanted()
+        ready, wanted = self._ready(), self._wanted()
         there = len(self.reel) + len(self._maker.making) * self.frames
         if ready.ended + self._coming(ready, wanted - ready.ended, now) < wanted or there > self.frames:
             if self._is_idle_enough(there) and not ready.ended + ready.open:
@@ -211,7 +219,7 @@ class Conductor:
 
     def _begin(self, now: float) -> None:
         """Compose the sound of the next clip. What is missing is silence, in front of an utterance that still comes."""
-        wanted, ready = self._wanted(), self.voice.ready()
+        wanted, ready = self._wanted(), self._ready()
         ended = min(ready.ended, wanted)
         coming = self._coming(ready, wanted - ended, now)
         due = self._due(self.pairs + len(self.reel) + len(self._maker.making) * self.frames)
@@ -249,7 +257,8 @@ class Conductor:
 
     def _lag(self, now: float) -> LivePair | float:
         """The next frame is late by more than a frame."""
-        self.late_frames += 1
+        self.late_frames += self._late_pair != self.pairs
+        self._late_pair = self.pairs
         if self._settings.lag == "drop" and self.voice.drop():
             self.dropped_frames += 1
         last = self.reel.last

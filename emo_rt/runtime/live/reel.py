@@ -91,12 +91,10 @@ class Reel:
         """No sound with what waits."""
         self._frames = deque(replace(frame, sound=frame.sound.silenced()) for frame in self._frames)
 
-    def cut(self, frames: int) -> list[ReelFrame]:
-        """Forget all but the next ``frames``; gives what is forgotten."""
-        kept = list(self._frames)[:frames]
-        forgotten = list(self._frames)[frames:]
-        self._frames = deque(kept)
-        return forgotten
+    def cut(self, frames: int) -> None:
+        """Forget all but the next ``frames``."""
+        while len(self._frames) > frames:
+            self._frames.pop()
 
     @property
     def fewest(self) -> int:

@@ -111,7 +111,7 @@ class Voice:
         self._rate, self._fps = rate, fps
         self._utterances: deque[_Utterance] = deque()
         self._count = 0
-        self._next_audio = self._next_heard = 0
+        self._next_audio = self._next_heard = self._correction = 0
         self.last_push: float | None = None
         """When sound came last."""
         Resampler(rate)  # refuses a wrong rate
@@ -178,20 +178,27 @@ class Voice:
         ready = self.ready()
         if ready.ended + ready.open == 0 or (self._utterances[0].has_ended and self._whole(self._utterances[0], 0) < 2):
             return False
+        correction = self._correction
         audio, heard = self._sizes()
         self._utterances[0].take(audio, heard)
+        self._correction = correction
         self._next_audio -= 1
         self._next_heard -= 1
         return True
 
-    def restart(self, frames: int) -> None:
-        """The model begins to hear anew, and ``frames`` that were taken last are not shown."""
-        self._next_audio -= frames
+    def restart(self) -> None:
+        """The model begins to hear anew."""
         self._next_heard = 0
+
+    def align(self, frame: int, samples: int) -> None:
+        """The next frame is shown as number ``frame``, behind ``samples`` in all: it ends at the border of its own."""
+        self._next_audio = frame
+        self._correction = border(frame, self._rate, self._fps) - samples
 
     def _sizes(self) -> tuple[int, int]:
         """Samples of the next frame at both rates."""
         audio = border(self._next_audio + 1, self._rate, self._fps) - border(self._next_audio, self._rate, self._fps)
+        audio, self._correction = max(audio + self._correction, 0), 0
         first = self._next_heard * AUDIO_SAMPLE_RATE // self._fps
         heard = (self._next_heard + 1) * AUDIO_SAMPLE_RATE // self._fps - first
         self._next_audio += 1
@@ -200,12 +207,13 @@ class Voice:
 
     def _whole(self, one: _Utterance, ahead: int) -> int:
         """Frames, behind ``ahead`` others, for which all samples are there, at both rates."""
-        audio = _frames_within(len(one.audio), self._next_audio + ahead, self._rate, self._fps)
+        audio = _frames_within(len(one.audio) - self._correction, self._next_audio + ahead, self._rate, self._fps)
         return min(audio, len(one.heard) * self._fps // AUDIO_SAMPLE_RATE)
 
     def _covering(self, samples: int, ahead: int) -> int:
         """Frames, behind ``ahead`` others, that hold that many samples."""
         first = self._next_audio + ahead
+        samples = max(samples - self._correction, 0)
         whole = _frames_within(samples, first, self._rate, self._fps)
         return whole + (samples > border(first + whole, self._rate, self._fps) - border(first, self._rate, self._fps))
 
@@ -213,7 +221,7 @@ class Voice:
 def _frames_within(samples: int, first: int, rate: int, fps: int) -> int:
     """Whole frames, from the frame ``first`` on, that fit into so many samples."""
     start = border(first, rate, fps)
-    frames = samples * fps // rate + 1
-    while border(first + frames, rate, fps) - start > samples:
+    frames = max(samples, 0) * fps // rate + 1
+    while frames and border(first + frames, rate, fps) - start > samples:
         frames -= 1
     return frames

@@ -1,0 +1,79 @@
+"""The gate holds runs of a real model together: another engine passes, 1 % noise on one graph's weights does not."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+from shutil import copyfile, copytree
+
+import numpy as np
+import pytest
+
+from emo_rt import Bundle
+from emo_rt.cli import main
+from emo_rt.files import sha256_of
+from emo_rt.media.audio import mono_16k, open_audio
+
+ASSETS = Path(__file__).resolve().parents[2] / "emo_rt" / "assets"
+SECONDS = 1
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of the voice that comes with the package."""
+    path = tmp_path_factory.mktemp("voice") / "voice.wav"
+    sound = np.concatenate(list(mono_16k(open_audio(ASSETS / "voice.flac"))))[16_000 : 16_000 * (1 + SECONDS)]
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((sound.clip(-1, 1) * 32_767).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def noisy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo with normal noise of 1 % of each tensor's deviation on the weights of ``reference``."""
+    onnx = pytest.importorskip("onnx")
+    demo = Bundle.open("demo")
+    folder = Path(copytree(demo.path, tmp_path_factory.mktemp("noisy") / "bundle", copy_function=copyfile))
+    path, rng = folder / "graphs" / "reference.onnx", np.random.default_rng(0)
+    model = onnx.load(str(path))
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and values.size > 64:
+            noise = rng.normal(0, 0.01 * float(values.std()), values.shape)
+            tensor.CopyFrom(onnx.numpy_helper.from_array((values + noise).astype(values.dtype), tensor.name))
+    onnx.save(model, str(path))
+    manifest = json.loads((folder / "emo_rt.json").read_text(encoding="utf-8"))
+    manifest["files"]["graphs/reference.onnx"] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+    (folder / "emo_rt.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def gate(first: str, second: str, voice: Path, *more: str) -> int:
+    portrait = ["--portrait", str(ASSETS / "portrait.png"), "--voice", str(voice), "--face-box", "122,94,390,424"]
+    machine = ["--device", "cpu", "--threads", "1", "-q", "--json", "-"]
+    return main(["evaluate", "--regression", first, second, *portrait, *machine, *more])
+
+
+@pytest.mark.slow
+def test_another_engine_is_equal_and_noisy_weights_are_not(
+    voice: Path, noisy_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate("demo:realtime", "demo:realtime@openvino", voice) == 0
+    equal = json.loads(capsys.readouterr().out)
+    assert equal["expect"] == "equal"
+    assert min(equal["psnr"]) > 75
+    assert {change["metric"] for change in equal["changes"]} >= {"lip_correlation", "border_jump", "sharpness"}
+    assert gate("demo:realtime", f"{noisy_bundle}:realtime", voice) == 1
+    noisy = json.loads(capsys.readouterr().out)
+    assert noisy["passed"] is False
+    assert "worst frame" in noisy["verdict"]
+
+
+@pytest.mark.slow
+def test_presets_are_asked_for_quality(voice: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate("demo:fast", "demo:realtime", voice) in (0, 1)
+    result = json.loads(capsys.readouterr().out)
+    assert result["expect"] == "quality"
+    assert min(result["seconds"]) > 0

@@ -1,0 +1,79 @@
+"""Intervals hold what they promise; Fréchet distances are the formula's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from emo_rt.evaluate.frechet import Normal, distance, too_few
+from emo_rt.evaluate.intervals import ENOUGH_VIDEOS, Sample, estimate, estimate_change
+
+RNG = np.random.default_rng(0)
+
+
+def steady(seconds: int, rng: np.random.Generator) -> Sample:
+    """Seconds whose frames say the same within each second: 25 times the frames, not 25 times the knowledge."""
+    return Sample.of(np.repeat(rng.normal(0, 1, seconds), 25), 25)
+
+
+def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
+    rng = np.random.default_rng(1)
+    found = [estimate([steady(60, rng)]) for _ in range(200)]
+    held = np.mean([one is not None and one.low <= 0 <= one.high for one in found])
+    assert 0.9 <= held <= 0.98
+
+
+def test_frames_of_a_second_are_no_more_than_a_second() -> None:
+    once = estimate([Sample.of(np.arange(40.0), 1)])
+    often = estimate([Sample.of(np.repeat(np.arange(40.0), 25), 25)])
+    assert once is not None
+    assert often is not None
+    assert often.high - often.low == pytest.approx(once.high - once.low, rel=0.15)
+
+
+def test_what_both_share_widens_no_interval() -> None:
+    voice = RNG.normal(0, 1, 500)
+    before, after = Sample.of(voice, 25), Sample.of(voice + 0.1, 25)
+    change = estimate_change([before], [after])
+    assert change is not None
+    assert (change.low, change.value, change.high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_many_videos_are_drawn_as_wholes() -> None:
+    samples = [Sample.of(np.full(500, float(index)), 25) for index in range(ENOUGH_VIDEOS)]
+    found = estimate(samples)
+    assert found is not None
+    assert found.blocks == ENOUGH_VIDEOS
+    assert found.high - found.low > 1
+
+
+def test_what_is_not_a_number_does_not_count() -> None:
+    values = np.where(np.arange(100) % 2, np.nan, 3.0)
+    found = estimate([Sample.of(values, 25)])
+    assert found is not None
+    assert found.value == 3
+    assert estimate([Sample.of(np.full(50, np.nan), 25)]) is None
+
+
+def test_frechet_distance_of_known_normals() -> None:
+    mean, spread = np.zeros(3), np.diag([1.0, 4.0, 9.0])
+    same, moved = Normal(mean, spread), Normal(mean + 2, spread)
+    assert distance(same, same) == pytest.approx(0, abs=1e-6)
+    assert distance(same, moved) == pytest.approx(12)
+    assert distance(same, Normal(mean, 4 * spread)) == pytest.approx(1 + 4 + 9)  # (2σ − σ)² each
+
+
+def test_frechet_distance_is_that_of_scipy() -> None:
+    linalg = pytest.importorskip("scipy.linalg")
+    one, other = (Normal.of(RNG.normal(0, 1, (400, 12)) @ RNG.normal(0, 1, (12, 12))) for _ in range(2))
+    root = linalg.sqrtm(one.covariance @ other.covariance).real
+    expected = np.sum((one.mean - other.mean) ** 2) + np.trace(one.covariance + other.covariance - 2 * root)
+    assert distance(one, other) == pytest.approx(expected, rel=1e-6)
+
+
+def test_few_samples_are_refused_in_words() -> None:
+    assert too_few(102, 51, "the videos") is None
+    refused = too_few(101, 51, "the videos")
+    assert refused is not None
+    assert "101" in refused
+    assert "102" in refused

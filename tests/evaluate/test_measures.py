@@ -1,0 +1,201 @@
+"""The measures measure: against the truth of drawn videos, and over five graded degradations of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emo_rt.evaluate import of_frames
+from emo_rt.evaluate.assessment import Eyes, measured
+from emo_rt.evaluate.context import DLIB, Context, PortraitFacts
+from emo_rt.evaluate.expression import expressions
+from emo_rt.evaluate.intervals import Estimate, Sample
+from emo_rt.evaluate.metrics import METRICS, take
+from emo_rt.evaluate.motion import blink_starts
+from emo_rt.evaluate.reading import UPPER_LIP, Reading
+from tests.evaluate.drawn import FPS, clip, footage, late_lips, true_frames
+
+GRADES = (0.0, 0.25, 0.5, 0.75, 1.0)
+RNG = np.random.default_rng(0)
+
+
+def value(name: str, reading: Reading, context: Context | None = None) -> float:
+    sample = take(METRICS[name], reading, context or Context())
+    assert isinstance(sample, Sample), sample
+    return sample.whole
+
+
+def rising(values: list[float]) -> bool:
+    return all(first < second for first, second in pairwise(values))
+
+
+def changed(reading: Reading, **curves: Any) -> Reading:
+    return replace(reading, **curves)
+
+
+def test_lip_gap_is_the_true_opening(true_reading: Reading) -> None:
+    assert true_reading.found.all()
+    assert np.corrcoef(true_reading.opening, clip().truth.opening)[0, 1] >= 0.9
+
+
+@pytest.mark.parametrize("seed", [2, 4, 5])
+def test_lip_gap_is_the_true_opening_in_every_style(seed: int, eyes: Eyes) -> None:
+    reading = eyes.read(footage(true_frames(seed, 1.6), seed=seed, seconds=1.6))
+    assert np.corrcoef(reading.opening, clip(seed, 1.6).truth.opening)[0, 1] >= 0.9
+
+
+def test_the_head_turns_as_it_was_drawn(true_reading: Reading) -> None:
+    true = np.degrees(clip().truth.angles)
+    assert abs(np.corrcoef(true_reading.angles[:, 0], true[:, 0])[0, 1]) >= 0.8
+
+
+@pytest.mark.parametrize("frames", [3])
+def test_a_planted_lag_is_read_exactly(frames: int, true_reading: Reading, eyes: Eyes) -> None:
+    late = eyes.read(footage(late_lips(frames)))
+    assert value("lip_lag", late) - value("lip_lag", true_reading) == pytest.approx(1000 * frames / FPS)
+
+
+@pytest.mark.parametrize("frames", [-6, -1, 2, 5])
+def test_a_planted_lag_of_the_curve_is_read_exactly(frames: int, true_reading: Reading) -> None:
+    """The same on what was read already: as fast as a test can be, over more lags."""
+    late = changed(true_reading, landmarks=np.roll(true_reading.landmarks, frames, axis=0))
+    assert value("lip_lag", late) - value("lip_lag", true_reading) == pytest.approx(1000 * frames / FPS)
+
+
+def test_lips_that_follow_less_correlate_less(true_reading: Reading) -> None:
+    """From what was read, the lips lose their share to those of any other moment."""
+    other = true_reading.landmarks[np.random.default_rng(3).permutation(len(true_reading))]
+    mixes = [changed(true_reading, landmarks=(1 - g) * true_reading.landmarks + g * other) for g in GRADES]
+    assert rising([-value("lip_correlation", mix) for mix in mixes])
+
+
+def test_lips_open_in_silence(true_reading: Reading) -> None:
+    silent = true_reading.silent
+    assert silent is not None
+    assert silent.any()
+    opened = []
+    for grade in GRADES:
+        landmarks = true_reading.landmarks.copy()
+        landmarks[silent, UPPER_LIP, 1] -= 10 * grade
+        opened.append(value("silence_opening", changed(true_reading, landmarks=landmarks)))
+    assert rising(opened)
+
+
+def test_a_stiff_face_moves_less(true_reading: Reading) -> None:
+    """Mouth, head and expression drawn towards their means, in five steps."""
+    mean = {name: getattr(true_reading, name).mean(axis=0) for name in ("landmarks", "angles", "blendshapes")}
+    stiff = [
+        changed(true_reading, **{n: m + (1 - g) * (getattr(true_reading, n) - m) for n, m in mean.items()})
+        for g in GRADES
+    ]
+    for name in ("mouth_range", "head_speed", "head_range", "expression_range"):
+        assert rising([-value(name, one) for one in stiff]), name
+
+
+def test_a_trembling_head_jitters(true_reading: Reading) -> None:
+    tremor = RNG.normal(0, 1, (len(true_reading), 1, 3)).astype(np.float32)
+    shaken = [changed(true_reading, landmarks=true_reading.landmarks + 2 * g * tremor) for g in GRADES]
+    assert rising([value("jitter", one) for one in shaken])
+
+
+def test_blinks_are_counted(true_reading: Reading, eyes: Eyes) -> None:
+    """Blinks drawn into a video whose eyes are open otherwise: one more per grade."""
+    from tests.evaluate.drawn import drawn
+
+    one = clip(2, 1.6)
+    open_eyes = [replace(pose, blink_left=0.0, blink_right=0.0) for pose in one.poses[:24]]
+    counted = []
+    for blinks in range(5):
+        poses = list(open_eyes)
+        for blink in range(blinks):
+            for frame in range(6 * blink + 2, 6 * blink + 4):
+                poses[frame] = replace(poses[frame], blink_left=1.0, blink_right=1.0)
+        reading = eyes.read(of_frames("blinking", drawn(poses, one.identity), FPS))
+        counted.append(value("blinks", reading) / 60 * len(reading) / FPS)
+    assert counted == pytest.approx([0, 1, 2, 3, 4])
+
+
+def test_half_shut_eyes_are_no_second_blink() -> None:
+    openings = np.array([0.3] * 5 + [0.1, 0.19, 0.1, 0.3] + [0.3] * 5)
+    assert blink_starts(openings).sum() == 1
+
+
+def test_pixels_degrade_in_five_steps(eyes: Eyes) -> None:
+    """Another face that shines through more and more, and flicker, in one video per grade."""
+    frames, other = true_frames()[:12].astype(np.float32), true_frames(7, 0.5)[:12].astype(np.float32)
+    flicker = RNG.normal(0, 6, frames.shape).astype(np.float32)
+    readings = []
+    for grade in GRADES:
+        mixed = (1 - 0.6 * grade) * frames + 0.6 * grade * other
+        readings.append(eyes.read(of_frames("worse", (mixed + grade * flicker).clip(0, 255).astype(np.uint8), FPS)))
+    portrait = PortraitFacts({DLIB: np.nanmean(readings[0].embeddings[DLIB], axis=0)}, 0.0)
+    context = Context(portrait_of=lambda name: portrait)
+    assert rising([value("identity", one, context) for one in readings])
+    assert rising([value("background_flicker", one) for one in readings])
+
+
+def test_blur_is_seen(eyes: Eyes) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    frames = true_frames()[:3].astype(np.float32)
+    blurred = [gaussian_filter(frames, (0, 1.5 * g, 1.5 * g, 0)).clip(0, 255).astype(np.uint8) for g in GRADES]
+    assert rising([-value("sharpness", eyes.read(of_frames("blurred", one, FPS))) for one in blurred])
+
+
+def test_jumps_at_borders_and_frozen_frames(true_reading: Reading) -> None:
+    change = true_reading.face_change
+    border = np.arange(len(change)) % 12 == 0
+    jumps = [changed(true_reading, face_change=np.where(border, change * (1 + g), change)) for g in GRADES]
+    assert rising([value("border_jump", one, Context(clip_frames=12)) for one in jumps])
+    stills = [
+        changed(true_reading, face_change=np.where(np.arange(len(change)) % 10 < 4 * g, 0, change)) for g in GRADES
+    ]
+    assert rising([value("frozen", one) for one in stills])
+
+
+def test_repeated_frames_are_frozen(eyes: Eyes) -> None:
+    frames = true_frames()[:21].copy()
+    frames[10::10] = frames[9:-1:10]
+    assert value("frozen", eyes.read(of_frames("repeating", frames, FPS))) == pytest.approx(100 * 2 / 20)
+
+
+def test_expressions_further_from_the_truth_have_a_larger_e_fid(true_reading: Reading) -> None:
+    context = Context(true_expressions=np.concatenate([expressions(true_reading)] * 2))
+    strange = RNG.random(true_reading.blendshapes.shape).astype(np.float32)
+    mixes = [changed(true_reading, blendshapes=(1 - g) * true_reading.blendshapes + g * strange) for g in GRADES]
+    found = [measured(METRICS["e_fid_blendshapes"], [mix, mix], context) for mix in mixes]
+    assert all(isinstance(one, Estimate) for one in found)
+    assert rising([one.value for one in found if isinstance(one, Estimate)])
+    assert found[0].value == pytest.approx(0, abs=1e-3)  # type: ignore[union-attr]
+
+
+def test_few_frames_have_no_e_fid(true_reading: Reading) -> None:
+    context = Context(true_expressions=expressions(true_reading))
+    refused = measured(METRICS["e_fid_blendshapes"], [true_reading], context)
+    assert isinstance(refused, str)
+    assert "102 or more" in refused
+
+
+def test_lost_faces_and_lengths_are_told(true_reading: Reading) -> None:
+    counts = []
+    for grade in GRADES:
+        lost = np.arange(len(true_reading)) < grade * 40
+        curves = {name: getattr(true_reading, name).copy() for name in ("landmarks", "sharpness", "blendshapes")}
+        for curve in curves.values():
+            curve[lost] = np.nan
+        counts.append(value("face_found", changed(true_reading, **curves)))
+    assert rising([-one for one in counts])
+    gaps = [value("length_gap", changed(true_reading, video_s=3.0 + g, audio_s=3.0)) for g in GRADES]
+    assert gaps == pytest.approx([1000 * g for g in GRADES])
+
+
+def test_a_video_without_a_face_has_reasons_instead_of_values(eyes: Eyes) -> None:
+    reading = eyes.read(of_frames("grey", np.full((6, 64, 64, 3), 90, np.uint8), FPS))
+    assert value("face_found", reading) == 0
+    for name, metric in METRICS.items():
+        if name not in ("face_found",):
+            assert isinstance(take(metric, reading, Context()), str), name

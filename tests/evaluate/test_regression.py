@@ -1,0 +1,143 @@
+"""The gate catches planted faults and passes a true equal; and quickly so, on drawn videos."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emo_rt.errors import ConfigError, InputError
+from emo_rt.evaluate import Footage, of_frames
+from emo_rt.evaluate.assessment import Eyes
+from emo_rt.evaluate.intervals import Estimate
+from emo_rt.evaluate.metrics import METRICS
+from emo_rt.evaluate.pictures import psnr, ssim
+from emo_rt.evaluate.regression import Expect, Regression, compare, is_worse
+from emo_rt.evaluate.subject import Subject
+from tests.evaluate.drawn import clip, drawn, footage, late_lips, true_frames
+
+RNG = np.random.default_rng(0)
+SECONDS = 1.6
+
+
+EYES = functools.cache(Eyes)
+
+
+@functools.cache
+def first() -> Footage:
+    """A, which is looked at once for all tests."""
+    return footage(true_frames(5, SECONDS), "A", 5, SECONDS)
+
+
+def gate(frames: NDArray[np.uint8], expect: Expect = "equal") -> Regression:
+    return compare(first(), footage(frames, "B", 5, SECONDS), expect, eyes=EYES())
+
+
+def rounded() -> NDArray[np.uint8]:
+    """One value of a thousand is off by one: what another engine's rounding does, and more."""
+    true = true_frames(5, SECONDS)
+    return (true.astype(int) + (RNG.random(true.shape) < 0.001)).clip(0, 255).astype(np.uint8)
+
+
+def noisy() -> NDArray[np.uint8]:
+    true = true_frames(5, SECONDS)
+    return (true + RNG.normal(0, 1.0, true.shape)).round().clip(0, 255).astype(np.uint8)
+
+
+def swapped() -> NDArray[np.uint8]:
+    return drawn(clip(5, SECONDS).poses, clip(1).identity)
+
+
+def repeating() -> NDArray[np.uint8]:
+    frames = true_frames(5, SECONDS).copy()
+    frames[9::10] = frames[8:-1:10]
+    return frames
+
+
+@pytest.mark.parametrize("expect", ["equal", "quality"])
+def test_a_true_equal_passes(expect: Expect) -> None:
+    result = gate(rounded(), expect)
+    assert result.passed, result.verdict
+    assert result.verdict.startswith("PASS: B")
+    assert "\n" not in result.verdict
+
+
+@pytest.mark.parametrize(
+    ("fault", "expect", "words"),
+    [
+        (lambda: late_lips(3, 5, SECONDS), "quality", "lips 3 frames late (+120 ms)"),
+        (lambda: late_lips(-3, 5, SECONDS), "equal", "lips 3 frames early (-120 ms)"),
+        (swapped, "quality", "another face"),
+        (repeating, "quality", "frozen frames"),
+        (noisy, "equal", "worst frame"),
+        (lambda: true_frames(5, SECONDS)[:-1], "equal", "39 frames instead of 40"),
+    ],
+    ids=["late lips", "early lips", "identity", "repeated frames", "noise", "a frame less"],
+)
+def test_a_planted_fault_is_caught(fault: Callable[[], NDArray[np.uint8]], expect: Expect, words: str) -> None:
+    result = gate(fault(), expect)
+    assert not result.passed
+    assert words in result.verdict
+    assert "**✗**" in result.markdown()
+    assert json.loads(result.json())["passed"] is False
+
+
+def test_worse_is_what_is_surely_worse_by_more_than_it_may() -> None:
+    metric = METRICS["frozen"]
+    assert not is_worse(metric, Estimate(3.0, 2.0, 4.0, 5))  # less than the tolerance of 4 %
+    assert not is_worse(metric, Estimate(6.0, -1.0, 12.0, 5))  # perhaps chance
+    assert is_worse(metric, Estimate(6.0, 2.0, 12.0, 5))
+    assert not is_worse(metric, Estimate(-6.0, -12.0, -2.0, 5))  # better
+    assert is_worse(METRICS["lip_correlation"], Estimate(-0.2, -0.3, -0.1, 5))
+    assert is_worse(METRICS["head_speed"], Estimate(-9.0, -12.0, -2.0, 5))  # a stiller head is another head
+
+
+def test_psnr() -> None:
+    black = np.zeros((16, 16, 3), np.uint8)
+    assert psnr(black, black) == 100
+    assert psnr(black, black + 255) == pytest.approx(0)
+    assert psnr(black, black + 16) == pytest.approx(20 * np.log10(255 / 16), abs=1e-4)
+
+
+def test_ssim_is_the_one_of_the_paper() -> None:
+    """Against the formula with SciPy's Gaussian, cut to the part where the window fits."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    one, other = (RNG.integers(0, 256, (40, 52, 3), dtype=np.uint8) for _ in range(2))
+    x, y = (picture @ np.array([0.299, 0.587, 0.114]) for picture in (one, other))
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        blurred = ndimage.gaussian_filter(values, 1.5, truncate=3.4)
+        return np.asarray(blurred[5:-5, 5:-5])
+
+    spread_x, spread_y, shared = mean(x * x) - mean(x) ** 2, mean(y * y) - mean(y) ** 2, mean(x * y) - mean(x) * mean(y)
+    c_1, c_2 = 2.55**2, 7.65**2
+    above = (2 * mean(x) * mean(y) + c_1) * (2 * shared + c_2)
+    expected = np.mean(above / ((mean(x) ** 2 + mean(y) ** 2 + c_1) * (spread_x + spread_y + c_2)))
+    assert ssim(one, other) == pytest.approx(float(expected), abs=1e-5)
+    assert ssim(one, one) == pytest.approx(1)
+
+
+def test_other_sizes_and_rates_cannot_be_compared() -> None:
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match="expected one rate"):
+        compare(of_frames("A", frames, 25), of_frames("B", frames, 30))
+    with pytest.raises(InputError, match="expected the same"):
+        compare(of_frames("A", frames, 25), of_frames("B", frames[:, :16], 25))
+
+
+def test_what_a_side_may_be(tmp_path: object) -> None:
+    assert Subject.parse("talking.mp4").video is not None
+    assert Subject.parse("demo").is_model
+    both = Subject.parse("demo:fast@openvino")
+    assert (both.bundle, both.preset, both.backend) == ("demo", "fast", "openvino")
+    assert Subject.parse("demo@onnxruntime").preset is None
+    folder = f"{tmp_path}:quality"
+    assert (Subject.parse(folder).bundle, Subject.parse(folder).preset) == (str(tmp_path), "quality")
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        Subject.parse("nowhere:fast")
+    with pytest.raises(ConfigError, match="--portrait"):
+        both.footage(None)
