@@ -276,8 +276,8 @@ class Animator:
         """
         if self._model.family.is_whole_video:
             raise ConfigError(
-                f"the model {self.config.name!r} (family {self._model.family.name}) makes a whole video at once, of its "
-                "whole sound; a live session needs a model that makes clip after clip"
+                f"the model {self.config.name!r} (family {self._model.family.name}) makes a whole video at once, from "
+                "its whole sound; a live session needs a model that makes clip after clip"
             )
         names = {field.name for field in dataclasses.fields(LiveSettings)}
         own = {name: value for name, value in changes.items() if name in names}

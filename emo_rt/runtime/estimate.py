@@ -92,7 +92,8 @@ def estimate(seconds: float, config: ModelConfig, steps: int, make: Make, state_
     """What a video of ``seconds`` with ``steps`` solver steps will take. ``make`` makes the videos of the calibration.
 
     ``state_bytes``: memory that each clip takes until the end, where the model makes a whole video at once; ``None`` =
-    it makes clip after clip. Raises :class:`ConfigError` unless ``seconds`` is more than 0 and finite, and what making a video raises.
+    it makes clip after clip. Raises :class:`ConfigError` unless ``seconds`` is more than 0 and finite, and what making
+    a video raises.
     """
     check(within(seconds, 1e-9, 1e9), "seconds", seconds, "more than 0, up to 1e9")
     start = perf_counter()

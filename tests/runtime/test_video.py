@@ -215,9 +215,7 @@ def test_the_gpus_code_path_gives_the_same_frames(
     assert device.broken == []
 
 
-def test_an_estimate_grows_with_the_length(
-    animator: Animator, avatar: Avatar, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_estimate_grows_with_the_length(animator: Animator, avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first frames come after all of the solver's work; memory grows with the latents."""
 
     def pace(video: Video) -> estimate.Pace:
