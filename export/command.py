@@ -118,13 +118,17 @@ def _load_hallo(request: HalloRequest, halved: bool, report: _Reporter) -> Weigh
     return Weights(model, f"Hallo checkpoint: {', '.join(sources)}", HALLO_LICENCE)
 
 
+def _echomimic_settings(request: EchoMimicRequest, published: EchoMimicSettings) -> EchoMimicSettings:
+    """What was given, in the place of the published values. Accelerated weights were made for no guidance."""
+    names = ("size", "frames", "attention_heads")
+    given: dict[str, Any] = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+    return replace(published, **given, **({"guidance": 1.0} if request.accelerated else {}))
+
+
 def _load_echomimic(request: EchoMimicRequest, halved: bool, report: _Reporter) -> Weights:
     files = EchoMimicFiles.find(request.checkpoint, request.accelerated, request.vae)
     report(f"reading {', '.join(path.name for path in files.resolved())}")
-    names = ("size", "frames", "attention_heads")
-    given: dict[str, Any] = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
-    guidance = 1.0 if request.accelerated else EchoMimicSettings.guidance
-    model = import_echomimic(files, EchoMimicSettings(**given, guidance=guidance))
+    model = import_echomimic(files, _echomimic_settings(request, EchoMimicSettings()))
     if halved:
         refuse_half_overflow(model, original_echomimic_name)
     report("hashing the files for the manifest")

@@ -103,10 +103,9 @@ def kind_of(block: Block) -> str:
         if "pip install" in block.lines[0]:
             return "install"
         return "emo-rt" if all(line.startswith("emo-rt ") for line in block.lines) else "unknown bash"
-    if block.language == "text" and block.lines[0] == f"{DOWNLOADS}/":
-        return "downloads"
-    if block.language == "text" and block.lines[0] == f"{ECHOMIMIC}/":
-        return "EchoMimic's downloads"
+    folders = {f"{DOWNLOADS}/": "downloads", f"{ECHOMIMIC}/": "EchoMimic's downloads"}
+    if block.language == "text" and block.lines[0] in folders:
+        return folders[block.lines[0]]
     return {"python": "python", "text": "layout"}.get(block.language, f"unknown {block.language}")
 
 

@@ -53,7 +53,8 @@ def log_mel(waveform: Floats, bands: int = 80) -> Floats:
         windows = np.lib.stride_tricks.sliding_window_view(part, WINDOW)[::HOP] * hann()
         power = np.abs(np.fft.rfft(windows)) ** 2
         logs[:, first:last] = np.log10(np.maximum(filters @ power.T, FLOOR))
-    return (np.maximum(logs, logs.max() - np.float32(RANGE)) + np.float32(4)) / np.float32(4)
+    scaled: Floats = (np.maximum(logs, logs.max() - np.float32(RANGE)) + np.float32(4)) / np.float32(4)
+    return scaled
 
 
 @cache

@@ -78,9 +78,10 @@ class EchoMimicFiles:
             raise CheckpointError(f"there is no folder {checkpoint}; give the one with denoising_unet.pth in it")
         end = "_acc" if accelerated else ""
         names = (f"denoising_unet{end}.pth", f"motion_module{end}.pth", "reference_unet.pth", "face_locator.pth")
-        nets = [find_file(checkpoint, (name,)) for name in names]
+        denoising, motion, reference, locator = (find_file(checkpoint, (name,)) for name in names)
         whisper = find_file(checkpoint, WHISPER_FILES)
-        return cls(*nets, whisper, vae or find_part(checkpoint, VAE_FOLDERS, VAE_FILES[-1:], "--vae"))
+        vae = vae or find_part(checkpoint, VAE_FOLDERS, VAE_FILES[-1:], "--vae")
+        return cls(denoising, motion, reference, locator, whisper, vae)
 
     def resolved(self) -> tuple[Path, ...]:
         """The weight files themselves. Raises :class:`CheckpointError` where a folder has none."""

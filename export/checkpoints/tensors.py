@@ -43,7 +43,7 @@ def read_section(path: Path, section: str) -> tuple[dict[str, Tensor], Mapping[s
     """A state dict that is an entry of a torch pickle, and what else the file has. Raises as :func:`read_tensors`."""
     state = _read(path)
     found = state.get(section) if isinstance(state, dict) else None
-    if not _is_state_dict(found):
+    if not _is_state_dict(found) or found is None:
         raise CheckpointError(f"{path} has no state dict {section!r}: expected tensors by name in it")
     return found, {name: value for name, value in state.items() if name != section}
 

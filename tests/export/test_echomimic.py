@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from emo_rt import CheckpointError
+from emo_rt import CheckpointError, ExportError
+from emo_rt.cli import main
+from emo_rt.export import command
 from emo_rt.export.checkpoints.echomimic import (
     EchoMimicFiles,
     EchoMimicSettings,
@@ -22,6 +24,7 @@ from emo_rt.export.checkpoints.echomimic import (
     original_name,
 )
 from emo_rt.export.networks.model import EmoModel
+from emo_rt.export.onnx_export import ExportOptions
 from emo_rt.export.presets import preset
 from tests.conftest import shared_file
 from tests.make_bundles import bundle_model
@@ -193,3 +196,47 @@ def test_a_missing_folder_or_vae_is_named(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="--vae"):
         EchoMimicFiles.find(folder)
     assert EchoMimicFiles.find(folder, vae=folder / "elsewhere").resolved()[-1].parent.name == "elsewhere"
+
+
+def test_the_command_exports_echomimic(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to the writing, which other tests do: licence, hashes, presets, and guidance left out when accelerated."""
+    write(bundle_model(replace(echomimic_tiny(), name="echomimic")), folder, end="_acc")
+    given: list[Any] = []
+
+    def stop(model: EmoModel, target: Path, options: ExportOptions, report: object) -> None:
+        given.extend([model, options])
+        raise ExportError("far enough")
+
+    monkeypatch.setattr(command, "export_bundle", stop)
+    monkeypatch.setattr(command, "EchoMimicSettings", lambda: SETTINGS)
+    arguments = ["export", "--from", "echomimic", "--checkpoint", str(folder), "-o", str(tmp_path / "bundle"), "-q"]
+    for more, guided, steps in (([], (True,), 30), (["--accelerated"], (False,), 6), (["--both"], (True, False), 30)):
+        given.clear()
+        assert main([*arguments, *more]) == 1
+        model, options = given
+        assert options.guidance == guided
+        assert options.offers["presets"]["quality"]["steps"] == steps
+        assert model.config.guidance == (1.0 if "--accelerated" in more else 2.5)
+        assert "check it before use" in options.licence
+        assert options.source.count("sha256:") == 6
+        assert ("denoising_unet_acc.pth" in options.source) == ("--accelerated" in more)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--accelerated", "--preset", "tiny"], "--accelerated belongs to --from; pass --from echomimic"),
+        (["--from", "hallo", "--checkpoint", "x", "--accelerated"], "--accelerated belongs to --from"),
+        (
+            ["--from", "echomimic", "--checkpoint", "x", "--wav2vec", "y"],
+            "--wav2vec belongs to --from; pass --from hallo",
+        ),
+        (["--from", "echomimic"], "needs --checkpoint"),
+    ],
+)
+def test_options_of_another_source_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "-o", str(tmp_path / "bundle"), *arguments]) == 2
+    assert message in capsys.readouterr().err
