@@ -27,7 +27,8 @@ Expected
     and without motion rows and speed layers in the temporal modules (−28.3).
 
 Command
-    python -m emo_rt.benchmarks.work [--preset hallo|echomimic|emo|demo|tiny] [--steps 40] [--json FILE] [--markdown FILE]
+    python -m emo_rt.benchmarks.work [--preset hallo|echomimic|emo|demo|tiny] [--steps 40]
+                                     [--json FILE] [--markdown FILE]
 
 The table is Markdown; the last line is JSON. ``--json`` and ``--markdown`` also write them to files.
 """
