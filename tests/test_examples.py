@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -57,11 +58,19 @@ def live_to_file(folder: Path) -> None:
     assert 25 + 6 + 25 + 13 + 12 <= info.frames < 25 + 6 + 25 + 13 + 12 + 60
 
 
+def save_stream(folder: Path) -> None:
+    out = run("save_stream.py", folder, "portrait.png", "speech.wav", "-o", "stream.mp4")
+    assert out.splitlines()[-1] == "0.52 s are in the file"
+    info = probe(folder / "stream.mp4")
+    assert (info.frames, set(info.codecs)) == (13, {"h264", "aac"})
+
+
 RUNS: dict[str, Callable[[Path], None]] = {
     "live_to_file.py": live_to_file,
     "microphone_stream.py": microphone_stream,
     "many_portraits.py": many_portraits,
     "own_face_finder.py": own_face_finder,
+    "save_stream.py": save_stream,
 }
 
 
@@ -82,8 +91,24 @@ def test_example(name: str, folder: Path) -> None:
     RUNS[name](folder)
 
 
+def test_own_backend(folder: Path) -> None:
+    """Installed as a package of its own, it is found by its name and times what it runs."""
+    source = shutil.copytree(EXAMPLES / "own_backend", folder / "own_backend")
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", "site", str(source)]
+    subprocess.run([sys.executable, *install], cwd=folder, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(folder / "site")}
+    command = [sys.executable, "-m", "emo_rt.cli", "animate", "portrait.png", "speech.wav", "-o", "timed.mp4"]
+    done = subprocess.run(
+        [*command, "--bundle", "model", "--steps", "2", "--backend", "timed"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^step: \d*[02468] runs, \d+\.\d\d s$", done.stderr, re.MULTILINE)
+
+
 def test_no_example_is_missed() -> None:
     programs = {path.name for path in EXAMPLES.glob("*.py")}
     assert programs == set(RUNS)
+    programs |= {"own_backend/timed_backend.py"}
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert all(f"[{name}]({name})" in text for name in programs)

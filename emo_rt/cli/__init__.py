@@ -39,6 +39,7 @@ COMMANDS = {
     "bench": "measure how fast a model is on this machine",
     "evaluate": "measure talking-head videos, or hold one setting against another",
     "tune": "measure what each shortcut saves and costs on a model, and name the best settings",
+    "serve": "serve jobs and live sessions over HTTP (needs emo_rt[serve])",
 }
 """Name of the command, which is its module's, and what it does."""
 

@@ -42,15 +42,16 @@ class ProgressBar:
         self._drawn_at = self._start - REDRAW_S
         self._width = 0
 
-    def update(self, done: int, total: int, more: str = "") -> None:
-        """``done`` of ``total`` steps are made, 1 ≤ done ≤ total; ``more`` to say. From any one thread."""
+    def update(self, done: float, total: int, more: str = "") -> None:
+        """``done`` of ``total`` steps are made, 0 < done ≤ total; ``more`` to say. From any one thread."""
         now = time.monotonic()
         if not self._shown or (now - self._drawn_at < REDRAW_S and done < total):
             return
         self._drawn_at = now
         left = (now - self._start) / done * (total - done)
-        bar = ("#" * (BAR_CELLS * done // total)).ljust(BAR_CELLS, "-")
-        self._draw(f"{self._label} [{bar}] {100 * done // total:3d} %  {done}/{total}  {duration(left)} left{more}")
+        bar = ("#" * int(BAR_CELLS * done / total)).ljust(BAR_CELLS, "-")
+        share = f"{int(100 * done / total):3d} %  {int(done)}/{total}"
+        self._draw(f"{self._label} [{bar}] {share}  {duration(left)} left{more}")
 
     def close(self) -> None:
         """Wipe the line. Safe twice."""

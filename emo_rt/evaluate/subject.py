@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from emo_rt.evaluate.footage import SUFFIXES, Footage, of_frames, open_video
 from emo_rt.media.box import FaceBox
 from emo_rt.media.picture import PictureSource
 from emo_rt.model.options import AnimateOptions
+from emo_rt.runtime.stages import Progress
 
 FORMS = "a video file, or BUNDLE[:PRESET][@BACKEND], like demo:fast@openvino"
 
@@ -88,15 +90,27 @@ class Subject:
             return of_frames(self.text, frames, animator.config.fps, speech.sound), seconds, animator.config.frames
 
 
+class OutOfTimeError(ConfigError):
+    """A video was not done in time."""
+
+
 def made(
-    animator: Animator, speech: Speech, options: AnimateOptions
+    animator: Animator, speech: Speech, options: AnimateOptions, until: float = math.inf
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], float]:
-    """The animated squares (T, size, size, 3), and the seconds that they took, the portrait's preparation left out."""
+    """The animated squares (T, size, size, 3), and the seconds that they took, the portrait's preparation left out.
+
+    ``until``: by :func:`time.perf_counter`, when to give up. Raises :class:`OutOfTimeError` then.
+    """
+
+    def watch(_: Progress) -> None:
+        if time.perf_counter() > until:
+            raise OutOfTimeError("the budget is over before a first setting is done; expected a larger budget")
+
     options = options.replace(seed=speech.seed, paste_back=False)
     with animator.prepare(speech.portrait, face_box=speech.face_box) as avatar:
         animator.warmup(options)
         start = time.perf_counter()
-        frames = animator.animate(avatar, speech.sound, sample_rate=16_000, options=options).numpy()
+        frames = animator.animate(avatar, speech.sound, sample_rate=16_000, options=options, progress=watch).numpy()
         return frames, time.perf_counter() - start
 
 

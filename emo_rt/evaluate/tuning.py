@@ -8,6 +8,7 @@ trained), it is SSIM alone.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +23,7 @@ from emo_rt.evaluate.footage import Footage, of_frames
 from emo_rt.evaluate.lips import LAGS, correlations, lagged_pairs
 from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.regression import MOVING, compare
-from emo_rt.evaluate.subject import Speech, made
+from emo_rt.evaluate.subject import OutOfTimeError, Speech, made
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.options import AnimateOptions
@@ -111,10 +112,13 @@ def as_options(preset: Preset, bundle: Bundle) -> AnimateOptions:
 class Curve:
     """Measures settings of one animator against the first."""
 
-    def __init__(self, animator: Animator, speech: Speech, best: AnimateOptions) -> None:
-        """Makes the best setting's video now. Raises what making it raises."""
-        self._animator, self._speech, self._eyes = animator, speech, Eyes()
-        frames, self.first_s = made(animator, speech, best)
+    def __init__(self, animator: Animator, speech: Speech, best: AnimateOptions, until: float = math.inf) -> None:
+        """Makes the best setting's video now. ``until``: when to give up, by :func:`time.perf_counter`.
+
+        Raises what making it raises, here and later :class:`OutOfTimeError`.
+        """
+        self._animator, self._speech, self._until, self._eyes = animator, speech, until, Eyes()
+        frames, self.first_s = made(animator, speech, best, until)
         self._first = self._footage("best", frames)
         start = time.perf_counter()
         self._reading = self._eyes.read(self._first)
@@ -128,7 +132,7 @@ class Curve:
 
     def measure(self, name: str, preset: Preset) -> Tried:
         """One setting. Raises what making its video raises."""
-        frames, seconds = made(self._animator, self._speech, as_options(preset, self._animator.bundle))
+        frames, seconds = made(self._animator, self._speech, as_options(preset, self._animator.bundle), self._until)
         return self._tried(name, preset, self._footage(name, frames), seconds)
 
     def best(self, name: str, preset: Preset) -> Tried:
@@ -175,17 +179,20 @@ def tune(animator: Animator, speech: Speech, budget_s: float, progress: Callable
     and what :meth:`Animator.animate` raises.
     """
     start, said = time.perf_counter(), progress or (lambda text: None)
+    until = start + budget_s
     bundle, best = animator.bundle, best_preset(animator.bundle)
     said("the best setting, once for its speed")
-    speech = _shortened(animator, speech, budget_s)
-    curve = Curve(animator, speech, as_options(best, bundle))
+    speech = _shortened(animator, speech, budget_s, until)
+    curve = Curve(animator, speech, as_options(best, bundle), until)
     tried = [curve.best(f"{best.solver} {best.steps}", best)]
     for name, preset in candidates(bundle):
-        left = budget_s - (time.perf_counter() - start)
-        if left < 2 * curve.reading_s + curve.first_s * preset.steps / best.steps:
+        if until - time.perf_counter() < 2 * curve.reading_s + curve.first_s * preset.steps / best.steps:
             continue
         said(name)
-        tried.append(curve.measure(name, preset))
+        try:
+            tried.append(curve.measure(name, preset))
+        except OutOfTimeError:
+            break
     if len(tried) == 1:
         raise ConfigError(f"budget is {budget_s:g} s; expected more: one setting takes {curve.first_s:.0f} s here")
     measured = {
@@ -197,14 +204,14 @@ def tune(animator: Animator, speech: Speech, budget_s: float, progress: Callable
     return Tuned(named(tried), measured, [one.row() for one in tried])
 
 
-def _shortened(animator: Animator, speech: Speech, budget_s: float) -> Speech:
+def _shortened(animator: Animator, speech: Speech, budget_s: float, until: float) -> Speech:
     """As much of the sound as fits: the best setting shall take :data:`FIRST_SHARE` of the budget."""
     least = max(LEAST_S, 2 * animator.config.frames / animator.config.fps)
     sound = speech.sound[: round(least * AUDIO_SAMPLE_RATE)]
     if len(sound) < round(LEAST_S * AUDIO_SAMPLE_RATE):
         raise InputError(f"the voice has {len(sound) / AUDIO_SAMPLE_RATE:.2f} s; expected {LEAST_S:g} s or more")
     few = replace(best_preset(animator.bundle), steps=2)
-    _, seconds = made(animator, replace(speech, sound=sound), as_options(few, animator.bundle))
+    _, seconds = made(animator, replace(speech, sound=sound), as_options(few, animator.bundle), until)
     per_second = seconds / 2 * best_preset(animator.bundle).steps / least + READING_S
     wanted = min(max(FIRST_SHARE * budget_s / per_second, least), MOST_S)
     return replace(speech, sound=speech.sound[: round(wanted * AUDIO_SAMPLE_RATE)])

@@ -21,8 +21,8 @@ CHECKS = Path(__file__).with_name("onnxruntime_on_card.py")
 FOLDER = ROOT / "build" / "card"
 """Where libraries and environment lie; ignored by git."""
 PACKAGES = (
-    "onnxruntime-gpu>=1.31,<2", "cuda-core>=1.2", "cuda-bindings>=12.9,<14", "numpy>=2.4", "av>=18,<19",
-    "pillow>=13.0", "pytest>=9.2", "pytest-xdist>=3.8", "filelock>=4.2", "setuptools>=77",
+    "onnxruntime-gpu>=1.31,<2", "onnx>=1.23", "cuda-core>=1.2", "cuda-bindings>=12.9,<14", "numpy>=2.4",
+    "av>=18,<19", "pillow>=13.0", "pytest>=9.2", "pytest-xdist>=3.8", "filelock>=4.2", "setuptools>=77",
 )  # fmt: skip
 """What the checks need. NVIDIA's own libraries are not among them: the card takes their place."""
 
@@ -31,6 +31,7 @@ def main() -> int:
     """Exit code of the checks; 0, with a reason in words, where they cannot be made."""
     parser = argparse.ArgumentParser(description="Checks of the real onnxruntime-gpu on the simulated card.")
     parser.add_argument("--rounds", type=int, default=1000, help="rounds of the stress test (default: %(default)s)")
+    parser.add_argument("--memory", metavar="BUNDLE", help="count the memory of a bundle's graphs instead")
     parser.add_argument("pytest", nargs="*", help="further arguments of pytest, behind --")
     chosen = parser.parse_args()
     reason = missing() or _unsuitable()
@@ -40,6 +41,11 @@ def main() -> int:
         python = _python()
     except (OSError, subprocess.CalledProcessError) as exc:
         return _skip(f"onnxruntime-gpu cannot be installed here: {exc}")
+    if chosen.memory:
+        command = [str(python), "-m", "tests.card.memory", str(Path(chosen.memory).resolve())]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment(build(FOLDER), CARD_HOLLOW="1"), check=False
+        ).returncode
     card = environment(build(FOLDER), CARD_ROUNDS=str(chosen.rounds))
     command = [str(python), "-m", "pytest", "-q", "-n", "0", str(CHECKS), *chosen.pytest]
     return subprocess.run(command, cwd=ROOT, env=card, check=False).returncode

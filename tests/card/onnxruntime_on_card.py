@@ -26,6 +26,7 @@ from emo_rt.device.onnxruntime_cuda_graph import ATTEMPTS
 from emo_rt.model.contract import Array
 from emo_rt.runtime.loaded_model import LoadedModel
 from tests.card.build import Control
+from tests.card.memory import count
 
 ROUNDS = int(os.environ.get("CARD_ROUNDS", "1000"))
 """Rounds of the stress test."""
@@ -159,6 +160,13 @@ def test_an_animator_gives_all_memory_back(card: Control, tiny_bundle: Bundle) -
         gc.collect()  # also what earlier tests have left
         left.append((card.count("device_bytes"), card.count("pinned_bytes")))
     assert left[0] == left[1] == left[2]
+
+
+def test_the_memory_of_graphs_is_counted(card: Control, tiny_bundle: Bundle) -> None:
+    step = count(tiny_bundle, "step", card)
+    unguided = count(tiny_bundle, "step_unguided", card)
+    assert min(step.weights, step.tensors, step.running) > 0
+    assert step.running > unguided.running  # half the batch
 
 
 def test_many_talk_and_many_prepare(animator: Animator, card: Control, tiny_bundle: Bundle) -> None:

@@ -145,5 +145,5 @@ def test_wrong_calls_say_what_to_do(tiny_bundle: Bundle, capsys: pytest.CaptureF
 
 def test_a_budget_that_is_over_at_once_is_an_error(tiny_animator: Animator) -> None:
     speech = Speech(np.full((96, 96, 3), 128, np.uint8), np.zeros(20_000, np.float32), Box(20, 20, 70, 70))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="expected more"):
+    with pytest.raises(ConfigError, match="expected a larger budget"):
         tune(tiny_animator, speech, 0.01)

@@ -60,11 +60,11 @@ def test_it_idles_for_ever_in_the_pace_of_the_clock(stage: Stage) -> None:
     clock = stage.clock
     pairs = list[LivePair]()
     times = list[float]()
-    for pair in islice(session, 100):
+    for pair in islice(session, 60):
         pairs.append(pair)
         times.append(clock.now())
     np.testing.assert_allclose(np.diff(times), 1 / FPS, atol=1e-9)
-    assert [pair.time_s for pair in pairs] == [index / FPS for index in range(100)]
+    assert [pair.time_s for pair in pairs] == [index / FPS for index in range(60)]
     assert not any(pair.speaking or pair.is_last or pair.is_repeated for pair in pairs)
     assert all(pair.utterance is None and not pair.audio.any() for pair in pairs)
     assert pairs[0].frame.shape == (32, 32, 3)
@@ -381,7 +381,7 @@ def test_speech_leaves_the_idle_loop_at_once_and_comes_whole(stage: Stage) -> No
 def test_latency_is_measured_by_part(stage: Stage) -> None:
     stage.clock.step_s = 0.02
     session = stage.open(steps=2)
-    found = Talker(session, stage.clock).listen(12)
+    found = Talker(session, stage.clock).listen(6)
     latency = session.stats.latency
     assert list(latency) == ["total", "waiting", "queueing", "hearing", "denoising", "decoding", "buffered"]
     assert latency["denoising"].p50 == pytest.approx(0.04, abs=0.001)

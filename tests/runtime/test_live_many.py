@@ -150,7 +150,7 @@ def test_the_nearest_deadline_comes_first(stage: Stage) -> None:
 def test_a_video_is_made_beside_live_sessions_that_leave_time(stage: Stage) -> None:
     """Live sessions interrupt it between two steps; it is not starved, because admission leaves a tenth to others."""
     stage.clock.step_s = 0.2 * CLIP_S / LADDER["last"]
-    sessions = [stage.open() for _ in range(3)]
+    sessions = [stage.open(preset="last") for _ in range(3)]
     made = []
 
     def make() -> None:
@@ -163,4 +163,4 @@ def test_a_video_is_made_beside_live_sessions_that_leave_time(stage: Stage) -> N
     stage.clock.end()
     video.join()
     assert sum(made) == 40
-    assert max(session.stats.repeated_frames for session in sessions) <= 4
+    assert max(session.stats.repeated_frames for session in sessions) <= 2

@@ -152,7 +152,8 @@ def _silu(editor: Editor, name: str) -> list[NodeProto]:
 def _group_norm(editor: Editor, norm: NodeProto, shape: tuple[int, ...], target: str, silu: bool) -> list[NodeProto]:
     """The nodes in place of a norm. Scale and bias are float32 to the kernel; the casts fold when the graph loads."""
     source, *parameters = norm.input
-    nodes, wide = [], []
+    nodes: list[NodeProto] = []
+    wide: list[str] = []
     for name in parameters:
         wide.append(f"{target}/{len(wide)}" if editor.is_half(source) else name)
         if wide[-1] != name:

@@ -63,8 +63,7 @@ class Admission:
         """What the others do."""
         with self._lock:
             others = [one for one in self._admitted if one is not session]
-        longest = max((one.clip_seconds for one in others), default=0.0)
-        return Beside(sum(one.load for one in others), longest)
+        return Beside(sum(one.load for one in others), sum(one.clip_seconds for one in others))
 
     def enter(self, session: Admitted) -> None:
         """One more. The first is always admitted: if it is too slow, it lags as it was told to.

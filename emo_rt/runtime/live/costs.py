@@ -30,8 +30,8 @@ class Beside(NamedTuple):
 
     load: float
     """Share of the device that they need."""
-    longest_s: float
-    """Seconds of the longest of their clips: nobody interrupts one that was begun."""
+    clips_s: float
+    """Seconds of one clip of each: so long it takes until all have been served that are due at the same time."""
 
 
 class Costs:

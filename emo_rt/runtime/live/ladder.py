@@ -46,7 +46,7 @@ class Ladder:
     @property
     def lead(self) -> float:
         """Seconds before its first frame is due at which a clip is to be begun."""
-        return HASTE * self.seconds + max(HASTE * self.waited, self._beside().longest_s)
+        return HASTE * self.seconds + max(HASTE * self.waited, self._beside().clips_s)
 
     @property
     def is_too_slow(self) -> bool:
@@ -54,8 +54,9 @@ class Ladder:
         return self.expected(len(self.rungs) - 1) > self._clip_s
 
     def begin(self) -> None:
-        """Start at the best rung that is fast enough."""
-        self.at = self._best(ROOMY)
+        """Start at the best rung that leaves room."""
+        fits = (at for at in range(len(self.rungs)) if self._is_roomy(at))
+        self.at = next(fits, len(self.rungs) - 1)
 
     @property
     def seconds(self) -> float:
@@ -73,7 +74,7 @@ class Ladder:
         least = self.costs.of(rung)
         self.slowdown = _follow(self.slowdown, seconds / least if least else 1.0)
         self.waited = _follow(self.waited, waited)
-        if self.expected() > FULL * self._clip_s:
+        if self.expected() > FULL * self._clip_s or self._load(self.at) > FULL:
             self._roomy = 0
             self._go_down()
         elif self.at and self._is_roomy(self.at - 1):
@@ -87,8 +88,11 @@ class Ladder:
 
     def _is_roomy(self, at: int) -> bool:
         """Whether a rung would leave room for this session and for the others."""
-        load = self._beside().load + self.costs.of(self.rungs[at]) * self.slowdown / self._clip_s
-        return self.expected(at) <= ROOMY * self._clip_s and load <= ROOMY
+        return self.expected(at) <= ROOMY * self._clip_s and self._load(at) <= ROOMY
+
+    def _load(self, at: int) -> float:
+        """Share of the device that all sessions need, with this one on a rung."""
+        return self._beside().load + self.costs.of(self.rungs[at]) * self.slowdown / self._clip_s
 
     def _go_down(self) -> None:
         target = max(self._best(FULL), min(self.at + 1, len(self.rungs) - 1))

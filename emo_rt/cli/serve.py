@@ -1,0 +1,56 @@
+"""`emo-rt serve`: jobs and live sessions over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from contextlib import ExitStack
+from typing import Any
+
+from emo_rt.cli import terminal
+from emo_rt.cli.machine import Machine
+from emo_rt.cli.options import add_options, read_options
+from emo_rt.errors import MissingDependencyError
+from emo_rt.serve.settings import Limits, ServeOptions
+
+EXAMPLES = """examples:
+  emo-rt serve
+  emo-rt serve my_bundle --port 9000 --data /srv/emo_rt
+  emo-rt serve --new-key anna && emo-rt serve --host 0.0.0.0 --allow-host talk.example.com"""
+
+
+def add_arguments(parser: Any) -> None:
+    """What the command takes."""
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "bundles", metavar="BUNDLE", nargs="*", default=["demo"], help="model folder, or demo (default: demo)"
+    )
+    add_options(parser, ServeOptions)
+    parser.add_argument(
+        "--new-key", metavar="NAME", help="make an API key, show it once, keep its hash in the data folder, and end"
+    )
+    add_options(parser.add_argument_group("model and machine"), Machine, leave_out=("bundle",))
+    add_options(parser.add_argument_group("limits"), Limits)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command."""
+    options = read_options(args, ServeOptions, limits=read_options(args, Limits))
+    if args.new_key is not None:
+        from emo_rt.serve.keys import add_key
+
+        terminal.say(add_key(options.folder, args.new_key))
+        return
+    try:
+        from emo_rt.serve.logs import logging_to_stderr
+        from emo_rt.serve.server import serve
+    except ModuleNotFoundError as exc:
+        raise MissingDependencyError(f"serving needs {exc.name}; pip install 'emo_rt[serve]'") from exc
+    machine = read_options(args, Machine, bundle="demo")
+    with logging_to_stderr(debug=args.debug), ExitStack() as exits:
+        animators = []
+        for bundle in args.bundles:
+            animator = dataclasses.replace(machine, bundle=bundle).load()
+            exits.callback(animator.close)
+            animators.append(animator)
+        serve(options, animators)

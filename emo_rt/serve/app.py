@@ -1,0 +1,133 @@
+"""The application: routes, errors and the page, behind the guard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from emo_rt.errors import EmoRtError
+from emo_rt.model.families.registry import family_of
+from emo_rt.serve import metrics, routes_avatars, routes_speech, routes_videos
+from emo_rt.serve.errors import ApiError, error_body, is_full, refusal
+from emo_rt.serve.guard import Guard
+from emo_rt.serve.live import LiveConnection
+from emo_rt.serve.page_files import add_page
+from emo_rt.serve.service import Service
+from emo_rt.version import __version__
+
+
+def make_app(service: Service) -> ASGIApp:
+    """The application of a service. The service is started and closed with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+
+    app = FastAPI(
+        title="emo_rt",
+        version=__version__,
+        description="A portrait and a voice become a talking video: jobs, avatars and live sessions.",
+        lifespan=lifespan,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+    _add_errors(app)
+    _add_health(app, service)
+    app.include_router(routes_videos.router)
+    app.include_router(routes_avatars.router)
+    app.include_router(routes_speech.router)
+
+    @app.websocket("/v1/realtime/video")
+    async def realtime(socket: WebSocket) -> None:
+        await LiveConnection(socket, service).run()
+
+    add_page(app)
+    return Guard(app, service.options, service.keys, service.metrics.note_request)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Every error has the same form."""
+
+    @app.exception_handler(ApiError)
+    def _(_: Request, exc: Exception) -> Response:
+        assert isinstance(exc, ApiError)
+        return JSONResponse(exc.body, exc.status, exc.headers)
+
+    @app.exception_handler(EmoRtError)
+    def _(_: Request, exc: Exception) -> Response:
+        assert isinstance(exc, EmoRtError)
+        found = refusal(exc)
+        return JSONResponse(found.body, found.status, found.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def _(_: Request, exc: Exception) -> Response:
+        assert isinstance(exc, RequestValidationError)
+        first = exc.errors()[0]
+        name = str(first["loc"][-1])
+        return JSONResponse(error_body(400, "invalid_value", f"{name}: {first['msg']}", name), 400)
+
+    @app.exception_handler(HTTPException)
+    def _(_: Request, exc: Exception) -> Response:
+        assert isinstance(exc, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "invalid_body")
+        return JSONResponse(error_body(exc.status_code, code, str(exc.detail)), exc.status_code, exc.headers)
+
+    @app.exception_handler(Exception)
+    def _(_: Request, exc: Exception) -> Response:
+        if is_full(exc):
+            return JSONResponse(error_body(503, "disk_full", "the server's disk is full"), 503, {"Retry-After": "60"})
+        logging.getLogger(__name__).error("a request failed in an unexpected way", exc_info=exc)
+        return JSONResponse(error_body(500, "internal_error", "the server failed; its log says why"), 500)
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/health", summary="Whether the process is of use; 503 = restart it", responses={503: {}})
+    def health() -> Response:
+        trouble = service.trouble
+        return JSONResponse({"status": "failed" if trouble else "ok", "reason": trouble}, 503 if trouble else 200)
+
+    @app.get("/ready", summary="Whether the models are warm; 503 = send requests elsewhere", responses={503: {}})
+    def ready() -> Response:
+        is_ready = service.is_warm and not service.is_draining and service.trouble is None
+        state = "draining" if service.is_draining else "ready" if is_ready else "warming"
+        return JSONResponse({"status": state}, 200 if is_ready else 503)
+
+    @app.get("/metrics", summary="Figures for Prometheus")
+    def get_metrics() -> Response:
+        return Response(service.metrics.text(), media_type=metrics.TYPE)
+
+    @app.get("/v1/models", summary="The models that are loaded")
+    def models() -> dict[str, Any]:
+        data = [_model(name, service) for name in service.models]
+        return {"object": "list", "data": data}
+
+
+def _model(name: str, service: Service) -> dict[str, Any]:
+    """What OpenAI's clients read, and what a page wants to know besides."""
+    animator = service.models[name]
+    config, bundle = animator.config, animator.bundle
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "emo_rt",
+        "size": config.size,
+        "fps": config.fps,
+        "frames_per_clip": config.frames,
+        "presets": list(bundle.presets),
+        "preset": animator.resolve().preset,
+        "heeds": sorted(family_of(config).heeds),
+        "trained_on": bundle.trained_on,
+        "device": animator.device,
+        "backend": animator.backend,
+    }

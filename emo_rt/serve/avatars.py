@@ -1,0 +1,105 @@
+"""Portraits that were uploaded once: kept as what the networks made of them, and prepared again for another model."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from emo_rt.animator import Animator
+from emo_rt.errors import EmoRtError, InputError
+from emo_rt.faces.style import mismatch
+from emo_rt.runtime.avatar import Avatar
+from emo_rt.runtime.request import PrepareOptions, Request
+from emo_rt.serve.decoding import load_array
+from emo_rt.serve.errors import ApiError, refusal
+from emo_rt.serve.records import AvatarRecord
+from emo_rt.serve.store import PICTURE, Store, folder_bytes
+
+FEATURES, SHOWN = "avatar.npz", "picture.jpg"
+"""Files of an avatar, beside the decoded picture."""
+KEPT = 8
+"""Avatars that stay loaded, the one that was used last first."""
+QUALITY = 90
+"""Of the picture that is shown, as JPEG."""
+
+
+class Avatars:
+    """Avatars of one server. Thread-safe."""
+
+    def __init__(self, store: Store, models: Mapping[str, Animator]) -> None:
+        self._store, self._models = store, models
+        self._loaded: OrderedDict[str, Avatar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, record: AvatarRecord, incoming: Path, prepare: PrepareOptions) -> AvatarRecord:
+        """Prepare the decoded picture in ``incoming`` and keep everything. Raises :class:`ApiError`."""
+        animator = self._models[record.model]
+        avatar = prepared(animator, incoming, prepare)
+        try:
+            portrait = avatar.portrait
+            Image.fromarray(portrait.picture).save(incoming / SHOWN, quality=QUALITY)
+            avatar.save(incoming / FEATURES)
+        except EmoRtError as exc:
+            raise refusal(exc) from exc
+        height, width = portrait.picture.shape[:2]
+        face = portrait.face.scaled(portrait.crop.width / animator.config.size)
+        face = face.shifted(portrait.crop.left, portrait.crop.top)
+        warning = mismatch(animator.bundle.trained_on, portrait.picture, face, animator.config.name)
+        values = record.row() | {
+            "width": width,
+            "height": height,
+            "face_box": json.dumps([round(side, 1) for side in (face.left, face.top, face.right, face.bottom)]),
+            "warning": warning,
+            "bytes": folder_bytes(incoming),
+        }
+        full = AvatarRecord(**{**values, "options": record.options, "face_box": json.loads(values["face_box"])})
+        self._store.add(full, incoming)
+        self._remember(full.id, avatar)
+        return full
+
+    def get(self, record: AvatarRecord) -> Avatar:
+        """The avatar, loaded. It is never closed while somebody has it: dropping it gives its memory back."""
+        with self._lock:
+            found = self._loaded.get(record.id)
+        if found is None or found.features.is_closed:
+            found = self._load(record)
+        self._remember(record.id, found)
+        return found
+
+    def forget(self, record: AvatarRecord) -> None:
+        """It was deleted."""
+        with self._lock:
+            self._loaded.pop(record.id, None)
+
+    def _load(self, record: AvatarRecord) -> Avatar:
+        animator, place = self._models.get(record.model), self._store.place(record)
+        if animator is None:
+            message = f"the avatar is for the model {record.model}, which is not loaded"
+            raise ApiError(409, "model_not_loaded", message, param="avatar")
+        try:
+            return animator.load_avatar(place / FEATURES)
+        except InputError:  # the bundle is another one by now
+            request = Request.from_dict({"portrait": "portrait", "voice": "voice", **record.options})
+            return prepared(animator, place, request.prepare)
+
+    def _remember(self, name: str, avatar: Avatar) -> None:
+        with self._lock:
+            self._loaded[name] = avatar
+            self._loaded.move_to_end(name)
+            while len(self._loaded) > KEPT:
+                self._loaded.popitem(last=False)
+
+
+def prepared(animator: Animator, folder: Path, options: PrepareOptions) -> Avatar:
+    """An avatar of the decoded picture in a folder. Raises :class:`ApiError` 400 where no face can be used."""
+    picture: Any = load_array(folder / PICTURE, "uint8", 3)
+    try:
+        return animator.prepare(picture, options=options)
+    except EmoRtError as exc:
+        raise refusal(exc, "input_reference") from exc

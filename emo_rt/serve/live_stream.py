@@ -1,0 +1,139 @@
+"""One live session on its way out: a thread takes its pairs and makes fragments of them for the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emo_rt.media.video_file import VideoOptions, VideoWriter
+from emo_rt.runtime.live.pair import LivePair
+from emo_rt.runtime.live.session import LiveSession
+from emo_rt.serve.fragments import Fragment, FragmentSink
+from emo_rt.version import __version__
+
+QUEUED = 8
+"""Fragments that wait for a slow viewer; then nothing more is computed for it."""
+LOOK_S = 0.2
+"""Seconds after which a thread that waits for a viewer looks whether that has gone."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A fragment and what is known of it."""
+
+    fragment: Fragment
+    start_s: float
+    """Time of its first picture, in seconds."""
+    is_speaking: bool
+    """Whether somebody speaks in it."""
+    utterance: int | None
+    """Number of the last utterance in it."""
+
+
+class LiveStream:
+    """Owns a thread, and the session from now on. Iterate with ``async for``; :meth:`close` ends it.
+
+    The thread closes the session, as the task that called may be cancelled at any ``await``.
+    """
+
+    def __init__(self, session: LiveSession, *, size: tuple[int, int], fps: int, fragment_frames: int) -> None:
+        """``size``: width and height. Starts at once; call it in an event loop."""
+        self.session, self.size, self.fps = session, size, fps
+        self.frames = 0
+        """Pictures that were given."""
+        self._options = VideoOptions(
+            fragmented=True,
+            keyframe_interval=fragment_frames,
+            profile="baseline",
+            preset="fast",
+            crf=23,
+            generator=f"emo_rt {__version__}",
+        )
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue(QUEUED)
+        self._is_gone = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="emo_rt serve: live", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its thread has ended."""
+        return not self._thread.is_alive()
+
+    def __aiter__(self) -> LiveStream:
+        return self
+
+    async def __anext__(self) -> Piece:
+        """The next piece. Raises what has ended the session."""
+        found = await self._queue.get()
+        if found is None:
+            raise StopAsyncIteration
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    async def close(self) -> None:
+        """Drop what is under way, and wait until the session is closed. Safe twice, and when it is cancelled."""
+        self._is_gone.set()
+        await asyncio.shield(asyncio.to_thread(self._thread.join))
+
+    def _work(self) -> None:
+        end: BaseException | None = None
+        try:
+            self._write(FragmentSink())
+        except BaseException as exc:
+            logging.getLogger(__name__).debug("a live session ended", exc_info=exc)
+            end = exc
+        finally:
+            self.session.close()
+        self._put(end)
+
+    def _write(self, sink: Any) -> None:
+        width, height = self.size
+        rate = self.session.settings.sample_rate
+        writer = VideoWriter(sink, width=width, height=height, fps=self.fps, sample_rate=rate, options=self._options)
+        waiting: list[LivePair] = []
+        try:
+            for pair in self.session:
+                if self._is_gone.is_set():
+                    break
+                writer.write(pair.frame[np.newaxis], pair.audio)
+                waiting.append(pair)
+                for fragment in sink.take():
+                    self._give(fragment, waiting)
+            if self.frames or waiting:
+                writer.close()
+        finally:
+            writer.discard()
+        for fragment in sink.take():
+            self._give(fragment, waiting)
+        rest = sink.rest()
+        if rest is not None:
+            self._give(rest, waiting)
+
+    def _give(self, fragment: Fragment, waiting: list[LivePair]) -> None:
+        pairs = waiting[: fragment.frames]
+        del waiting[: fragment.frames]
+        spoken = [pair.utterance for pair in pairs if pair.speaking]
+        start = pairs[0].time_s if pairs else self.frames / self.fps
+        self.frames += fragment.frames
+        self._put(Piece(fragment, start, bool(spoken), spoken[-1] if spoken else None))
+
+    def _put(self, item: Piece | BaseException | None) -> None:
+        """Wait for room, as long as somebody is there."""
+        if self._is_gone.is_set() or self._loop.is_closed():
+            return
+        future = asyncio.run_coroutine_threadsafe(self._queue.put(item), self._loop)
+        while not self._is_gone.is_set():
+            try:
+                future.result(LOOK_S)
+                return
+            except NotYet:
+                continue
+        future.cancel()

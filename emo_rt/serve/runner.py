@@ -1,0 +1,229 @@
+"""The thread that makes the queued videos, one after another. Live sessions go before it on the device."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from emo_rt.animator import Animator
+from emo_rt.errors import Cancelled, DeviceLostError, EmoRtError
+from emo_rt.media.video_file import VideoWriter
+from emo_rt.memory import peak_memory
+from emo_rt.runtime.avatar import Avatar
+from emo_rt.runtime.request import Request
+from emo_rt.runtime.result import Video
+from emo_rt.runtime.signal import Signal
+from emo_rt.runtime.stages import Progress
+from emo_rt.serve.avatars import Avatars, prepared
+from emo_rt.serve.decoding import load_array
+from emo_rt.serve.errors import ApiError, code_of
+from emo_rt.serve.logs import event
+from emo_rt.serve.records import FAILED, Job
+from emo_rt.serve.store import MOST_ATTEMPTS, SOUND, THUMBNAIL, VIDEO, Store
+
+POLL_S = 30.0
+"""Seconds between two looks at the queue when nobody says that it has changed; old jobs are deleted then."""
+QUALITY = 85
+"""Of the thumbnail, as JPEG."""
+
+Ended = Callable[[Job, str, dict[str, float]], None]
+"""Told of every end: the job, its status, seconds by stage."""
+
+
+@dataclass
+class _Running:
+    """The job that is being made."""
+
+    job: Job
+    cancel: threading.Event
+    percent: int = 0
+    goes_back: bool = False
+
+
+class Runner:
+    """Makes jobs. Made by the service; :meth:`close` ends the thread."""
+
+    def __init__(self, store: Store, models: Mapping[str, Animator], avatars: Avatars, ended: Ended) -> None:
+        self._store, self._models, self._avatars, self._ended = store, models, avatars, ended
+        self.signal = Signal()
+        """Told when a job's status changes."""
+        self.lost: str | None = None
+        """Why the device is gone for good."""
+        self._running: _Running | None = None
+        self._is_stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="emo_rt serve: jobs", daemon=True)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job is being made."""
+        with self._changed:
+            return self._running is None
+
+    def start(self) -> None:
+        """Begin to make jobs."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """A job was added."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def progress(self, job: Job) -> int:
+        """Percent of a job that runs."""
+        running = self._running
+        return running.percent if running is not None and running.job.id == job.id else 0
+
+    def cancel(self, job: Job) -> bool:
+        """Stop a job whose row is gone. ``False`` if it does not run; otherwise its files go when it has stopped."""
+        with self._changed:
+            if self._running is None or self._running.job.id != job.id:
+                return False
+            self._running.cancel.set()
+            return True
+
+    def drain(self, seconds: float) -> None:
+        """Begin nothing new; wait for the running job, then put it back into the queue."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+            if self._changed.wait_for(lambda: self._running is None, seconds):
+                return
+            if self._running is not None:
+                self._running.goes_back = True
+                self._running.cancel.set()
+
+    def close(self) -> None:
+        """As :meth:`drain` without waiting for a job; then waits for the thread. Safe twice."""
+        self.drain(0)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                running = self._next()
+                if running is None:
+                    return
+            try:
+                self._run(running)
+            except Exception:  # a full disk: the row cannot be written. The next start finds the job again
+                logging.getLogger(__name__).exception("the end of a job could not be noted")
+            finally:
+                with self._changed:
+                    self._running = None
+                    self._changed.notify_all()
+                self.signal.tell()
+
+    def _next(self) -> _Running | None:
+        """The next job, when there is one; ``None`` at the end."""
+        while not self._is_stopping:
+            job = None if self.lost else self._store.claim()
+            if job is not None:
+                self._running = _Running(job, threading.Event())
+                return self._running
+            self._changed.wait(POLL_S)
+            self._store.expire()
+        return None
+
+    def _run(self, running: _Running) -> None:
+        job, store = running.job, self._store
+        self.signal.tell()
+        event("job started", job=job.id, attempt=job.attempts)
+        try:
+            stats, seconds = self._make(running)
+            status = "completed" if store.complete(job, seconds=seconds, stats=json.dumps(stats)) else "cancelled"
+            stages = dict(stats["stage_durations"])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is this job's end and not the server's
+            status, stages = self._end_of(running, exc), {}
+        if status == "cancelled":
+            store.remove_files(job)
+        event("job ended", job=job.id, status=status)
+        self._ended(job, status, stages)
+
+    def _end_of(self, running: _Running, exc: Exception) -> str:
+        """What becomes of a job that did not finish."""
+        job = running.job
+        if isinstance(exc, DeviceLostError):
+            self.lost = str(exc)
+            if job.attempts < MOST_ATTEMPTS:  # a job that always ends the device must not come back for ever
+                return "queued" if self._store.requeue(job, counts=True) else "cancelled"
+        if running.goes_back and isinstance(exc, Cancelled):
+            return "queued" if self._store.requeue(job) else "cancelled"
+        if isinstance(exc, Cancelled):
+            return "cancelled"
+        if not isinstance(exc, EmoRtError | ApiError):
+            logging.getLogger(__name__).error("a job failed in an unexpected way", exc_info=exc)
+        told = str(exc) if isinstance(exc, EmoRtError | ApiError) else f"unexpected {type(exc).__name__}"
+        code = exc.code if isinstance(exc, ApiError) else code_of(exc)
+        told = told.replace(f"{self._store.place(job)}/", "")
+        return FAILED if self._store.fail(job, code, told) else "cancelled"
+
+    def _make(self, running: _Running) -> tuple[dict[str, Any], str]:
+        """Make the files of a job. Returns what was measured, and the length of the video."""
+        job, place = running.job, self._store.place(running.job)
+        request = Request.from_dict({"portrait": "portrait", "voice": "voice", **job.options})
+        animator = self._models.get(job.model)
+        if animator is None:
+            raise ApiError(409, "model_not_loaded", f"the model {job.model} is not loaded any more")
+        avatar = self._avatar(job, animator, request)
+        sound = load_array(place / SOUND, "int16", 2)
+
+        def note(progress: Progress) -> None:
+            done = progress.clip * progress.steps + progress.step
+            total = (progress.clips or progress.clip + 1) * progress.steps
+            running.percent = min(99, 100 * done // total)
+
+        video = animator.animate(
+            avatar,
+            sound,
+            sample_rate=job.sample_rate,
+            options=request.animate,
+            cancel=running.cancel,
+            progress=note,
+        )
+        self._store.note_size(job, f"{video.width}x{video.height}")
+        write_video(video, request, place)
+        stats = video.stats
+        assert stats is not None
+        peak = peak_memory()
+        measured = {
+            "inference_time_s": round(stats.wall_s, 3),
+            "stage_durations": {stage: round(seconds, 4) for stage, seconds in stats.stages.items()},
+            "peak_memory_mb": None if peak is None else round(peak / 2**20, 1),
+        }
+        return measured, f"{video.duration_s:.2f}"
+
+    def _avatar(self, job: Job, animator: Animator, request: Request) -> Avatar:
+        if job.avatar is None:
+            return prepared(animator, self._store.place(job), request.prepare)
+        record = self._store.avatar(job.avatar, job.owner)
+        if record is None:
+            raise ApiError(404, "avatar_not_found", "the avatar was deleted before the video was made")
+        return self._avatars.get(record)
+
+
+def write_video(video: Video, request: Request, place: Path) -> None:
+    """Make the video into its file, and its first frame into another."""
+    size = {"width": video.width, "height": video.height, "fps": video.fps}
+    thumbnail: NDArray[np.uint8] | None = None
+    with (
+        VideoWriter(place / VIDEO, **size, audio=video.audio, options=request.video) as writer,
+        closing(video.chunks()) as chunks,
+    ):
+        for chunk in chunks:
+            writer.write(chunk.frames)
+            if thumbnail is None:
+                thumbnail = chunk.frames[0].copy()
+    assert thumbnail is not None
+    Image.fromarray(thumbnail).save(place / THUMBNAIL, quality=QUALITY)

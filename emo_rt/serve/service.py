@@ -1,0 +1,315 @@
+"""Everything behind the routes: models, store, queue, avatars, live sessions. One per process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol, Self
+
+from emo_rt.animator import Animator
+from emo_rt.errors import ConfigError, DeviceLostError, EmoRtError
+from emo_rt.runtime.clips import frame_count
+from emo_rt.runtime.live.session import LiveSession
+from emo_rt.runtime.live.settings import LiveSettings
+from emo_rt.runtime.live.stats import LiveStats
+from emo_rt.serve.avatars import Avatars, prepared
+from emo_rt.serve.decoder import UPLOADED_PICTURE, UPLOADED_SOUND, Decoded
+from emo_rt.serve.decoding import Decoders
+from emo_rt.serve.errors import ApiError, refusal
+from emo_rt.serve.forms import Upload
+from emo_rt.serve.keys import KeyRing
+from emo_rt.serve.live_start import LiveStart
+from emo_rt.serve.live_stream import LiveStream
+from emo_rt.serve.logs import event
+from emo_rt.serve.metrics import Metrics
+from emo_rt.serve.quotas import Quotas
+from emo_rt.serve.records import AvatarRecord, Job, new_id
+from emo_rt.serve.runner import Runner
+from emo_rt.serve.settings import ServeOptions
+from emo_rt.serve.sizes import likely_size, options_for
+from emo_rt.serve.store import Store
+from emo_rt.serve.submission import Submission, checked_request
+
+LIVE_PRIORITY = 10.0
+"""Of live sessions on the device; jobs have 0."""
+GOODBYE_S = 5.0
+"""Seconds that live sessions get to end in order."""
+QUEUE_S = 120.0
+"""Most sound that waits in a live session, in seconds: more than anybody says at a time."""
+
+
+class Restartable(Protocol):
+    """A live connection, as far as it is told of the end."""
+
+    def restart(self) -> None:
+        """The server ends."""
+        ...
+
+
+class Service:
+    """Owns all but the animators. A context manager; :meth:`start` begins the work."""
+
+    def __init__(self, options: ServeOptions, models: Mapping[str, Animator]) -> None:
+        """``models``: by name; the first is taken where a caller names none. Raises :class:`ConfigError`."""
+        self.options, self.models = options, models
+        self.keys = KeyRing.load(options.folder)
+        if not options.is_loopback and not len(self.keys):
+            raise ConfigError(
+                f"host {options.host} can be reached from other machines, and there is no key: make one with "
+                "`emo-rt serve --new-key NAME`, or listen on 127.0.0.1"
+            )
+        limits = options.limits
+        self.metrics = Metrics()
+        self.decoders = Decoders(limits)
+        self._exit = ExitStack()
+        self.store = self._exit.enter_context(Store(options.folder, keep_s=3_600 * limits.keep_hours))
+        self.avatars = Avatars(self.store, models)
+        self.quotas = Quotas(limits, self.store)
+        self.runner = Runner(self.store, models, self.avatars, self._job_ended)
+        self.live = set[Restartable]()
+        """Open live connections; touched in the event loop only."""
+        self.is_draining = False
+        self.is_warm = False
+        self._streams = list[LiveStream]()
+        self._warming = threading.Thread(target=self._warm_up, name="emo_rt serve: warm-up", daemon=True)
+        self.metrics.watch(self._gauges, self._live_stats)
+
+    # Life
+
+    def start(self) -> None:
+        """Warm the models, then make jobs, in threads."""
+        self._warming.start()
+
+    def _warm_up(self) -> None:
+        self.decoders.warm()
+        for name, animator in self.models.items():
+            if self.is_draining:
+                return
+            try:
+                animator.warmup()
+            except EmoRtError as exc:
+                self.note_error(exc)
+                event("warming failed", level=logging.ERROR, model=name, reason=str(exc))
+                return
+        self.is_warm = True
+        event("ready", models=list(self.models))
+        self.runner.start()
+
+    async def drain(self) -> None:
+        """Take nothing new; tell the live sessions; let the running job finish or put it back."""
+        self.is_draining = True
+        event("draining", live=len(self.live))
+        for connection in list(self.live):
+            connection.restart()
+        for _ in range(round(10 * GOODBYE_S)):
+            if not self.live:
+                break
+            await asyncio.sleep(0.1)
+        await asyncio.to_thread(self.runner.drain, self.options.limits.drain_seconds)
+        self.runner.signal.tell()
+
+    def close(self) -> None:
+        """Stop everything; running jobs go back to the queue. Safe twice."""
+        self.is_draining = True
+        if self._warming.is_alive():
+            self._warming.join()
+        self.runner.close()
+        self._exit.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Health
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this process is of no use any more."""
+        return self.runner.lost
+
+    def note_error(self, exc: EmoRtError) -> None:
+        """A device that is gone for good is remembered: nothing but a new process helps."""
+        if isinstance(exc, DeviceLostError):
+            self.runner.lost = str(exc)
+
+    def require_working(self) -> None:
+        """Raise :class:`ApiError` 503 while nothing new is taken."""
+        if self.is_draining:
+            raise ApiError(503, "server_restarting", "the server ends now; try again in a moment", retry_after_s=5)
+        if self.trouble is not None:
+            raise ApiError(503, "device_lost", f"the device has failed: {self.trouble}", retry_after_s=30)
+
+    # What is asked for
+
+    def model(self, name: str | None) -> tuple[str, Animator]:
+        """A loaded model. Raises :class:`ApiError` 400."""
+        found = name or next(iter(self.models))
+        if found not in self.models:
+            message = f"model is {found!r}; expected one of {', '.join(self.models)}"
+            raise ApiError(400, "model_not_found", message, param="model")
+        return found, self.models[found]
+
+    def submit(self, asked: Submission, owner: str, *, is_sync: bool = False) -> Job:
+        """Decode the uploads and queue a job; blocks for a moment. Raises :class:`ApiError`; nothing is kept then."""
+        self.require_working()
+        name, animator = self.model(asked.model)
+        self._check(asked, animator)
+        checked_request(animator, asked.options)
+        record = None if asked.avatar is None else self.avatar_record(asked.avatar, owner, name)
+        video_id = new_id("video")
+        with self.quotas.place_in_queue(owner), self.store.incoming(video_id) as incoming:
+            decoded = self.decode(incoming, asked.picture, asked.sound, asked.seconds)
+            picture = (decoded.width, decoded.height) if record is None else (record.width, record.height)
+            options, square = dict(asked.options), animator.config.size
+            if asked.size is not None:
+                options |= options_for(asked.size, picture, square)
+                checked_request(animator, options)
+            fps = animator.config.fps
+            frames = frame_count(16_000 * decoded.samples // decoded.sample_rate, fps)
+            job = Job(
+                id=video_id,
+                owner=owner,
+                model=name,
+                created_at=self.store.time(),
+                prompt=asked.prompt,
+                options=options,
+                sample_rate=decoded.sample_rate,
+                avatar=asked.avatar,
+                size=likely_size(options, picture, square),
+                seconds=f"{frames / fps:.2f}",
+                is_sync=is_sync,
+                bytes=sum(entry.stat().st_size for entry in incoming.iterdir()),
+            )
+            self.store.add(job, incoming)
+        event("job queued", job=job.id, key=owner or None)
+        self.runner.wake()
+        return job
+
+    def _check(self, asked: Submission, animator: Animator) -> None:
+        if asked.sound is None:
+            message = "there is no sound; send a file as audio, or audio_reference"
+            raise ApiError(400, "missing_field", message, param="audio")
+        if (asked.picture is None) == (asked.avatar is None):
+            message = "expected one of input_reference, image_reference and avatar"
+            raise ApiError(400, "missing_field", message, param="input_reference")
+        if asked.fps not in (None, animator.config.fps):
+            message = f"fps is {asked.fps}; this model makes {animator.config.fps}"
+            raise ApiError(400, "invalid_value", message, param="fps")
+
+    def delete(self, job: Job) -> None:
+        """Cancel a job and remove all of it."""
+        self.store.delete(job)
+        if not self.runner.cancel(job):
+            self.store.remove_files(job)
+        self.runner.signal.tell()
+
+    def avatar_record(self, name: str, owner: str, model: str | None = None) -> AvatarRecord:
+        """Raises :class:`ApiError` 404 for one that this owner does not have, 400 for one of another model."""
+        record = self.store.avatar(name, owner)
+        if record is None:
+            raise ApiError(404, "avatar_not_found", f"there is no avatar {name[:80]}", param="avatar")
+        if model not in (None, record.model):
+            message = f"the avatar is for the model {record.model}, not for {model}"
+            raise ApiError(400, "wrong_model", message, param="avatar")
+        return record
+
+    def add_avatar(self, picture: Upload, model: str | None, options: dict[str, object], name: str | None, owner: str
+                   ) -> AvatarRecord:  # fmt: skip
+        """Decode, prepare and keep a portrait. Raises :class:`ApiError`; nothing is kept then."""
+        self.require_working()
+        chosen, animator = self.model(model)
+        request = checked_request(animator, options, "options")
+        self.quotas.check_storage()
+        record = AvatarRecord(new_id("avatar"), owner, chosen, self.store.time(), name, options)
+        with self.store.incoming(record.id) as incoming:
+            self.decode(incoming, picture, None, None)
+            return self.avatars.add(record, incoming, request.prepare)
+
+    def delete_avatar(self, record: AvatarRecord) -> None:
+        """Jobs that wait for it will fail."""
+        self.store.delete(record)
+        self.avatars.forget(record)
+        self.store.remove_files(record)
+
+    async def open_live(self, start: LiveStart, owner: str) -> LiveStream:
+        """Open a session and its stream. Raises :class:`ApiError`, :class:`EmoRtError`."""
+        self.require_working()
+        self.quotas.note_request(owner)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._live_session, start, owner))
+        try:
+            session, size, fps = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the thread goes on, and nobody will have its session
+            opening.add_done_callback(_close_session)
+            raise
+        stream = LiveStream(session, size=size, fps=fps, fragment_frames=start.fragment_frames)
+        self._streams = [one for one in self._streams if not one.is_over] + [stream]
+        return stream
+
+    def _live_session(self, start: LiveStart, owner: str) -> tuple[LiveSession, tuple[int, int], int]:
+        name, animator = self.model(start.model)
+        if (start.picture is None) == (start.avatar is None):
+            message = "expected one of image_reference and avatar"
+            raise ApiError(400, "missing_field", message, param="image_reference")
+        request = checked_request(animator, start.options)
+        try:
+            settings = LiveSettings(**{"queue_s": QUEUE_S, "lag": "drop", **start.settings, "when_full": "raise"})
+        except EmoRtError as exc:
+            raise refusal(exc) from exc
+        if start.avatar is not None:
+            avatar = self.avatars.get(self.avatar_record(start.avatar, owner, name))
+        else:
+            assert start.picture is not None
+            with self.store.incoming(new_id("live")) as incoming:
+                self.decode(incoming, start.picture, None, None)
+                avatar = prepared(animator, incoming, request.prepare)
+        session = animator.live(avatar, priority=LIVE_PRIORITY, settings=settings, options=request.animate)
+        if not avatar.is_pasted_back(request.animate.paste_back):
+            return session, (animator.config.size, animator.config.size), animator.config.fps
+        height, width = avatar.portrait.picture.shape[:2]
+        return session, (width, height), animator.config.fps
+
+    def decode(self, incoming: Path, picture: Upload | None, sound: Upload | None, seconds: float | None) -> Decoded:
+        """The arrays in ``incoming``; the uploads themselves are gone."""
+        uploads = {UPLOADED_PICTURE: picture, UPLOADED_SOUND: sound}
+        for name, upload in uploads.items():
+            if upload is not None:
+                upload.save(incoming / name)
+        cut = None if seconds is None else min(seconds, self.options.limits.max_seconds)
+        has = {"has_picture": picture is not None, "has_sound": sound is not None}
+        decoded = self.decoders.run(self.decoders.order(incoming, **has, cut_seconds=cut))
+        for name in uploads:
+            (incoming / name).unlink(missing_ok=True)
+        return decoded
+
+    # Metrics
+
+    def _job_ended(self, job: Job, status: str, stages: Mapping[str, float]) -> None:
+        self.metrics.note_job(status, stages)
+
+    def _live_stats(self) -> list[LiveStats]:
+        return [stream.session.stats for stream in self._streams if not stream.is_over]
+
+    def _gauges(self) -> dict[str, dict[str, float]]:
+        memory = {name: animator.memory_stats() for name, animator in self.models.items()}
+        used = {name: stats["device_used"] for name, stats in memory.items() if "device_used" in stats}
+        held = {name: stats["runs"] + stats["kept"] + stats["avatars"] for name, stats in memory.items()}
+        return {
+            "queue_jobs:status": {status: float(n) for status, n in self.store.counts().items()},
+            "live_sessions": {"": float(self.quotas.sessions)},
+            "storage_bytes": {"": float(self.store.used_bytes())},
+            "ready": {"": float(self.is_warm and not self.is_draining)},
+            "model_memory_bytes:model": {name: float(n) for name, n in held.items()},
+            "device_used_bytes:model": {name: float(n) for name, n in used.items()},
+        }
+
+
+def _close_session(opening: asyncio.Future[tuple[LiveSession, tuple[int, int], int]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        session, _, _ = opening.result()
+        threading.Thread(target=session.close, name="emo_rt serve: closing").start()

@@ -1,0 +1,40 @@
+"""Which sizes a video of a picture can have: the model's square, or the whole picture, scaled down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emo_rt.serve.errors import ApiError
+
+LARGEST = 1920
+"""Longest side of a video, unless ``max_side`` says otherwise."""
+
+
+def whole_size(width: int, height: int, max_side: int) -> tuple[int, int]:
+    """Size of the video of a whole picture: scaled down to ``max_side`` and cut to even sides."""
+    scale = min(1.0, max_side / max(width, height))
+    return round(width * scale) // 2 * 2, round(height * scale) // 2 * 2
+
+
+def options_for(size: tuple[int, int], picture: tuple[int, int], square: int) -> dict[str, Any]:
+    """The options that give a video of ``size``. Raises :class:`ApiError` where it cannot be had."""
+    if size == (square, square):
+        return {"paste_back": False}
+    max_side = max(size)
+    for side in (max_side, max_side + 1):  # an odd side is cut to an even one
+        if whole_size(*picture, side) == size:
+            return {"paste_back": True, "max_side": side}
+    largest = whole_size(*picture, LARGEST)
+    message = (
+        f"size is {size[0]}x{size[1]}; expected {square}x{square}, the model's own, or {largest[0]}x{largest[1]} "
+        "or less with the picture's own proportions"
+    )
+    raise ApiError(400, "invalid_size", message, param="size")
+
+
+def likely_size(options: dict[str, Any], picture: tuple[int, int], square: int) -> str:
+    """What the size will be unless the face fills the picture."""
+    if options.get("paste_back") is False:
+        return f"{square}x{square}"
+    width, height = whole_size(*picture, options.get("max_side", LARGEST))
+    return f"{width}x{height}"

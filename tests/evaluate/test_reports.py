@@ -1,0 +1,227 @@
+"""Reports say what was measured, by what, and what was not; the command writes them whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emo_rt.cli import main
+from emo_rt.errors import InputError
+from emo_rt.evaluate import METRICS, Against, Estimate, Footage, Report, evaluate, of_frames
+from emo_rt.evaluate.assessment import Eyes
+from emo_rt.evaluate.context import Context
+from emo_rt.evaluate.fid import fid, joined_features
+from emo_rt.evaluate.identity import ArcFaceRecogniser, aligned
+from emo_rt.evaluate.page import GROUPS, report_page
+from emo_rt.evaluate.report import number
+from emo_rt.media.audio import open_audio
+from emo_rt.media.video_file import VideoOptions, VideoWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+PORTRAIT = ROOT / "emo_rt" / "assets" / "portrait.png"
+FRAMES = 13
+
+
+def still(name: str = "a|b.mp4") -> Footage:
+    """The demo's portrait, trembling, with a tone."""
+    from PIL import Image
+
+    picture = np.asarray(Image.open(PORTRAIT).convert("RGB").resize((160, 160)))
+    frames = np.stack([np.roll(picture, index % 3, axis=1) for index in range(FRAMES)])
+    tone = np.sin(np.arange(FRAMES * 640) / 10).astype(np.float32) * 0.5
+    return of_frames(name, frames, 25, tone)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two files."""
+    folder = tmp_path_factory.mktemp("videos")
+    footage = still()
+    assert footage.sound is not None
+    frames = np.stack(list(footage.frames()))
+    for name in ("one", "two"):
+        audio = open_audio(footage.sound, 16_000)
+        with VideoWriter(
+            folder / f"{name}.mp4", width=160, height=160, fps=25, audio=audio, options=VideoOptions()
+        ) as w:
+            w.write(frames)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return evaluate([still()], Against(portrait=PORTRAIT))
+
+
+def test_a_report_says_what_and_by_what(report: Report) -> None:
+    data = json.loads(report.json())
+    assert data["schema"] == 1
+    assert set(data["metrics"]) == set(METRICS)
+    assert all(metric["definition"] and metric["source"] for metric in data["metrics"].values())
+    assert all(len(network["sha256"]) == 64 for network in data["networks"])
+    values = data["rows"][0]["values"]
+    assert values["face_found"]["value"] == 100
+    assert values["f_sim"] == {"missing": "needs an ArcFace network: --arcface FILE.onnx"}
+    assert data["settings"]["portrait"] == "portrait.png"
+
+
+def test_names_cannot_break_a_table(report: Report) -> None:
+    rows = [line for line in report.markdown().splitlines() if line.startswith("| a")]
+    assert rows[0].startswith("| a\\|b.mp4 |")
+
+
+def test_numbers_for_people() -> None:
+    assert [number(v) for v in (0, 0.00001, -0.0004, 0.1234, 1.234, 12.34, 1234.5)] == [
+        "0", "0", "-0.0004", "0.123", "1.23", "12.3", "1234",
+    ]  # fmt: skip
+
+
+def test_every_measure_is_on_the_page_and_in_the_documentation() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(METRICS)
+    text = (ROOT / "docs" / "evaluate.md").read_text(encoding="utf-8")
+    assert [name for name in METRICS if f"`{name}`" not in text] == []
+
+
+def test_a_page_is_one_file_that_asks_for_nothing(report: Report) -> None:
+    page = report_page(report, PORTRAIT)
+    assert "data:video/mp4;base64," in page
+    assert "data:image/jpeg;base64," in page
+    assert page.count("</script>") == 2, "data must not end its script"
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_rows_of_folders(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = {name: tmp_path / f"report.{name}" for name in ("json", "md", "html")}
+    options = ["--json", str(outputs["json"]), "--markdown", str(outputs["md"]), "--html", str(outputs["html"])]
+    command = ["evaluate", str(videos), "--against", str(videos), "--truth", str(videos), *options, "-q"]
+    assert main(command) == 0
+    data = json.loads(outputs["json"].read_text(encoding="utf-8"))
+    kinds = [(row["name"], row["kind"], row["videos"]) for row in data["rows"]]
+    assert kinds == [
+        ("one.mp4", "video", 1), ("two.mp4", "video", 1), ("all videos", "set", 2),
+        (videos.name, "against", 2), (videos.name, "truth", 2),
+    ]  # fmt: skip
+    own, other = data["rows"][2]["values"], data["rows"][3]["values"]
+    assert own == other
+    assert "26 samples" in own["e_fid_blendshapes"]["missing"]
+    assert list(tmp_path.iterdir()) != []
+    assert main(command) == 1
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["evaluate"], 2, "there is nothing to evaluate"),
+        (["evaluate", "nowhere.mp4"], 1, "there is no video file nowhere.mp4"),
+        (["evaluate", "a.mp4", "--html", "nowhere/report.html"], 1, "there is no folder nowhere"),
+        (["evaluate", "a.mp4", "--clip-frames", "0"], 2, "expected 1 or more"),
+        (["evaluate", "--regression", "nowhere", "demo"], 2, "there is nothing to compare"),
+        (["evaluate", "a.mp4", "--regression", "demo", "demo"], 2, "leave it out"),
+        (["evaluate", "--regression", "demo", "demo:fast"], 2, "--portrait and --voice"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(
+    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_portrait_without_a_face_is_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    with pytest.raises(InputError, match="no face was found"):
+        evaluate([still()], Against(portrait=tmp_path / "black.png"))
+
+
+def test_f_sim_is_the_cosine_of_the_embeddings(tmp_path: Path) -> None:
+    """With a random network of ArcFace's layout, against the same computed by hand."""
+    from tests.model.test_identity import recogniser
+
+    path = tmp_path / "arcface.onnx"
+    recogniser(path, 8)
+    footage, eyes = still(), Eyes(path)
+    report = evaluate([footage], Against(portrait=PORTRAIT, arcface=path))
+    assert [one.file for one in report.networks][-1] == "arcface.onnx"
+    facts, reading = eyes.portrait(PORTRAIT), eyes.read(footage)
+    seen = reading.embeddings["arcface"]
+    seen = seen[np.isfinite(seen[:, 0])]
+    assert len(seen) == 3  # five looks a second
+    own = facts.embeddings["arcface"]
+    expected = np.mean([float(one @ own) / (np.linalg.norm(one) * np.linalg.norm(own)) for one in seen])
+    value = report.rows[0].values["f_sim"]
+    assert not isinstance(value, str)
+    assert value.value == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(InputError, match="there is no network"):
+        ArcFaceRecogniser(tmp_path / "nowhere.onnx")
+
+
+def save_as_onnx(convolution: Any, path: Path) -> None:
+    """A convolution, ReLU and global pooling, of pictures with 61×61 pixels."""
+    onnx = pytest.importorskip("onnx")
+    weights = [
+        onnx.numpy_helper.from_array(getattr(convolution, name).detach().numpy(), name) for name in ("weight", "bias")
+    ]
+    nodes = [
+        onnx.helper.make_node("Conv", ["picture", "weight", "bias"], ["seen"], strides=[3, 3]),
+        onnx.helper.make_node("Relu", ["seen"], ["kept"]),
+        onnx.helper.make_node("GlobalAveragePool", ["kept"], ["features"]),
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("picture", [1, 3, 61, 61]), ("features", [1, 5, 1, 1]))
+    ]
+    graph = onnx.helper.make_graph(nodes, "small", ends[:1], ends[1:], weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save(model, str(path))
+
+
+def test_fid_is_computed_as_pytorch_fid_does(tmp_path: Path) -> None:
+    """With a small random network: its features by torch, resized as pytorch-fid does, and its formula by SciPy."""
+    torch, linalg = pytest.importorskip("torch"), pytest.importorskip("scipy.linalg")
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 5, 5, stride=3)
+    network = torch.nn.Sequential(convolution, torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)).eval()
+    path = tmp_path / "inception.onnx"
+    save_as_onnx(convolution, path)
+    rng = np.random.default_rng(0)
+    sets = [rng.integers(0, 256, (16, 80, 72, 3), dtype=np.uint8) // (1 + part) for part in range(2)]
+
+    def normal(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        resized = torch.nn.functional.interpolate(pixels, size=(61, 61), mode="bilinear", align_corners=False)
+        with torch.no_grad():
+            features = network(2 * resized - 1).flatten(1).double().numpy()
+        return features.mean(axis=0), np.cov(features, rowvar=False)
+
+    (mean, spread), (true_mean, true_spread) = map(normal, sets)
+    root = linalg.sqrtm(spread @ true_spread).real
+    expected = np.sum((mean - true_mean) ** 2) + np.trace(spread + true_spread - 2 * root)
+    eyes = Eyes(inception=path)
+    videos = [eyes.read(of_frames(str(part), frames, 25)) for part, frames in enumerate(sets)]
+    found = fid(videos[:1], Context(true_frames=joined_features(videos[1:])))
+    assert isinstance(found, Estimate)
+    assert found.value == pytest.approx(expected, rel=1e-4)
+    assert eyes.networks[-1].file == "inception.onnx"
+    few = fid(videos[:1], Context(true_frames=np.zeros((9, 5))))
+    assert isinstance(few, str)
+    assert "10 or more" in few
+
+
+def test_alignment_brings_points_to_their_places() -> None:
+    """A dot at each point of a turned, scaled face comes out at its place of the template."""
+    template = np.array([[40.0, 50.0], [72.0, 50.0], [56.0, 72.0], [44.0, 92.0], [68.0, 92.0]])
+    turn = 1.7 * np.exp(0.4j)
+    places = np.array([[z.real, z.imag] for z in (template @ (1, 1j)) * turn + (60 + 10j)])
+    frame = np.zeros((320, 320, 3), np.uint8)
+    for x, y in places.round().astype(int):
+        frame[y - 2 : y + 3, x - 2 : x + 3] = 255
+    chip = aligned(frame, places, template, 112)
+    assert all(chip[int(y), int(x)].max() > 150 for x, y in template)
