@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow docs oldest card browser
+.PHONY: check lint format types test slow load docs oldest card browser
 check: lint format types test
 
 lint format types oldest:
@@ -15,6 +15,10 @@ test:
 # Whole exports and builds, minutes each: after a change of export/ or engines/.
 slow:
 	$(PYTHON) -m pytest -m slow
+
+# A crowd of callers on a real server, also with a kill in the middle: minutes. `make slow` runs it, too.
+load:
+	$(PYTHON) -m pytest -m slow -n 0 tests/serve/test_load.py
 
 # Pages in a real browser, in an environment of their own (build/browser) with Playwright. Skips without Chromium.
 browser:

@@ -22,6 +22,7 @@ from emo_rt import errors
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "cli": "cli",
+    "serve": "serve",
     "evaluate": "evaluate",
     "the face": "__init__ animator",
     "runtime": "runtime",
