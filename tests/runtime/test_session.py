@@ -241,21 +241,18 @@ def test_a_portrait_is_prepared_between_the_clips_of_those_who_talk(tiny_animato
 def test_a_portrait_with_a_priority_does_not_wait_for_the_end_of_a_clip(
     tiny_animator: Animator, avatar: Avatar
 ) -> None:
-    """It is called in the middle of one, by the thread that everything else must wait for."""
     seen: list[str] = []
-    waiting = threading.Thread(target=lambda: (tiny_animator.prepare(small, face_box="full", priority=1).close(),
-                                               seen.append("prepared")))  # fmt: skip
-    small = picture(5)
+    begun, small = threading.Event(), picture(5)
 
     def progress(at: Progress) -> None:
         seen.append("step")
-        if at.step == 1:
-            waiting.start()
+        begun.set()
 
     with tiny_animator.open_session(avatar, steps=900, progress=progress) as session:
         say(session, voice(2)[:CLIP])
-        waiting.join(PATIENCE_S)
-    assert "prepared" in seen
+        assert begun.wait(PATIENCE_S)
+        tiny_animator.prepare(small, face_box="full", priority=1).close()
+        seen.append("prepared")
     assert seen.index("prepared") < 900
 
 
