@@ -132,8 +132,8 @@ class Animator:
         ``picture``: a file, a Pillow image or an array (H, W, 3) uint8. ``detector``: what looks for the face (default:
         the built-in networks). ``priority``: as of :meth:`open_session`; a higher one does not wait for the clips of
         sessions that have a lower one. Options come as :class:`PrepareOptions`, as single keywords (``face_index=1``),
-        or both. Warnings, like closed eyes, go to the log. Raises :class:`ConfigError`, :class:`PortraitError` (also for
-        a face that is cut off, turned away or too small, and for several faces), :class:`FaceNotFoundError`,
+        or both. Warnings, like closed eyes, go to the log. Raises :class:`ConfigError`, :class:`PortraitError` (also
+        for a face that is cut off, turned away or too small, and for several faces), :class:`FaceNotFoundError`,
         :class:`InputError`, :class:`MissingDependencyError`.
         """
         chosen = read_options(options, changes, PrepareOptions)
