@@ -149,6 +149,8 @@ class LiveConnection:
             await self._say({"type": "session.pong"})
         elif kind == "input_audio.end":
             stream.session.flush()
+        elif kind == "session.stats":
+            await self._say({"type": "session.stats", **self._stats(stream)})
         elif kind == "input_audio.clear":
             await self._say({"type": "input_audio.cleared", "played_s": stream.session.clear()})
         elif kind == "session.stop":
