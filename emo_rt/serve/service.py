@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
+
+import anyio.to_thread
 
 from emo_rt.animator import Animator
 from emo_rt.errors import ConfigError, DeviceLostError, EmoRtError
@@ -37,9 +39,13 @@ from emo_rt.serve.sizes import likely_size, options_for
 from emo_rt.serve.store import Store
 from emo_rt.serve.submission import Submission, checked_request, reject_options
 
+T = TypeVar("T")
+
 LIVE_PRIORITY = 10.0
 """Of live sessions on the device; jobs have 0."""
 OF_AVATAR = "it was decided when the avatar was made"
+UPLOADS_AT_ONCE = 8
+"""Uploads that are looked at at the same time; others wait. Threads of their own: asking how a job stands goes on."""
 GOODBYE_S = 5.0
 """Seconds that live sessions get to end in order."""
 QUEUE_S = 120.0
@@ -78,6 +84,7 @@ class Service:
         """Open live connections; touched in the event loop only."""
         self.is_draining = False
         self.is_warm = False
+        self._uploads = anyio.CapacityLimiter(UPLOADS_AT_ONCE)
         self._streams = list[LiveStream]()
         self._warming = threading.Thread(target=self._warm_up, name="emo_rt serve: warm-up", daemon=True)
         self.metrics.watch(self._gauges, self._live_stats)
@@ -158,6 +165,10 @@ class Service:
             message = f"model is {found!r}; expected one of {', '.join(self.models)}"
             raise ApiError(400, "model_not_found", message, param="model")
         return found, self.models[found]
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do something with an upload in a thread, without taking those of quick requests."""
+        return await anyio.to_thread.run_sync(work, limiter=self._uploads)
 
     def submit(self, asked: Submission, owner: str, *, is_sync: bool = False) -> Job:
         """Decode the uploads and queue a job; blocks for a moment. Raises :class:`ApiError`; nothing is kept then."""
