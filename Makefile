@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow docs oldest card browser
+.PHONY: check lint format types test slow docs oldest card browser integrations
 check: lint format types test
 
 lint format types oldest:
@@ -21,6 +21,12 @@ browser:
 	$(PYTHON) -m venv build/browser
 	build/browser/bin/python -m pip install -q -e '.[cpu]' playwright pytest
 	build/browser/bin/python -m pytest -o addopts= --noconftest -p no:cacheprovider -q -rs tests/browser
+
+# The adapters for LiveKit and Pipecat with the real packages, in an environment of their own (build/integrations).
+integrations:
+	$(PYTHON) -m venv build/integrations
+	build/integrations/bin/python -m pip install -q -e '.[cpu,livekit,pipecat]' filelock pytest
+	build/integrations/bin/python -m pytest -o addopts= -q -rs tests/integrations
 
 # The documentation as a site, in build/docs; the extra `docs`. A warning fails.
 docs:

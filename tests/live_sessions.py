@@ -40,6 +40,11 @@ def with_short_ladder(bundle: Path, target: Path) -> Path:
     return copy
 
 
+def forget_costs(animator: Animator) -> None:
+    """As if the model were loaded just now: the next session measures what a clip costs."""
+    animator._runtime.admission._costs.pop(animator._model, None)
+
+
 def noise_picture(seed: int = 0) -> Array:
     return np.random.default_rng(seed).integers(0, 255, (32, 32, 3), np.uint8)
 

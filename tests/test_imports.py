@@ -21,6 +21,7 @@ from emo_rt import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
+    "integrations": "integrations",
     "cli": "cli",
     "evaluate": "evaluate",
     "the face": "__init__ animator",

@@ -7,8 +7,19 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from emo_rt import Animator, Bundle, LivePair, LiveSession, OverloadedError, Runtime
-from tests.live_sessions import CLIP_S, FPS, LADDER, Stage, noise_picture, staged, take, voice, with_short_ladder
+from emo_rt import Animator, Avatar, Bundle, LivePair, LiveSession, OverloadedError, Runtime
+from tests.live_sessions import (
+    CLIP_S,
+    FPS,
+    LADDER,
+    Stage,
+    forget_costs,
+    noise_picture,
+    staged,
+    take,
+    voice,
+    with_short_ladder,
+)
 from tests.simulated_clock import SimulatedClock
 
 
@@ -17,14 +28,27 @@ def bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bun
     return Bundle.open(with_short_ladder(tiny_bundle.path, tmp_path_factory.mktemp("live") / "bundle"))
 
 
-@pytest.fixture
-def stage(bundle: Bundle) -> Iterator[Stage]:
-    """A runtime apart from the others."""
+@pytest.fixture(scope="module")
+def animator(bundle: Bundle) -> Iterator[Animator]:
+    """With a runtime apart from the others."""
     with (
         Runtime("cpu") as runtime,
-        Animator.load(bundle.path, device="cpu", threads=1, verify=False, runtime=runtime) as animator,
-        staged(animator, animator.prepare(noise_picture(), face_box="full")) as opened,
+        Animator.load(bundle.path, device="cpu", threads=1, verify=False, runtime=runtime) as loaded,
     ):
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def avatar(animator: Animator) -> Avatar:
+    return animator.prepare(noise_picture(), face_box="full")
+
+
+@pytest.fixture
+def stage(animator: Animator, avatar: Avatar) -> Iterator[Stage]:
+    """With an empty device that nobody has measured."""
+    assert animator._runtime.sessions == 0
+    forget_costs(animator)
+    with staged(animator, avatar) as opened:
         yield opened
 
 
