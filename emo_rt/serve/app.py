@@ -5,26 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from emo_rt.errors import EmoRtError
-from emo_rt.serve import metrics, routes_avatars, routes_videos
+from emo_rt.model.families.registry import family_of
+from emo_rt.serve import metrics, routes_avatars, routes_speech, routes_videos
 from emo_rt.serve.errors import ApiError, error_body, is_full, refusal
 from emo_rt.serve.guard import Guard
 from emo_rt.serve.live import LiveConnection
+from emo_rt.serve.page_files import add_page
 from emo_rt.serve.service import Service
 from emo_rt.version import __version__
-
-PAGE = Path(__file__).parent / "page"
-"""Static files, served at ``/``."""
 
 
 def make_app(service: Service) -> ASGIApp:
@@ -48,12 +45,13 @@ def make_app(service: Service) -> ASGIApp:
     _add_health(app, service)
     app.include_router(routes_videos.router)
     app.include_router(routes_avatars.router)
+    app.include_router(routes_speech.router)
 
     @app.websocket("/v1/realtime/video")
     async def realtime(socket: WebSocket) -> None:
         await LiveConnection(socket, service).run()
 
-    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    add_page(app)
     return Guard(app, service.options, service.keys, service.metrics.note_request)
 
 
@@ -127,6 +125,8 @@ def _model(name: str, service: Service) -> dict[str, Any]:
         "fps": config.fps,
         "frames_per_clip": config.frames,
         "presets": list(bundle.presets),
+        "preset": animator.resolve().preset,
+        "heeds": sorted(family_of(config).heeds),
         "trained_on": bundle.trained_on,
         "device": animator.device,
         "backend": animator.backend,
