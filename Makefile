@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow docs oldest card browser integrations
+.PHONY: check lint format types test slow docs oldest card browser integrations soak
 check: lint format types test
 
 lint format types oldest:
@@ -15,6 +15,10 @@ test:
 # Whole exports and builds, minutes each: after a change of export/ or engines/.
 slow:
 	$(PYTHON) -m pytest -m slow
+
+# Half an hour of four live sessions by a simulated clock: threads, files and memory must not grow.
+soak:
+	SOAK_S=1800 $(PYTHON) -m pytest -o addopts= -q --log-cli-level=INFO -m slow tests/runtime/test_live_soak.py
 
 # Pages in a real browser, in an environment of their own (build/browser) with Playwright. Skips without Chromium.
 browser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -111,6 +111,8 @@ class Stage:
         while closing.is_alive():
             self.clock.let_pass()
             closing.join(0.001)
+        self.sessions.remove(session)
+        self.clock.forget(session)
 
     def close(self) -> None:
         self.clock.end()
@@ -125,6 +127,22 @@ def staged(animator: Animator, avatar: Avatar, step_s: float = 0.005) -> Iterato
         yield stage
     finally:
         stage.close()
+
+
+def run_all(sessions: Sequence[LiveSession], clock: SimulatedClock, seconds: float) -> list[list[LivePair]]:
+    """Take the pairs of all of them, each when it is due, in one thread."""
+    taken: list[list[LivePair]] = [[] for _ in sessions]
+    end = clock.now() + seconds
+    while clock.now() < end:
+        polled = [session._poll() for session in sessions]
+        pairs = [found for found, _ in polled if isinstance(found, LivePair)]
+        for index, (found, _) in enumerate(polled):
+            if isinstance(found, LivePair):
+                taken[index].append(found)
+        if not pairs:
+            signals = [(session._signal, seen) for session, (_, seen) in zip(sessions, polled, strict=True)]
+            clock.wait_for_any(signals, min(found for found, _ in polled if isinstance(found, float)))
+    return taken
 
 
 def take(session: LiveSession, pairs: int) -> list[LivePair]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
-from emo_rt import Animator, Avatar, Bundle, LivePair, LiveSession, OverloadedError, Runtime
+from emo_rt import Animator, Avatar, Bundle, OverloadedError, Runtime
 from tests.live_sessions import (
     CLIP_S,
     FPS,
@@ -15,12 +15,12 @@ from tests.live_sessions import (
     Stage,
     forget_costs,
     noise_picture,
+    run_all,
     staged,
     take,
     voice,
     with_short_ladder,
 )
-from tests.simulated_clock import SimulatedClock
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +50,6 @@ def stage(animator: Animator, avatar: Avatar) -> Iterator[Stage]:
     forget_costs(animator)
     with staged(animator, avatar) as opened:
         yield opened
-
-
-def run_all(sessions: Sequence[LiveSession], clock: SimulatedClock, seconds: float) -> list[list[LivePair]]:
-    """Take the pairs of all of them, each when it is due, in one thread."""
-    taken: list[list[LivePair]] = [[] for _ in sessions]
-    end = clock.now() + seconds
-    while clock.now() < end:
-        polled = [session._poll() for session in sessions]
-        pairs = [found for found, _ in polled if isinstance(found, LivePair)]
-        for index, (found, _) in enumerate(polled):
-            if isinstance(found, LivePair):
-                taken[index].append(found)
-        if not pairs:
-            signals = [(session._signal, seen) for session, (_, seen) in zip(sessions, polled, strict=True)]
-            clock.wait_for_any(signals, min(found for found, _ in polled if isinstance(found, float)))
-    return taken
 
 
 def test_sessions_are_admitted_as_long_as_all_keep_up_on_the_last_rung(stage: Stage) -> None:
