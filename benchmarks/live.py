@@ -26,13 +26,14 @@ import json
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt import Animator, Avatar, EmoRtError, LiveSession, LiveStats
+from emo_rt import Animator, Avatar, ClosedError, LiveSession, LiveStats, QueueFull
 from emo_rt.benchmarks.harness import environment
 from emo_rt.cli import terminal
 from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE
@@ -62,7 +63,7 @@ class Listener:
     def start(self) -> None:
         """Begin now."""
         self._start = time.monotonic()
-        for thread in self._threads:
+        for thread in reversed(self._threads):  # the talker stops once nobody listens
             thread.start()
 
     def join(self) -> None:
@@ -80,10 +81,11 @@ class Listener:
                 time.sleep(max(due - time.monotonic(), 0))
                 self.pusher_late_s = max(self.pusher_late_s, time.monotonic() - due)
                 first = sent % (len(self._voice) - CHUNK)
-                self._session.push(self._voice[first : first + CHUNK])
+                with suppress(QueueFull):
+                    self._session.push(self._voice[first : first + CHUNK])
                 sent += CHUNK
-        except EmoRtError:
-            return  # it was closed
+        except ClosedError:
+            return
 
     def _listen(self) -> None:
         try:

@@ -5,6 +5,8 @@ Once per clip: audio tokens, face tokens, the face locator on all F frames, and 
 (for every frame), of audio and of face tokens; attention to the reference in the unconditional half too, which is then
 thrown away and computed again without; motion rows through the whole of each temporal module.
 
+EchoMimic's order is the same for one window, without motion frames and face tokens.
+
 There is no public code of EMO itself. For its layout the same order is assumed, in its favour where there is a choice:
 speed keys and values are projected once per step and half, not once per pixel.
 """
@@ -39,7 +41,8 @@ class OriginalClip:
     def __init__(self, model: EmoModel, inputs: PlainInputs, section: Section = nullcontext) -> None:
         self.model, self.config, self.inputs, self.section = model, model.config, inputs, section
         self.frames = model.config.frames
-        self.face_feature = model.face_locator(inputs.face_mask.expand(self.frames, -1, -1, -1))
+        pictures = self.frames if model.config.windows is None else 1  # EchoMimic: one for all frames
+        self.face_feature = model.face_locator(inputs.face_mask.expand(pictures, -1, -1, -1))
         self.audio = self._audio_tokens()
         self.face = self._face_tokens()
         self.speed = None if inputs.speed is None else model.speed_encoder(inputs.speed)[None]
@@ -53,7 +56,8 @@ class OriginalClip:
         hidden = backbone.enter(latents.repeat(2, 1, 1, 1))
         in_unconditional = self.config.locator.in_unconditional
         unlocated = self.face_feature if in_unconditional else torch.zeros_like(self.face_feature)
-        hidden, _ = backbone.walk(hidden + torch.cat([unlocated, self.face_feature]), shifts[:1], self._visit)
+        located = torch.cat([half.expand(self.frames, -1, -1, -1) for half in (unlocated, self.face_feature)])
+        hidden, _ = backbone.walk(hidden + located, shifts[:1], self._visit)
         prediction: Tensor = backbone.conv_out(F.silu(backbone.conv_norm_out(hidden)))
         return prediction.unflatten(0, (2, -1))
 
@@ -143,7 +147,10 @@ class OriginalClip:
         return self.reference[site.name].flatten(2).transpose(1, 2).repeat(self.frames, 1, 1)
 
     def _audio_tokens(self) -> Tensor:
-        heard: Tensor = self.model.audio_projector(self.inputs.audio_windows)
+        windows = self.inputs.audio_windows
+        heard: Tensor = (
+            self.model.audio_projector(windows) if self.config.audio.projector_dim else windows.flatten(1, 2)
+        )
         learned = self.config.audio.null == "learned"
         return torch.cat([self.model.null_audio.expand_as(heard) if learned else torch.zeros_like(heard), heard])
 

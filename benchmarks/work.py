@@ -3,6 +3,7 @@
 Question
     How many multiply-adds does one clip take in the evaluation order of the public Hallo pipeline
     (:mod:`emo_rt.benchmarks.original`), and how many in ours (graphs ``reference``, ``clip``, ``timestep``, ``step``)?
+    Of EchoMimic a clip is one window, and ``predict`` is its step.
 
 Theory
     Let T be the tokens of an attention site, C its width, F the frames of a clip. Per step and site the original
@@ -26,7 +27,8 @@ Expected
     and without motion rows and speed layers in the temporal modules (−28.3).
 
 Command
-    python -m emo_rt.benchmarks.work [--preset hallo|emo|demo|tiny] [--steps 40] [--json FILE] [--markdown FILE]
+    python -m emo_rt.benchmarks.work [--preset hallo|echomimic|emo|demo|tiny] [--steps 40]
+                                     [--json FILE] [--markdown FILE]
 
 The table is Markdown; the last line is JSON. ``--json`` and ``--markdown`` also write them to files.
 """
@@ -212,12 +214,12 @@ def _count_original(model: EmoModel, steps: int) -> dict[str, int]:
 
 def _count_ours(model: EmoModel, steps: int) -> tuple[dict[str, int], dict[str, int]]:
     """Multiply-adds of a clip by part, and of one run of each graph."""
-    modules = {module.spec.name: module for module in graph_modules(model)}
+    modules = {module.spec.role: module for module in graph_modules(model)}
     total: Counter[str] = Counter()
     graphs = {}
-    for name, runs in (("reference", 1), ("clip", 1), ("timestep", steps), ("step", steps)):
-        counts = count_graph(modules[name])
-        graphs[name] = sum(counts.values())
+    for role, runs in (("reference", 1), ("clip", 1), ("timestep", steps), ("step", steps)):
+        counts = count_graph(modules[role]) if role in modules else Counter[str]()
+        graphs[role] = sum(counts.values())
         total += parts_of(model.config, counts, runs)
     return total, graphs
 
@@ -250,7 +252,7 @@ def parts_of(config: ModelConfig, counts: Mapping[str, int], runs: int = 1) -> C
 
 def _caller_inputs(model: EmoModel) -> list[Any]:
     """Inputs of the four graphs that no graph gives."""
-    specs: list[GraphSpec] = [m.spec for m in graph_modules(model) if m.spec.name in ("reference", "clip", "step")]
+    specs: list[GraphSpec] = [m.spec for m in graph_modules(model) if m.spec.role in ("reference", "clip", "step")]
     timestep = next(m.spec for m in graph_modules(model) if m.spec.name == "timestep")
     return [*(tensor for spec in specs for tensor in spec.inputs), *timestep.inputs]
 
@@ -264,6 +266,8 @@ def plain_inputs(values: Mapping[str, Tensor]) -> PlainInputs:
     masks = {int(name.rpartition(".")[2]): value for name, value in values.items() if name.startswith("audio_mask.")}
     assert all(len(mask) == len(AUDIO_REGIONS) for mask in masks.values())
     optional = {name: values.get(name) for name in ("speed", "face_embedding", "motion_scale")}
+    if "audio_tokens" in values and "audio_windows" not in values:  # windows: no motion frames, states as tokens
+        values = {**values, "motion_latents": values["latents"][:0], "audio_windows": values["audio_tokens"][:, None]}
     required = {name: values[name] for name in ("portrait_latent", "face_mask", "motion_latents", "audio_windows")}
     return PlainInputs(**required, **optional, audio_masks=masks or None)  # type: ignore[arg-type]
 
@@ -311,7 +315,7 @@ def _times(ratio: float | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Count, print the table and the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.work", description=SUMMARY)
-    parser.add_argument("--preset", choices=("hallo", "emo", "demo", "tiny"), default="hallo")
+    parser.add_argument("--preset", choices=("hallo", "echomimic", "emo", "demo", "tiny"), default="hallo")
     parser.add_argument("--steps", type=int, default=40)
     add_outputs(parser)
     options = parser.parse_args(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import threading
 import weakref
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from emo_rt.checks import check
 from emo_rt.device.registry import open_backend
-from emo_rt.errors import ClosedError, InputError
+from emo_rt.errors import ClosedError, ConfigError, InputError
 from emo_rt.faces.locate import locate
 from emo_rt.faces.style import mismatch
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
@@ -48,6 +49,7 @@ from emo_rt.runtime.settings import RunSettings, read_settings
 from emo_rt.runtime.stages import Control, Progress
 from emo_rt.runtime.stream import ChunkStream, Sound
 from emo_rt.runtime.trace import Trace
+from emo_rt.runtime.worker_pool import state_bytes
 from emo_rt.schema.option import read_options, require_type
 
 logger = logging.getLogger(__name__)
@@ -147,7 +149,9 @@ class Animator:
         if face_box is None:
             face_box, landmarks = locate(original, chosen.face_index, detector)
             face = family.with_landmarks(face, landmarks)
-        portrait = prepare_portrait(original, self.config.size, face_box=face_box, max_side=chosen.max_side)
+        portrait = prepare_portrait(
+            original, self.config.size, face_box=face_box, max_side=chosen.max_side, framing=family.crop
+        )
         if isinstance(face_box, Box):
             self._warn_of_style(original, face_box)
         inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, chosen.head_room)
@@ -193,9 +197,10 @@ class Animator:
         """
         options, control = read_settings(settings)
         chosen = self._checked(avatar, options)
-        longest = MAX_DURATION_S if chosen.max_audio_s is None else chosen.max_audio_s
+        own = self._model.family.longest_s or MAX_DURATION_S
+        longest = own if chosen.max_audio_s is None else chosen.max_audio_s
         source = open_audio(audio, sample_rate, max_duration_s=longest, cancel=control.cancel)
-        chosen = chosen.replace(max_audio_s=None)  # it was measured now; resampled it may be a sample longer
+        chosen = chosen.replace(max_audio_s=math.inf)  # it was measured now; resampled it may be a sample longer
         clips = clip_count(audio_frames(source, self.config.fps), self.config)
         return Video(
             lambda: self._session(avatar, chosen, control, clips=clips),
@@ -269,6 +274,11 @@ class Animator:
         see :mod:`emo_rt.runtime.live.causal`. Raises :class:`OverloadedError` where one more would make all late, and
         what :meth:`stream` raises.
         """
+        if self._model.family.is_whole_video:
+            raise ConfigError(
+                f"the model {self.config.name!r} (family {self._model.family.name}) makes a whole video at once, from "
+                "its whole sound; a live session needs a model that makes clip after clip"
+            )
         names = {field.name for field in dataclasses.fields(LiveSettings)}
         own = {name: value for name, value in changes.items() if name in names}
         others = {name: value for name, value in changes.items() if name not in names}
@@ -321,8 +331,9 @@ class Animator:
             sound = np.random.default_rng(0).standard_normal(clips * clip, np.float32) * 0.1
             return self.animate(subject, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen, steps=steps)
 
+        whole = state_bytes(self._model, self.config.frames) if self._model.family.is_whole_video else None
         with nullcontext(avatar) if avatar else self._grey_avatar() as subject:
-            return estimate(seconds, self.config, self._model.resolve(chosen).steps, make)
+            return estimate(seconds, self.config, self._model.resolve(chosen).steps, make, whole)
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes: ``weights`` on disk; ``avatars`` that are alive; ``runs``: what sessions use now, their own state and

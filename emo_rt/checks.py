@@ -53,11 +53,19 @@ def from_dict(cls: type[ConfigT], data: Mapping[str, Any]) -> ConfigT:
     return cls(**{name: _field_value(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
 
 
+def _chosen(choices: tuple[Any, ...], value: Any) -> Any:
+    """The first choice that has all names of ``value``, else the first of all."""
+    named = value if isinstance(value, Mapping) else {}
+    configs = [choice for choice in choices if dataclasses.is_dataclass(choice)]
+    fitting = (c for c in configs if set(named) <= {field.name for field in dataclasses.fields(c)})
+    return next(fitting, choices[0])
+
+
 def _field_value(name: str, hint: Any, value: Any) -> Any:
     """JSON value → field value: mappings become nested configs, lists become tuples."""
     choices = typing.get_args(hint)
-    if isinstance(hint, types.UnionType):  # only "X | None" is used
-        return None if value is None else _field_value(name, choices[0], value)
+    if isinstance(hint, types.UnionType):  # only "X | None", and configs of which a value's names tell the right one
+        return None if value is None else _field_value(name, _chosen(choices, value), value)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value)
     if typing.get_origin(hint) is Literal:

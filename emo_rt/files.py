@@ -30,16 +30,22 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def whole_file(target: Path, *, suffix: str = "", durable: bool = False) -> Iterator[Path]:
     """A hidden name beside ``target`` to write to; it becomes ``target`` at the end, or goes away on an error.
 
-    The rename is one step. Raises :class:`OSError`.
+    The rename is one step. ``suffix``: how the hidden name ends, for writers that look at it. ``durable``: the file is
+    on the disk before it gets its name, and then the name is, so that it outlasts a power cut. Raises :class:`OSError`.
     """
-    scratch = _hidden_name(target)
+    scratch = _hidden_name(target, suffix)
     scratch.open("xb").close()  # now rather than after minutes of work; with the permissions that the umask says
     try:
         yield scratch
+        if durable:
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
         put_in_place(scratch, target)
+        if durable:
+            sync_folder(target.parent)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
@@ -70,6 +76,24 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _hidden_name(target: Path) -> Path:
+def sync_folder(folder: Path) -> None:
+    """Names of a folder are on the disk, where the system can say so (Windows cannot). Raises :class:`OSError`."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove hidden files of writers that were killed; how many. Only while nobody writes there."""
+    found = [path for path in folder.glob(f".emo_rt-*{PART}*") if path.is_file()]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def _hidden_name(target: Path, suffix: str = "") -> Path:
     """On the same file system, and unlike any other. Short: the target's own name may be as long as names can be."""
-    return target.with_name(f".emo_rt-{uuid.uuid4().hex}{PART}")
+    return target.with_name(f".emo_rt-{uuid.uuid4().hex}{PART}{suffix}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from emo_rt.cli import terminal
 from emo_rt.errors import ConfigError
+from emo_rt.export.checkpoints.echomimic import EchoMimicFiles, EchoMimicSettings, import_echomimic
+from emo_rt.export.checkpoints.echomimic import original_name as original_echomimic_name
 from emo_rt.export.checkpoints.hallo import HalloFiles, HalloSettings, import_hallo, original_name
 from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
@@ -15,17 +19,22 @@ from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
 from emo_rt.export.presets import preset
-from emo_rt.export.request import HalloRequest, Request
+from emo_rt.export.request import EchoMimicRequest, HalloRequest, Request
 from emo_rt.files import sha256_of
 from emo_rt.memory import peak_memory
 from emo_rt.model.bundle import RANDOM_WEIGHTS, Bundle
+from emo_rt.model.families.echomimic import offers
 from emo_rt.model.upgrade import refuse_used
 
-FULL_SIZE = ("emo", "hallo")
+FULL_SIZE = ("emo", "hallo", "echomimic")
 """Presets of billions of parameters, which are not compared with torch unless that is asked for."""
 LARGE = 200_000_000
 """Parameters from which on the same holds for a checkpoint."""
 HALLO_LICENCE = "MIT (Hallo), plus the licences of the VAE (MIT, sd-vae-ft-mse) and wav2vec 2.0 (Apache-2.0)"
+ECHOMIMIC_LICENCE = (
+    "that of the checkpoint's model card, which is not known here: check it before use (EchoMimic's code: Apache-2.0; "
+    "by their authors' cards whisper MIT, sd-vae-ft-mse MIT)"
+)
 PUBLISHED = {
     "backbone": "859.5 M (SD 1.5 UNet) + 453.2 M (temporal modules), without audio and speed layers",
     "backbone: temporal modules": "453.2 M (AnimateDiff v2)",
@@ -43,6 +52,8 @@ class Weights:
     model: EmoModel
     source: str
     licence: str
+    offers: Mapping[str, Any] | None = None
+    """Variants and presets; ``None`` = the standard ones."""
 
 
 def run(request: Request) -> None:
@@ -53,7 +64,8 @@ def run(request: Request) -> None:
     weights = _load(request, report)
     counts = parameter_counts(weights.model)
     total = sum(count for name, count in counts.items() if ":" not in name)
-    full_size = total >= LARGE if request.hallo else request.preset in FULL_SIZE
+    is_published = request.hallo is not None or request.echomimic is not None
+    full_size = total >= LARGE if is_published else request.preset in FULL_SIZE
     check = not full_size if request.check is None else request.check
     options = ExportOptions(
         dtype=request.dtype,
@@ -63,7 +75,8 @@ def run(request: Request) -> None:
         check=check,
         source=weights.source,
         licence=weights.licence,
-        trained_on="photographs" if request.hallo else None,
+        offers=weights.offers,
+        trained_on="photographs" if is_published else None,
     )
     bundle = export_bundle(weights.model, request.out, options, report)
     if not request.quiet:
@@ -72,13 +85,17 @@ def run(request: Request) -> None:
 
 def _load(request: Request, report: _Reporter) -> Weights:
     """The model that was asked for. Sources of weights are added here."""
+    halved = request.dtype == "float16" or request.half_storage
     if request.hallo is not None:
-        return _load_hallo(request.hallo, request.dtype == "float16" or request.half_storage, report)
+        return _load_hallo(request.hallo, halved, report)
+    if request.echomimic is not None:
+        return _load_echomimic(request.echomimic, halved, report)
     if request.preset is None or not request.random_weights:
         raise ConfigError("there are no weights to export; pass --from and --checkpoint, or --preset --random-weights")
     config = preset(request.preset)
     report(f"building {request.preset} with random weights, seed {request.seed}")
-    return Weights(build_model(config, seed=request.seed), RANDOM_WEIGHTS, "Apache-2.0")
+    own = {"echomimic": offers(is_accelerated=False)}.get(config.family)
+    return Weights(build_model(config, seed=request.seed), RANDOM_WEIGHTS, "Apache-2.0", own)
 
 
 def _settings(request: HalloRequest, net: Path) -> HalloSettings:
@@ -99,6 +116,25 @@ def _load_hallo(request: HalloRequest, halved: bool, report: _Reporter) -> Weigh
     report("hashing the files for the manifest")
     sources = [f"{path.name} sha256:{sha256_of(path)}" for path in files.resolved()]
     return Weights(model, f"Hallo checkpoint: {', '.join(sources)}", HALLO_LICENCE)
+
+
+def _echomimic_settings(request: EchoMimicRequest, published: EchoMimicSettings) -> EchoMimicSettings:
+    """What was given, in the place of the published values. Accelerated weights were made for no guidance."""
+    names = ("size", "frames", "attention_heads")
+    given: dict[str, Any] = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+    return replace(published, **given, **({"guidance": 1.0} if request.accelerated else {}))
+
+
+def _load_echomimic(request: EchoMimicRequest, halved: bool, report: _Reporter) -> Weights:
+    files = EchoMimicFiles.find(request.checkpoint, request.accelerated, request.vae)
+    report(f"reading {', '.join(path.name for path in files.resolved())}")
+    model = import_echomimic(files, _echomimic_settings(request, EchoMimicSettings()))
+    if halved:
+        refuse_half_overflow(model, original_echomimic_name)
+    report("hashing the files for the manifest")
+    sources = [f"{path.name} sha256:{sha256_of(path)}" for path in files.resolved()]
+    source = f"EchoMimic checkpoint: {', '.join(sources)}"
+    return Weights(model, source, ECHOMIMIC_LICENCE, offers(request.accelerated))
 
 
 class _Reporter:

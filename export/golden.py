@@ -7,12 +7,10 @@ held against ours. Exit status: 0 within the bounds, 1 past one, 2 the folder or
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,14 +20,16 @@ import torch
 from emo_rt.device.buffers import Buffers
 from emo_rt.device.registry import open_backend
 from emo_rt.errors import EmoRtError
+from emo_rt.export.checkpoints.echomimic import is_echomimic
 from emo_rt.export.checkpoints.golden_folder import Golden, read_golden
 from emo_rt.export.checkpoints.hallo import original_name
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
+from emo_rt.export.golden_echomimic import check_echomimic
+from emo_rt.export.golden_rows import BOUNDS, Bounds, Row, Rows, format_rows, summary
 from emo_rt.export.graph_modules import GraphModule, clamp_unit, graph_modules
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.attention import project
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
-from emo_rt.export.parity import PIXEL_BOUND, compare
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array, sites
 from emo_rt.model.options import AnimateOptions
@@ -44,52 +44,6 @@ PASSED, FAILED, UNUSABLE = 0, 1, 2
 
 AfterStep = Callable[[int, Array, Array], None]
 """Gets a step's index, the latents that it took, (F, 4, S, S), and its prediction, (halves, F, 4, S, S)."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Largest relative errors ‖ours − golden‖ / ‖golden‖ by kind, and what frames must keep."""
-
-    hidden: float
-    """Audio hidden states."""
-    tokens: float
-    """Audio tokens, reference features, motion latents."""
-    prediction: float
-    """Predictions of both guidance halves."""
-    latents: float
-    """Latents in front of each step."""
-    frames: float
-    """Frames."""
-    frames_maximum: float
-    """Largest difference of a frame's value, in 0 … 1."""
-    psnr: float = 0.0
-    """Least peak signal-to-noise ratio of a clip's frames, in dB."""
-
-
-BOUNDS = {
-    "fp32": Bounds(1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1 / 255),
-    # fp16 rounds to 11 bits. Guidance g weighs each half's error with up to g, and the steps add up.
-    "fp16": Bounds(2e-2, 2e-2, 5e-2, 5e-2, 2e-2, 16 / 255, 40.0),
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One stored tensor, ours against it."""
-
-    what: str
-    relative: float
-    bound: float
-    maximum: float
-    maximum_bound: float = math.inf
-    psnr: float | None = None
-    psnr_bound: float = 0.0
-
-    @property
-    def passed(self) -> bool:
-        """Within every bound; NaN never is."""
-        near = self.relative <= self.bound and self.maximum <= self.maximum_bound
-        return near and (self.psnr is None or self.psnr >= self.psnr_bound)
 
 
 class Runner(Protocol):
@@ -237,29 +191,29 @@ class Comparison:
 
     def __init__(self, golden: Golden, runner: Runner, bounds: Bounds) -> None:
         self.golden, self.runner, self.bounds = golden, runner, bounds
-        self.rows: list[Row] = []
+        self.rows = Rows(bounds)
 
     def run(self) -> list[Row]:
         """Every row, in the order of computation."""
         golden, runner, stored = self.golden, self.runner, self.golden.tensors
         hidden = runner.hear(stored["in.wave"][0])
-        self._add("audio hidden states", hidden, stored["audio.hidden"], self.bounds.hidden)
+        self.rows.add("audio hidden states", hidden, stored["audio.hidden"], self.bounds.hidden)
         inputs = {"face_mask": stored["in.region"][None], "face_embedding": stored["in.face_emb"], **golden.masks()}
         portrait = runner.see(stored["in.source"][None], inputs)
         motion = np.repeat(portrait("portrait_latent"), golden.config.motion_frames, axis=0)
         for clip in range(golden.clips):
             motion = self._clip(clip, motion, hidden, portrait)
-        return self.rows
+        return self.rows.found
 
     def _clip(self, clip: int, motion: Array, hidden: Array, portrait: Callable[[str], Array]) -> Array:
         """One clip; gives the next one's motion latents."""
         stored, bounds = self.golden.tensors, self.bounds
         pictures = stored[f"clip{clip}.ref_pixels"][0]
-        self._add(f"clip {clip} portrait pixels", stored["in.source"], pictures[0], bounds.tokens)
+        self.rows.add(f"clip {clip} portrait pixels", stored["in.source"], pictures[0], bounds.tokens)
         encoded = np.concatenate([self.runner.encode(picture[None]).copy() for picture in pictures[1:]])
-        self._add(f"clip {clip} motion latents", motion, encoded, bounds.tokens)
+        self.rows.add(f"clip {clip} motion latents", motion, encoded, bounds.tokens)
         given = self.runner.begin(motion, _windows(self.golden, hidden, clip))
-        self._add(
+        self.rows.add(
             f"clip {clip} audio tokens", given("audio_tokens"), stored[f"clip{clip}.audio_tokens"][0], bounds.tokens
         )
         self._add_reference(clip, portrait, given)
@@ -268,32 +222,16 @@ class Comparison:
         def after_step(step: int, latents: Array, prediction: Array) -> None:
             name = f"clip{clip}.step{step}"
             row = f"clip {clip} step {step}"
-            self._add(f"{row} latents", latents, self.golden.latents(f"{name}.latents")[0], bounds.latents)
+            self.rows.add(f"{row} latents", latents, self.golden.latents(f"{name}.latents")[0], bounds.latents)
             halves = ("unconditional", "conditional")[-len(prediction) :]
             wanted = self.golden.latents(f"{name}.pred")
             for half, ours, theirs in zip(halves, prediction, wanted, strict=True):
-                self._add(f"{row} {half}", ours, theirs, bounds.prediction)
+                self.rows.add(f"{row} {half}", ours, theirs, bounds.prediction)
 
         self.runner.denoise(noise, after_step)
         frames, motion = self.runner.finish()
-        self._add_frames(f"clip {clip} frames", frames, self.golden.frames(clip))
+        self.rows.add_frames(f"clip {clip} frames", frames, self.golden.frames(clip), self.runner.bytes_out)
         return motion
-
-    def _add(self, what: str, ours: Array, theirs: Array, bound: float) -> None:
-        row = compare("", what, ours, theirs, bound)
-        self.rows.append(Row(what, row.relative, bound, row.maximum))
-
-    def _add_frames(self, what: str, ours: Array, theirs: Array) -> None:
-        """Frames that went through bytes are held against the golden ones' bytes."""
-        bounds, rounded = self.bounds, theirs
-        if self.runner.bytes_out:
-            bounds = replace(bounds, frames=max(bounds.frames, PIXEL_BOUND))
-            rounded = np.floor(theirs * 255 + 0.5) / 255
-        row = compare("", what, ours, rounded, bounds.frames)
-        error = float(np.mean((ours.astype(np.float64) - theirs) ** 2))
-        psnr = math.inf if error == 0 else -10 * math.log10(error)
-        maximum = bounds.frames_maximum * (1 + 1e-4)  # one byte apart is 1/255 and its rounding in fp32
-        self.rows.append(Row(what, row.relative, bounds.frames, row.maximum, maximum, psnr, bounds.psnr))
 
     @torch.no_grad()
     def _add_reference(self, clip: int, portrait: Callable[[str], Array], given: Callable[[str], Array]) -> None:
@@ -309,7 +247,7 @@ class Comparison:
             projected = project(blocks[site].reference_attention(), features[::period])
             for kind, wanted in zip(("key", "value"), projected, strict=True):
                 name = f"reference_{kind}.{site.name}"
-                self._add(f"clip {clip} {name}", portrait(name), wanted.float().numpy(), self.bounds.tokens)
+                self.rows.add(f"clip {clip} {name}", portrait(name), wanted.float().numpy(), self.bounds.tokens)
             side = golden.config.latent_size >> site.level
             maps = features.transpose(1, 2).reshape(*features.shape[::2], side, side)
             for half in range(1 + golden.guided):
@@ -317,7 +255,7 @@ class Comparison:
                 rows = maps[half * period + 1 : (half + 1) * period]
                 wanted = model.temporal(site).motion_tokens(rows)
                 name = f"{kind}.{site.name}"
-                self._add(f"clip {clip} {name}", given(name), wanted.float().numpy(), self.bounds.tokens)
+                self.rows.add(f"clip {clip} {name}", given(name), wanted.float().numpy(), self.bounds.tokens)
 
 
 def _windows(golden: Golden, hidden: Array, clip: int) -> Array:
@@ -329,12 +267,16 @@ def _windows(golden: Golden, hidden: Array, clip: int) -> Array:
 
 
 def check_golden(folder: Path, backend: str = "torch", dtype: str = "fp32") -> list[Row]:
-    """Import the checkpoint of a golden folder, run its clips and compare. Every row, passed or not.
+    """Import the checkpoint of a golden folder, run its clips and compare. Every row, passed or not. The folder tells
+    whose checkpoint it is.
 
     ``backend``: ``torch`` or ``onnxruntime``; ``dtype``: ``fp32`` or ``fp16``, a key of :data:`BOUNDS`.
     Raises :class:`CheckpointError` or :class:`ConfigError` when the folder cannot be used, and what exporting and
     running raise.
     """
+    if is_echomimic(folder):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return check_echomimic(folder, backend, dtype)
     golden = read_golden(folder)
     if dtype == "fp16":
         refuse_half_overflow(golden.model, original_name)
@@ -359,27 +301,6 @@ def _runner(golden: Golden, backend: str, dtype: str) -> Iterator[Runner]:
         bundle: Bundle = export_bundle(golden.model, Path(scratch) / "bundle", options)
         with LoadedModel(bundle, open_backend(backend, "cpu")) as loaded:
             yield WorkerRunner(golden, loaded)
-
-
-def format_rows(rows: Sequence[Row]) -> str:
-    """Rows as an aligned table."""
-    width = max(len(row.what) for row in rows)
-    lines = [f"{'ours against the golden':<{width}} {'relative':>9} {'bound':>8} {'maximum':>9}"]
-    for row in rows:
-        line = f"{row.what:<{width}} {row.relative:>9.1e} {row.bound:>8.0e} {row.maximum:>9.1e}"
-        if row.psnr is not None:
-            line += f" ({row.maximum * 255:.4f}/255, bound {row.maximum_bound * 255:.0f}/255) PSNR {row.psnr:.1f} dB"
-            line += f" (bound {row.psnr_bound:.0f} dB)" if row.psnr_bound else ""
-        lines.append(line if row.passed else f"{line}  FAILED")
-    return "\n".join(lines)
-
-
-def summary(rows: Sequence[Row]) -> str:
-    """One line: how many rows, the worst one, the verdict."""
-    worst = max(rows, key=lambda row: row.relative / row.bound)
-    failed = sum(not row.passed for row in rows)
-    verdict = f"{failed} past their bounds" if failed else "all within their bounds"
-    return f"{len(rows)} rows, {verdict}; nearest to its bound: {worst.what}, {worst.relative:.1e} of {worst.bound:.0e}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

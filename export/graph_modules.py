@@ -49,10 +49,11 @@ class VaeEncoderGraph(GraphModule):
 
 
 class AudioEncoderGraph(GraphModule):
-    """Waveform → hidden states of all layers, one row per video frame."""
+    """Sound → hidden states of all layers: one row per video frame (wav2vec) or per 20 ms (Whisper)."""
 
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"audio_hidden": self.model.audio_encoder(inputs["waveform"])}
+        (sound,) = inputs.values()
+        return {"audio_hidden": self.model.audio_encoder(sound)}
 
 
 class ReferenceGraph(GraphModule):
@@ -122,6 +123,34 @@ class StepGraph(GraphModule):
         }
 
 
+class PredictGraph(GraphModule):
+    """One window of one solver step: prediction and guidance, added to the sums of the windows before."""
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        features = {**inputs, **self.model.audio_features(self.half(inputs["audio_tokens"]))}
+        latents, guided = inputs["latents"], self.spec.guided
+        prediction = self.model.backbone(self.half(latents), inputs["time_embedding"], features, guided)
+        halves = prediction.float().reshape(-1, *latents.shape)
+        return {"next_sums": inputs["sums"] + self._guide(halves, inputs), "prediction": halves}
+
+    def _guide(self, halves: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Guidance is linear: in front of the average it gives what it gives behind it, from half the memory."""
+        return halves[0] + inputs["guidance_scale"] * (halves[1] - halves[0]) if self.spec.guided else halves[0]
+
+
+class UpdateGraph(GraphModule):
+    """The solver step of some frames, once all windows are in: the average, and the solver's update.
+
+    Solvers that look back at earlier x0 are not served: the columns c and d of their tables are left out.
+    """
+
+    def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        latents, weights = inputs["latents"], inputs["frame_weights"]
+        p, q, a, b, _, _ = inputs["coefficients"].split(1)
+        x0 = p * latents + q * (inputs["sums"] * weights[:, None, None, None])
+        return {"next_latents": a * latents + b * x0}
+
+
 class VaeDecoderGraph(GraphModule):
     """Latents → uint8 pixels."""
 
@@ -156,6 +185,7 @@ GRAPH_MODULES: dict[str, type[GraphModule]] = {
     "clip": ClipGraph,
     "timestep": TimestepGraph,
     "step": StepGraph,
+    "update": UpdateGraph,
     "vae_decoder": VaeDecoderGraph,
     "motion_encoder": MotionEncoderGraph,
 }
@@ -164,7 +194,14 @@ GRAPH_MODULES: dict[str, type[GraphModule]] = {
 def graph_modules(model: EmoModel, guidance: tuple[bool, ...] = (True,)) -> list[GraphModule]:
     """Every graph of the model, in the order of :func:`emo_rt.model.families.registry.graph_specs`."""
     dtype = str(model.dtype).removeprefix("torch.")
-    return [GRAPH_MODULES[spec.role](model, spec) for spec in graph_specs(model.config, dtype, guidance)]
+    return [graph_module(model, spec) for spec in graph_specs(model.config, dtype, guidance)]
+
+
+def graph_module(model: EmoModel, spec: GraphSpec) -> GraphModule:
+    """The module of one graph. A step that only adds to sums leaves the solver's update to a graph of its own."""
+    if any(tensor.name == "sums" for tensor in spec.inputs) and spec.role == "step":
+        return PredictGraph(model, spec)
+    return GRAPH_MODULES[spec.role](model, spec)
 
 
 def example_inputs(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:

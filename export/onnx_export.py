@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -57,6 +57,8 @@ class ExportOptions:
     """Where the weights come from."""
     licence: str = "Apache-2.0"
     """Licence of the weights."""
+    offers: Mapping[str, Any] | None = None
+    """Variants, presets and default preset of the manifest; ``None`` = the standard ones."""
     trained_on: Literal["drawings", "photographs"] | None = None
     """Kind of pictures that the model knows; a picture of the other kind is warned of. ``None`` = not said."""
 
@@ -142,7 +144,7 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, versions: dict
         "graphs": {module.spec.name: module.spec.to_dict() for module in modules},
         "provenance": _provenance(options, versions),
         "parity": [row.to_dict() for row in rows],
-        **standard_offers(),
+        **(options.offers or standard_offers()),
     }
     write_manifest(folder, manifest)
 

@@ -14,12 +14,14 @@ from emo_rt.model.config import (
     UNetConfig,
     VaeConfig,
     Wav2VecConfig,
+    WhisperConfig,
+    WindowsConfig,
 )
 
 
 def preset(name: str) -> ModelConfig:
-    """``emo`` (paper, full size), ``hallo`` (public checkpoint's layout), ``demo`` (ours, small, 128×128, as it ships),
-    ``demo256`` (ours at 256×256; no trained weights yet) or ``tiny`` (tests).
+    """``emo`` (paper, full size), ``hallo`` and ``echomimic`` (public checkpoints' layouts), ``demo`` (ours, small,
+    128×128, as it ships), ``demo256`` (ours at 256×256; no trained weights yet) or ``tiny`` (tests).
 
     Raises :class:`ConfigError` for another name.
     """
@@ -47,6 +49,37 @@ def _hallo() -> ModelConfig:
         temporal=TemporalConfig(sites="attention"),
         speed=None,
         locator=LocatorConfig(in_channels=3, in_unconditional=False),
+        schedule=ScheduleConfig(
+            beta_schedule="linear",
+            prediction_type="v_prediction",
+            zero_terminal_snr=True,
+            timestep_spacing="trailing",
+        ),
+    )
+
+
+def _echomimic() -> ModelConfig:
+    encoder = WhisperConfig()
+    return ModelConfig(
+        name="echomimic",
+        family="echomimic",
+        motion_frames=0,
+        fps=24,
+        guidance=2.5,
+        reference=ReferenceConfig(mode="concat"),
+        audio=AudioConfig(
+            encoder=encoder,
+            context_frames=0,
+            tokens=10 * encoder.states,
+            token_dim=encoder.hidden_size,
+            projector_dim=0,
+            window_frames=0,
+            left_context_frames=0,
+            right_context_frames=0,
+        ),
+        speed=None,
+        locator=LocatorConfig(channels=(16, 32, 96, 256), in_unconditional=False),
+        windows=WindowsConfig(),
         schedule=ScheduleConfig(
             beta_schedule="linear",
             prediction_type="v_prediction",
@@ -172,6 +205,6 @@ def _small_wav2vec(width: int, layers: int, conv_width: int) -> Wav2VecConfig:
     )
 
 
-_MAKERS = {"emo": _emo, "hallo": _hallo, "demo": _demo, "demo256": _demo256, "tiny": _tiny}
+_MAKERS = {"emo": _emo, "hallo": _hallo, "echomimic": _echomimic, "demo": _demo, "demo256": _demo256, "tiny": _tiny}
 PRESETS = tuple(_MAKERS)
 """Names that :func:`preset` knows."""

@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[tuple[str, ...], tuple[type[nn.Module], ...]], ...] = (
 def read_back(bundle: Bundle) -> EmoModel:
     """A model with the weights of ``bundle``. Raises :class:`BundleError` where layers and nodes do not match."""
     model = as_exported(bundle)
-    for module in graph_modules(model, guidance=("step" in bundle.graphs,)):
+    for module in graph_modules(model, guidance=(any(graph.guided for graph in bundle.graphs.values()),)):
         graph = ir.load(bundle.graph_path(module.spec.name)).graph
         _copy_by_name(model, graph)
         calls = _needed(module)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from emo_rt.export.presets import PRESETS
 from emo_rt.schema.kinds import Choice
 from emo_rt.schema.option import Outside
-
-SOURCES = ("hallo",)
-"""Kinds of published checkpoints that can be imported."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,8 @@ class HalloRequest:
     """A Hallo or Hallo2 checkpoint, as given on the command line. ``None``: as ``config`` says, else as published."""
 
     checkpoint: Annotated[Path, Outside(placeholder="PATH")]
-    """Folder of the checkpoint, with hallo/net.pth, sd-vae-ft-mse/ and wav2vec/wav2vec2-base-960h/, or net.pth
-    itself."""
+    """Folder of the checkpoint in its published layout. Hallo: with hallo/net.pth, sd-vae-ft-mse/ and
+    wav2vec/wav2vec2-base-960h/, or net.pth itself. EchoMimic: with denoising_unet.pth and the others."""
     vae: Annotated[Path | None, Outside(placeholder="PATH")] = None
     """File or folder of the VAE. ``None`` = in the checkpoint's folder."""
     wav2vec: Annotated[Path | None, Outside(placeholder="PATH")] = None
@@ -32,7 +31,7 @@ class HalloRequest:
     size: Annotated[int | None, Outside("resolution")] = None
     """Width and height of the picture, in pixels. ``None`` = 512."""
     frames: int | None = None
-    """Frames per clip. ``None`` = 16."""
+    """Frames per clip, or per window (EchoMimic). ``None`` = the published 16, or 12."""
     motion_frames: int | None = None
     """Motion frames per clip. ``None`` = 2."""
     attention_heads: int | None = None
@@ -42,16 +41,44 @@ class HalloRequest:
 
 
 @dataclass(frozen=True)
+class EchoMimicRequest:
+    """An EchoMimic v1 checkpoint, as given on the command line. ``None``: as published."""
+
+    checkpoint: Annotated[Path, Outside(placeholder="PATH")]
+    """Folder of the checkpoint, with denoising_unet.pth, motion_module.pth, reference_unet.pth, face_locator.pth,
+    audio_processor/whisper_tiny.pt and sd-vae-ft-mse/."""
+    vae: Annotated[Path | None, Outside(placeholder="PATH")] = None
+    """File or folder of the VAE. ``None`` = in the checkpoint's folder."""
+    size: Annotated[int | None, Outside("resolution")] = None
+    """Width and height of the picture, in pixels. ``None`` = 512."""
+    frames: int | None = None
+    """Frames per window. ``None`` = 12."""
+    attention_heads: int | None = None
+    """Heads of the UNets' attentions. ``None`` = 8."""
+    accelerated: bool = False
+    """EchoMimic: the accelerated weights, denoising_unet_acc.pth and motion_module_acc.pth, which need 6 steps and no
+    guidance."""
+
+
+SOURCES: Mapping[str, type[HalloRequest] | type[EchoMimicRequest]] = MappingProxyType(
+    {"hallo": HalloRequest, "echomimic": EchoMimicRequest}
+)
+"""Kinds of published checkpoints that can be imported, and what is asked of each."""
+
+
+@dataclass(frozen=True)
 class Request:
     """What to export, and how, as given on the command line."""
 
     out: Annotated[Path, Outside(placeholder="DIR")]
     """Bundle folder to write."""
     preset: Annotated[str | None, Choice(PRESETS)] = None
-    """Size and layout of an untrained model: emo (paper, full size), hallo (of that checkpoint), demo (small), demo256
-    (the same at 256×256), tiny (tests). With --random-weights. ``None`` = none."""
+    """Size and layout of an untrained model: emo (paper, full size), hallo and echomimic (of those checkpoints), demo
+    (small), demo256 (the same at 256×256), tiny (tests). With --random-weights. ``None`` = none."""
     hallo: HalloRequest | None = None
-    """Checkpoint to import."""
+    """Hallo checkpoint to import."""
+    echomimic: EchoMimicRequest | None = None
+    """EchoMimic checkpoint to import."""
     random_weights: bool = False
     """Untrained weights, to measure speed."""
     seed: int = 0

@@ -15,8 +15,9 @@ from filelock import FileLock
 
 from emo_rt import Animator, Bundle
 from emo_rt.model.config import ModelConfig
+from emo_rt.model.families.echomimic import offers
 from tests import small_bundles
-from tests.small_bundles import hallo_tiny
+from tests.small_bundles import echomimic_tiny, hallo_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -88,6 +89,12 @@ def cached_bundle(export_tiny: ExportTiny) -> Bundle:
 def hallo_bundle(export_tiny: ExportTiny) -> Bundle:
     """The tiny preset in the manner of Hallo, fp32."""
     return export_tiny(hallo_tiny())
+
+
+@pytest.fixture(scope="session")
+def echomimic_bundle(export_tiny: ExportTiny) -> Bundle:
+    """The tiny preset in the manner of EchoMimic, fp32, with both step graphs."""
+    return export_tiny(echomimic_tiny(), guidance=(True, False), offers=offers(is_accelerated=False))
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ import numpy as np
 from filelock import FileLock
 
 from emo_rt.export.presets import preset
-from emo_rt.model.config import AudioConfig, ModelConfig, ReferenceConfig, TemporalConfig
+from emo_rt.model.config import AudioConfig, ModelConfig, ReferenceConfig, TemporalConfig, WhisperConfig
+from emo_rt.model.families.echomimic import offers
 
 FOLDER = Path(__file__).with_name("bundles")
 RECIPE, RESIDUE = "weights.json", "weights.bin"
@@ -67,6 +68,26 @@ def hallo_tiny() -> ModelConfig:
     )
 
 
+def echomimic_tiny() -> ModelConfig:
+    """The tiny preset in the manner of the public EchoMimic checkpoint; pieces of sound last a second, not 30."""
+    tiny, echomimic = preset("tiny"), preset("echomimic")
+    encoder = WhisperConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, mel_bins=80, positions=50
+    )
+    return replace(
+        echomimic,
+        name="echomimic-tiny",
+        size=tiny.size,
+        frames=6,
+        decode_frames=2,
+        unet=tiny.unet,
+        audio=replace(echomimic.audio, encoder=encoder, tokens=20, token_dim=16),
+        temporal=replace(echomimic.temporal, heads=2, max_positions=8),
+        locator=replace(echomimic.locator, channels=tiny.locator.channels),
+        vae=tiny.vae,
+    )
+
+
 def lean() -> ModelConfig:
     """The tiny preset with fewer nodes: tracing takes a time that grows with them."""
     tiny = preset("tiny")
@@ -105,6 +126,7 @@ SMALL = {
     "tiny-cached": Small(preset("tiny"), {"guidance": (True, False), "deep_cache": 0}),
     "wide-fp16": Small(wide(), {"dtype": "float16"}),
     "hallo": Small(hallo_tiny()),
+    "echomimic": Small(echomimic_tiny(), {"guidance": (True, False), "offers": offers(is_accelerated=False)}),
     "golden": Small(golden(), {"guidance": (False,)}),
     "lean-half": Small(lean(), {"half_storage": True}),
     "lean-fp16": Small(lean(), {"dtype": "float16", "guidance": (False,)}),

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "cli": "cli",
     "evaluate": "evaluate",
+    "batch": "batch",
     "the face": "__init__ animator",
     "runtime": "runtime",
     "faces": "faces",
@@ -44,6 +45,7 @@ ALSO = {
     "export/command.py": ("cli.terminal",),
     "engines/command.py": ("cli.terminal",),
     "export/golden.py": ("runtime", "device"),
+    "export/golden_echomimic.py": ("runtime", "device"),
 }
 """What single files use besides: the parts of sub-commands behind `cli/`, and the parity command, which holds the
 runtime itself against vectors of the original."""

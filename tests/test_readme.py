@@ -22,6 +22,7 @@ import pytest
 import emo_rt
 from emo_rt import Bundle, errors
 from emo_rt.cli import demo, make_parser
+from emo_rt.export.checkpoints.echomimic import EchoMimicFiles
 from emo_rt.export.checkpoints.hallo import HalloFiles
 from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import probe
@@ -43,8 +44,8 @@ DOCUMENTS = [
 """Documents whose commands and links are checked."""
 FAST = ("--steps", "2")
 """Added to commands that make a video and don't set their steps themselves."""
-DOWNLOADS = "pretrained_models"
-"""README's folder of published Hallo files."""
+DOWNLOADS, ECHOMIMIC = "pretrained_models", "pretrained_weights"
+"""Folders of published files of Hallo and of EchoMimic."""
 SET_UP = re.compile(
     r"python3 -m venv \.venv && \.venv/bin/pip install (?P<editable>-e )?'\.\[(?P<extras>[\w,-]+)\]' && (?P<rest>.+)"
 )
@@ -69,7 +70,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block runs: a folder with ``portrait.png`` and ``speech.wav``."""
+    """Where a block runs: a folder with ``portrait.png``, ``speech.wav`` and ``rows.jsonl``."""
 
     folder: Path
     """Working folder."""
@@ -77,6 +78,8 @@ class Place:
     """A bundle of the preset ``tiny``."""
     hallo: Path
     """A bundle in the manner of Hallo."""
+    echomimic: Path
+    """A bundle in the manner of EchoMimic."""
 
 
 def blocks(page: Path) -> list[Block]:
@@ -100,8 +103,9 @@ def kind_of(block: Block) -> str:
         if "pip install" in block.lines[0]:
             return "install"
         return "emo-rt" if all(line.startswith("emo-rt ") for line in block.lines) else "unknown bash"
-    if block.language == "text" and block.lines[0] == f"{DOWNLOADS}/":
-        return "downloads"
+    folders = {f"{DOWNLOADS}/": "downloads", f"{ECHOMIMIC}/": "EchoMimic's downloads"}
+    if block.language == "text" and block.lines[0] in folders:
+        return folders[block.lines[0]]
     return {"python": "python", "text": "layout"}.get(block.language, f"unknown {block.language}")
 
 
@@ -152,6 +156,10 @@ def run_command(line: str, place: Place) -> None:
         arguments += ["--overwrite", *(() if "--steps" in arguments else FAST)]
     done = run([entry_point(), *arguments], place.folder)
     assert done.stdout, line
+    if arguments[0] == "batch":
+        lines = (place.folder / settings.out / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(one)["status"] for one in lines] == ["ok"], line
+        return
     if out := getattr(settings, "out", None):
         if Path(out).suffix == ".png":
             assert load_picture(place.folder / out).size
@@ -177,6 +185,10 @@ def stand_in_for_export(settings: argparse.Namespace, place: Place) -> None:
         model = place.folder / DOWNLOADS / "face_analysis/models/glintr100.onnx"
         model.parent.mkdir(parents=True)
         recogniser(model, 8)
+        return
+    if settings.source == "echomimic":
+        assert str(settings.checkpoint) == ECHOMIMIC
+        shutil.copytree(place.echomimic, place.folder / settings.out)
         return
     assert settings.preset == Bundle.open(place.bundle).config.name == "tiny"
     assert settings.random_weights
@@ -209,6 +221,19 @@ def check_downloads(block: Block, place: Place) -> None:
     assert [str(part).rstrip("/") for part in parts] == [name.rstrip("/") for name in names[:3]]
 
 
+def check_echomimic_downloads(block: Block, place: Place) -> None:
+    """The same of EchoMimic's."""
+    names = [line.split()[0] for line in block.lines[1:]]
+    for name in names:
+        path = place.folder / ECHOMIMIC / name
+        path.mkdir(parents=True) if name.endswith("/") else path.parent.mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    found = [EchoMimicFiles.find(place.folder / ECHOMIMIC, accelerated) for accelerated in (False, True)]
+    paths = {str(path.relative_to(place.folder / ECHOMIMIC)) for files in found for path in vars(files).values()}
+    assert paths == {name.rstrip("/") for name in names}
+
+
 def run_parity(block: Block, place: Place) -> None:
     """With the golden vectors of the shared folder."""
     folder = shared_file("golden/hallo_small/vectors.safetensors").parent
@@ -224,6 +249,7 @@ KINDS: dict[str, Callable[[Block, Place], None]] = {
     "python": run_python,
     "layout": check_layout,
     "downloads": check_downloads,
+    "EchoMimic's downloads": check_echomimic_downloads,
     "parity": run_parity,
 }
 """Kind of block → how it is tested."""
@@ -249,14 +275,16 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def place(tiny_bundle: Bundle, hallo_bundle: Bundle, tmp_path: Path) -> Place:
-    """What README takes for granted: a portrait and half a second of speech."""
+def place(tiny_bundle: Bundle, hallo_bundle: Bundle, echomimic_bundle: Bundle, tmp_path: Path) -> Place:
+    """What README takes for granted: a portrait and half a second of speech, and a list of a video of them."""
     shutil.copy(demo.DEMO_PORTRAIT, tmp_path / "portrait.png")
     tone = np.sin(np.arange(8000) * 0.1) * 8000
     with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(tone.astype("<i2").tobytes())
-    return Place(tmp_path, tiny_bundle.path, hallo_bundle.path)
+    row = {"id": "hello", "portrait": "portrait.png", "voice": "speech.wav", "steps": 2}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return Place(tmp_path, tiny_bundle.path, hallo_bundle.path, echomimic_bundle.path)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.page}-{i}-{kind_of(block)}" for i, block in enumerate(BLOCKS)])

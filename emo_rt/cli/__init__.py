@@ -30,6 +30,7 @@ Then:       emo-rt animate portrait.jpg speech.wav -o talking.mp4
 COMMANDS = {
     "demo": "animate the portrait and the voice that come with emo_rt",
     "animate": "animate a portrait with a voice or a song",
+    "batch": "make the videos of a list, on and on until all are made",
     "faces": "find faces, with landmarks, expression and head pose",
     "export": "write a model as a bundle that emo_rt runs (needs emo_rt[export])",
     "build": "build TensorRT engines of a bundle, those that are absent or stale",

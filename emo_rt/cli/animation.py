@@ -74,7 +74,7 @@ def animate(job: Job) -> Outcome:
                 options=request.animate,
                 cancel=stop,
                 trace=trace,
-                progress=lambda p: bar.update(p.clip * p.steps + p.step, (p.clips or p.clip + 1) * p.steps),
+                progress=lambda p: bar.update(*p.of_all),
             )
             if animator.bundle.is_untrained:
                 terminal.note(f"warning: {UNTRAINED.format(name=animator.config.name)}")

@@ -33,6 +33,8 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--clip-frames", metavar="N", type=int, help="frames in a clip, for jumps at clip borders")
     parser.add_argument("--arcface", metavar="FILE.onnx", type=Path,
                         help="face-recognition network for F-SIM, like InsightFace's w600k_r50.onnx")  # fmt: skip
+    parser.add_argument("--inception", metavar="FILE.onnx", type=Path,
+                        help="Inception network for FID: (1, 3, 299, 299) in -1 … 1 to 2048 numbers")  # fmt: skip
     gate = parser.add_argument_group("regression gate: exit code 1 where B is worse than A")
     gate.add_argument("--regression", metavar=("A", "B"), nargs=2,
                       help="two of: a video file, or BUNDLE[:PRESET][@BACKEND], like demo:fast@openvino")  # fmt: skip
@@ -106,7 +108,7 @@ def _speech(args: argparse.Namespace) -> Any:
 def _against(args: argparse.Namespace) -> Any:
     from emo_rt.evaluate import Against
 
-    return Against(args.portrait, args.voice, args.truth, args.against, args.clip_frames, args.arcface)
+    return Against(args.portrait, args.voice, args.truth, args.against, args.clip_frames, args.arcface, args.inception)
 
 
 def _teller(args: argparse.Namespace) -> Any:

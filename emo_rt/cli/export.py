@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from emo_rt.cli import terminal
@@ -19,7 +21,7 @@ FORM = ("half_storage", "deep_cache", "check")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    from emo_rt.export.request import SOURCES, HalloRequest, Request
+    from emo_rt.export.request import SOURCES, EchoMimicRequest, HalloRequest, Request
 
     parser.add_argument("-o", "--out", metavar="DIR", type=Path, required=True, help="bundle folder; new or empty")
     weights = parser.add_argument_group("model")
@@ -29,8 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_options(weights, Request, only=WEIGHTS)
     published = parser.add_argument_group("published weights")
-    published.add_argument("--from", dest="source", choices=SOURCES, help="import a Hallo or Hallo2 checkpoint")
+    published.add_argument(
+        "--from",
+        dest="source",
+        choices=tuple(SOURCES),
+        help="import a checkpoint of Hallo or Hallo2, or of EchoMimic v1",
+    )
     add_options(published, HalloRequest)
+    add_options(published, EchoMimicRequest, only=("accelerated",))
     form = parser.add_argument_group("form")
     form.add_argument(
         "--dtype", choices=DTYPES, default="fp32",
@@ -47,20 +55,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the bundle, print the receipt."""
-    from emo_rt.export.request import HalloRequest, Request
+    from emo_rt.export.request import SOURCES, Request
 
     if args.half_storage and args.dtype == "fp16":
         raise ConfigError("--half-storage is for --dtype fp32; with fp16 the weights are halves already")
     if args.upgrade is not None:
         _upgrade(args)
         return
-    _check_source(args, HalloRequest)
+    _check_source(args, SOURCES)
     request = read_options(
         args,
         Request,
-        hallo=read_options(args, HalloRequest) if args.source else None,
+        **({args.source: read_options(args, SOURCES[args.source])} if args.source else {}),
         dtype=DTYPES[args.dtype],
-        guidance=(True, False) if args.both else (not args.no_guidance,),
+        guidance=(True, False) if args.both else (not (args.no_guidance or args.accelerated),),
     )
     try:
         from emo_rt.export import command
@@ -79,11 +87,14 @@ def _upgrade(args: argparse.Namespace) -> None:
         terminal.say(f"{bundle.path}: {facts}; {args.upgrade} is as it was")
 
 
-def _check_source(args: argparse.Namespace, request: type) -> None:
+def _check_source(args: argparse.Namespace, sources: Mapping[str, type]) -> None:
     """Exactly one source of weights, and only the options that belong to it."""
-    given = [option.name for option in options_of(request) if getattr(args, option.name)]
-    if args.source is None and given:
-        raise ConfigError(f"--{given[0].replace('_', '-')} belongs to --from; pass --from hallo")
+    names = {source: {option.name for option in options_of(request)} for source, request in sources.items()}
+    given = [name for name in dict.fromkeys(chain(*names.values())) if getattr(args, name)]
+    for name in given:
+        owners = [source for source in names if name in names[source]]
+        if args.source not in owners:
+            raise ConfigError(f"--{name.replace('_', '-')} belongs to --from; pass --from {' or '.join(owners)}")
     if args.source is None and args.preset is None:
         raise ConfigError("say what to export: --from hallo --checkpoint PATH, or --preset NAME --random-weights")
     if args.source is not None and (args.preset is not None or args.random_weights):

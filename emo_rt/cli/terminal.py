@@ -42,15 +42,16 @@ class ProgressBar:
         self._drawn_at = self._start - REDRAW_S
         self._width = 0
 
-    def update(self, done: int, total: int) -> None:
-        """``done`` of ``total`` steps are made, 1 ≤ done ≤ total. From any one thread."""
+    def update(self, done: float, total: int, more: str = "") -> None:
+        """``done`` of ``total`` steps are made, 0 < done ≤ total; ``more`` to say. From any one thread."""
         now = time.monotonic()
         if not self._shown or (now - self._drawn_at < REDRAW_S and done < total):
             return
         self._drawn_at = now
         left = (now - self._start) / done * (total - done)
-        bar = ("#" * (BAR_CELLS * done // total)).ljust(BAR_CELLS, "-")
-        self._draw(f"{self._label} [{bar}] {100 * done // total:3d} %  {done}/{total}  {duration(left)} left")
+        bar = ("#" * int(BAR_CELLS * done / total)).ljust(BAR_CELLS, "-")
+        share = f"{int(100 * done / total):3d} %  {int(done)}/{total}"
+        self._draw(f"{self._label} [{bar}] {share}  {duration(left)} left{more}")
 
     def close(self) -> None:
         """Wipe the line. Safe twice."""
@@ -111,9 +112,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 @contextlib.contextmanager
-def stop_event() -> Iterator[threading.Event]:
+def stop_event(answer: str = "stopping after this step ...") -> Iterator[threading.Event]:
     """An event that Ctrl-C or SIGTERM sets, so that a run can end in order. A second one interrupts in the usual way.
 
+    ``answer``: what the first one is told, where somebody is watching.
     Signals reach the main thread only: in another one, or where Ctrl-C is ignored (``nohup``), nothing sets it.
     """
     stop = threading.Event()
@@ -126,7 +128,7 @@ def stop_event() -> Iterator[threading.Event]:
         signal.signal(number, previous[signal.Signals(number)])
         stop.set()
         if sys.stderr.isatty():
-            os.write(2, b"\nstopping after this step ...\n")
+            os.write(2, f"\n{answer}\n".encode())
 
     for number in heard:
         signal.signal(number, on_signal)

@@ -19,7 +19,7 @@ from emo_rt.model.contract import Array
 STREAMS = ("denoise", "decode", "side")
 """``denoise``: what the next clip waits for. ``decode``: finished latents → pixels. ``side``: portraits and sound."""
 
-STREAM_OF = dict.fromkeys(("clip", "step", "motion_encoder"), "denoise") | {"vae_decoder": "decode"}
+STREAM_OF = dict.fromkeys(("clip", "step", "update", "motion_encoder"), "denoise") | {"vae_decoder": "decode"}
 """Role of a graph → stream, where it is not ``side``."""
 
 

@@ -15,9 +15,11 @@ import numpy as np
 from emo_rt.errors import InputError, MissingDependencyError
 from emo_rt.evaluate.context import ARCFACE, DLIB, Context, PortraitFacts
 from emo_rt.evaluate.expression import expressions
+from emo_rt.evaluate.fid import fid, joined_features
 from emo_rt.evaluate.footage import Footage, expanded, open_video, videos_in
 from emo_rt.evaluate.frechet import too_few
 from emo_rt.evaluate.identity import ArcFaceRecogniser, DlibRecogniser, NetworkFile, Recogniser
+from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.intervals import Sample, estimate
 from emo_rt.evaluate.metrics import METRICS, Metric, take
 from emo_rt.evaluate.moments import worst_moments
@@ -52,12 +54,14 @@ class Against:
     """Frames in a clip of the model, for jumps at clip borders."""
     arcface: Name | None = None
     """ArcFace network as ONNX, for F-SIM."""
+    inception: Name | None = None
+    """Inception network as ONNX, for FID."""
 
 
 class Eyes:
     """The networks that look at videos, opened once."""
 
-    def __init__(self, arcface: Name | None = None) -> None:
+    def __init__(self, arcface: Name | None = None, inception: Name | None = None) -> None:
         """Raises :class:`MissingDependencyError` where nothing can run the face networks, :class:`InputError`."""
         self.finder: FaceFinder = default_finder()
         self.recognisers: dict[str, Recogniser] = {}
@@ -71,11 +75,12 @@ class Eyes:
         if arcface is not None:
             self.recognisers[ARCFACE] = ArcFaceRecogniser(Path(arcface))
             del self.missing[ARCFACE]
+        self._inception = None if inception is None else Inception(Path(inception))
 
     def read(self, footage: Footage) -> Reading:
         """One pass over a video; none for one that was looked at before."""
         if footage not in self._seen:
-            self._seen[footage] = read(footage, self.finder, self.recognisers)
+            self._seen[footage] = read(footage, self.finder, self.recognisers, self._inception)
         return self._seen[footage]
 
     def portrait(self, path: Path) -> PortraitFacts:
@@ -94,7 +99,8 @@ class Eyes:
             NetworkFile(f"Face Landmarker, {name} (Google, built in)", f"{name}.onnx", sha256_of(asset(f"{name}.onnx")))
             for name in NETWORKS
         ]
-        return built_in + [one.network for one in self.recognisers.values()]
+        named = [one.network for one in self.recognisers.values()]
+        return built_in + named + ([] if self._inception is None else [self._inception.network])
 
 
 def picture_of(folder: Path, video: str) -> Path | None:
@@ -145,12 +151,13 @@ def evaluate(
     opened = [one for source in videos for one in _opened(source)]
     if not opened:
         raise InputError("there is no video to evaluate; give one or more")
-    eyes = Eyes(against.arcface)
+    eyes = Eyes(against.arcface, against.inception)
     portraits = Portraits(against.portrait, eyes)
     truths = [] if against.truth is None else _looks(map(open_video, videos_in(against.truth)), eyes, said)
     context = Context(
         portrait_of=portraits.of,
         true_expressions=np.concatenate([expressions(one.reading) for one in truths]) if truths else None,
+        true_frames=joined_features([one.reading for one in truths]),
         clip_frames=against.clip_frames,
         missing=eyes.missing,
     )
@@ -201,6 +208,8 @@ def measured(metric: Metric, readings: Sequence[Reading], context: Context, is_t
     """One measure of one or several videos, with its interval; or why there is none."""
     if metric.pooled and is_truth:
         return "the true videos are what it is held against"
+    if metric.name == "fid":
+        return fid(readings, context)
     taken = [take(metric, reading, context) for reading in readings]
     samples = [one for one in taken if isinstance(one, Sample)]
     if not samples:
@@ -217,7 +226,7 @@ def measured(metric: Metric, readings: Sequence[Reading], context: Context, is_t
 
 def _settings(against: Against) -> Mapping[str, str | int | list[str] | None]:
     """File names only: a report may be shown to others."""
-    one = {name: getattr(against, name) for name in ("portrait", "voice", "truth", "arcface")}
+    one = {name: getattr(against, name) for name in ("portrait", "voice", "truth", "arcface", "inception")}
     names: dict[str, str | int | list[str] | None] = {k: v and Path(v).name for k, v in one.items()}
     return {**names, "systems": [Path(one).name for one in against.systems], "clip_frames": against.clip_frames}
 

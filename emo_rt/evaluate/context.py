@@ -34,6 +34,8 @@ class Context:
     """Name of a video → its portrait."""
     true_expressions: Floats | None = None
     """(n, 51) blendshapes of all frames of the true videos."""
+    true_frames: Floats | None = None
+    """(n, d) Inception's features of all frames of the true videos."""
     clip_frames: int | None = None
     """Frames in a clip of the model."""
     missing: Mapping[str, str] = field(default_factory=dict)

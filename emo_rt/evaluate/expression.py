@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from emo_rt.evaluate.context import Context
 from emo_rt.evaluate.frechet import Normal, distance, too_few
-from emo_rt.evaluate.intervals import Sample
+from emo_rt.evaluate.intervals import Sample, block_starts
 from emo_rt.evaluate.reading import Reading
 
 Values = NDArray[np.float64]
@@ -44,7 +44,7 @@ def frechet_sample(features: Values, true: Normal, fps: float) -> Sample:
     """The sample of a Fréchet distance: sums of the features (T, d) and of their products, in blocks."""
     size = features.shape[1]
     centred = features - true.mean  # small numbers: products of large ones would cancel
-    starts = np.arange(0, len(features), max(1, round(fps)))
+    starts = block_starts(len(features), fps)
     sums, counts = [], []
     for part in np.split(centred, starts[1:]):
         good = part[np.isfinite(part).all(axis=1)]

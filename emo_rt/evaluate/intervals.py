@@ -17,6 +17,8 @@ Values = NDArray[np.float64]
 
 BLOCK_S = 1.0
 """Seconds in a block."""
+LEAST_BLOCKS = 5
+"""A short video is cut into so many shorter blocks: one or two have no interval worth the name."""
 DRAWS = 400
 """Resampled mixes."""
 CONFIDENCE = 0.95
@@ -42,7 +44,7 @@ class Sample:
     def of(cls, moments: Values, fps: float, value: Callable[[Values], Values] | None = None) -> Sample:
         """From (T,) or (T, k) moments of all frames; NaN does not count. ``value``: default, the first mean itself."""
         moments = moments.reshape(len(moments), -1)
-        starts = np.arange(0, len(moments), max(1, round(BLOCK_S * fps)))
+        starts = block_starts(len(moments), fps)
         sums = np.add.reduceat(np.nan_to_num(moments), starts, axis=0)
         counts = np.add.reduceat(np.isfinite(moments).astype(np.float64), starts, axis=0)
         return cls(sums, counts, value or _first)
@@ -69,6 +71,12 @@ class Sample:
         return self.at(rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=draws).astype(np.float64))
 
 
+def block_starts(frames: int, fps: float) -> NDArray[np.int64]:
+    """First frame of each block."""
+    size = min(round(BLOCK_S * fps), -(-frames // LEAST_BLOCKS))
+    return np.arange(0, frames, max(1, size))
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its interval."""
@@ -80,7 +88,7 @@ class Estimate:
     high: float
     """Upper end."""
     blocks: int
-    """Seconds, or videos, that were resampled."""
+    """Seconds (or shorter blocks of short videos), or videos, that were resampled."""
 
 
 def estimate(samples: Sequence[Sample], draws: int = DRAWS) -> Estimate | None:

@@ -14,6 +14,7 @@ import numpy as np
 from emo_rt.evaluate import lips, motion, picture
 from emo_rt.evaluate.context import ARCFACE, DLIB, Context
 from emo_rt.evaluate.expression import e_fid, expression_range
+from emo_rt.evaluate.fid import fid_of_one
 from emo_rt.evaluate.intervals import Sample
 from emo_rt.evaluate.reading import Reading
 
@@ -21,6 +22,8 @@ Taken: TypeAlias = "Sample | str"
 """What a video adds to a measure, or why it adds nothing."""
 MESH = "face_landmarks"
 """Network that landmark measures build on: the built-in Face Landmarker."""
+INCEPTION = "inception"
+"""Network of FID: the user names it."""
 SHAPES = "face_blendshapes"
 """Network that expression measures build on."""
 
@@ -103,6 +106,9 @@ METRICS: Mapping[str, Metric] = {
         Metric("f_sim", "F-SIM", "", "higher",
                "mean cosine similarity of the ArcFace embedding to the portrait's",
                "Tian et al. 2024; Deng et al. 2019", 0.03, _similarity(ARCFACE, "needs the portrait"), (MESH, ARCFACE)),
+        Metric("fid", "FID", "", "lower",
+               "Fréchet distance between Inception's features of all frames and those of the true videos, resized as "
+               "pytorch-fid does", "Heusel et al. 2017; Seitzer 2020", 2.0, fid_of_one, (INCEPTION,), True, 0),
         Metric("sharpness", "sharpness of the face", "%", "nearer",
                "root mean square of the Laplacian over the standard deviation of luma, the face brought to 160 pixels",
                "own; focus measure of Pech-Pacheco et al. 2000", 1.5, picture.sharpness, (MESH,)),

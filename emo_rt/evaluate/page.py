@@ -43,7 +43,7 @@ GROUPS = {
     "Lips": ("lip_correlation", "lip_lag", "silence_opening", "mouth_range"),
     "Motion": ("jitter", "head_speed", "head_range", "blinks", "frozen", "border_jump"),
     "Expression and identity": ("expression_range", "e_fid_blendshapes", "identity", "f_sim", "face_found"),
-    "Picture": ("sharpness", "background_flicker", "length_gap"),
+    "Picture": ("fid", "sharpness", "background_flicker", "length_gap"),
 }
 """Headings of the table, with the measures under them."""
 

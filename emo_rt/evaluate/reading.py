@@ -13,6 +13,7 @@ from emo_rt.errors import InputError
 from emo_rt.evaluate import pictures
 from emo_rt.evaluate.footage import Footage, Frame
 from emo_rt.evaluate.identity import Recogniser, Vector
+from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.sound import loudness, silences
 from emo_rt.faces import FaceFinder
 from emo_rt.media.face import Face
@@ -59,6 +60,8 @@ class Reading:
     """(cells, cells) where the face was at any time."""
     embeddings: Mapping[str, Floats]
     """By recogniser, (T, d): NaN in frames that were not looked at."""
+    inception: Floats | None
+    """(T, d) features of whole frames, where there is a network for them."""
     loudness: Floats | None
     """(T,) 0 … 1, where there is a sound."""
     video_s: float
@@ -118,6 +121,8 @@ class Notes:
     recognisers: Mapping[str, Recogniser]
     every: int
     """Frames from one look at the identity to the next."""
+    inception: Inception | None = None
+    features: list[Vector] = field(default_factory=list)
     faces: list[Face | None] = field(default_factory=list)
     sharpness: list[float] = field(default_factory=list)
     changes: list[NDArray[np.float32]] = field(default_factory=list)
@@ -133,6 +138,8 @@ class Notes:
             raise InputError(f"a video changes from {self.size} to {(height, width)} pixels; expected one size")
         self.size = (height, width)
         face = faces[0] if faces else None
+        if self.inception is not None:
+            self.features.append(self.inception.features(frame))
         grey = pictures.luma(frame)
         changed = np.full_like(grey, np.nan) if self._before is None else np.abs(grey - self._before)
         self._before = grey
@@ -146,12 +153,17 @@ class Notes:
         self.faces.append(face)
 
 
-def read(footage: Footage, finder: FaceFinder, recognisers: Mapping[str, Recogniser] | None = None) -> Reading:
+def read(
+    footage: Footage,
+    finder: FaceFinder,
+    recognisers: Mapping[str, Recogniser] | None = None,
+    inception: Inception | None = None,
+) -> Reading:
     """Look at every frame of a video once. The largest face of the first frame is followed.
 
     Raises :class:`InputError` for a video without frames or of changing size.
     """
-    notes = Notes(recognisers or {}, max(1, round(footage.fps / LOOKS_PER_S)))
+    notes = Notes(recognisers or {}, max(1, round(footage.fps / LOOKS_PER_S)), inception)
     for frame, faces in _followed(footage, finder):
         notes.add(frame, faces)
     if notes.size is None:
@@ -189,6 +201,7 @@ def _reading(footage: Footage, notes: Notes, size: tuple[int, int]) -> Reading:
         cell_change=change,
         face_cells=np.any(wide, axis=0) if wide else np.zeros(cells.shape[1:], bool),
         embeddings={name: _scattered(found, count) for name, found in notes.embeddings.items()},
+        inception=np.stack(notes.features) if notes.features else None,
         loudness=None if footage.sound is None else loudness(footage.sound, count, footage.fps),
         video_s=footage.video_s,
         audio_s=footage.audio_s,

@@ -188,7 +188,7 @@ def compare(
             f"{first.name} has {first.fps:g} frames a second, {second.name} {second.fps:g}; expected one rate"
         )
     against = against or Against()
-    eyes = eyes or Eyes(against.arcface)
+    eyes = eyes or Eyes(against.arcface, against.inception)
     portraits = Portraits(against.portrait, eyes)
     context = Context(portrait_of=portraits.of, clip_frames=against.clip_frames, missing=eyes.missing)
     if against.voice is not None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from emo_rt.media.face import MIN_FACE, given_face
 from emo_rt.media.picture import MIN_SIDE, PictureSource, load_picture
 from emo_rt.schema.kinds import Range
 
+Framing: TypeAlias = "Callable[[Box, int, int], Box | None]"
+"""Face box, width and height of the picture → the square that is animated, in whole pixels; ``None`` = as usual."""
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,7 @@ def prepare_portrait(
     face_box: FaceBox,
     max_side: int = 1920,
     margin: float = MARGIN,
+    framing: Framing | None = None,
 ) -> Portrait:
     """Frame the face the way the training pictures are framed.
 
@@ -74,7 +78,8 @@ def prepare_portrait(
     whose face already has about the right size is taken whole.
 
     ``size``: side of the model's picture, in pixels. ``face_box``: in pixels of the upright picture as loaded, or
-    ``full`` for the largest centred square. ``max_side``: pixels, in :data:`VIDEO_SIDES`.
+    ``full`` for the largest centred square. ``max_side``: pixels, in :data:`VIDEO_SIDES`. ``framing``: a model's own
+    rule for the square, which goes before ``margin``.
 
     Raises :class:`PortraitError` for a picture or a box that cannot be used, :class:`ConfigError` for numbers out of
     range.
@@ -92,7 +97,8 @@ def prepare_portrait(
         face = FULL_FACE.scaled(crop.width).shifted(crop.left, crop.top)
     else:
         face = given_face(original, face_box).scaled(across, down)
-        crop = _face_square(width, height, face, margin)
+        own = framing(face, width, height) if framing else None
+        crop = own or _face_square(width, height, face, margin)
     # From the original: a face that is small in a large picture keeps all its detail.
     pixels = _sample(original, crop.scaled(1 / across, 1 / down), size)
     face = face.shifted(-crop.left, -crop.top).scaled(size / crop.width).clipped(size, size)

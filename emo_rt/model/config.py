@@ -12,6 +12,22 @@ from typing import Any, Literal
 
 from emo_rt.checks import all_positive, check
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model.audio_config import AudioConfig, Wav2VecConfig, WhisperConfig
+
+__all__ = [
+    "AudioConfig",
+    "LocatorConfig",
+    "ModelConfig",
+    "ReferenceConfig",
+    "ScheduleConfig",
+    "SpeedConfig",
+    "TemporalConfig",
+    "UNetConfig",
+    "VaeConfig",
+    "Wav2VecConfig",
+    "WhisperConfig",
+    "WindowsConfig",
+]
 
 
 @dataclass(frozen=True)
@@ -69,92 +85,6 @@ class ReferenceConfig:
             self.face_tokens,
             "0 in 'cross' mode: the face tokens take the same place as the reference attention",
         )
-
-
-@dataclass(frozen=True)
-class Wav2VecConfig:
-    """Shape of the wav2vec 2.0 encoder; the names are those of ``transformers.Wav2Vec2Config``."""
-
-    hidden_size: int = 768
-    """Width of the transformer."""
-    num_hidden_layers: int = 12
-    """Transformer layers; the hidden states of all of them are used."""
-    num_attention_heads: int = 12
-    """Attention heads."""
-    intermediate_size: int = 3072
-    """Width of the feed-forward layers."""
-    conv_dim: tuple[int, ...] = (512,) * 7
-    """Channels of the convolutional feature extractor."""
-    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    """Kernel sizes of the feature extractor, in samples of its input."""
-    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    """Strides of the feature extractor; their product is 320 samples = 20 ms."""
-    conv_bias: bool = False
-    """Whether the convolutions have a bias."""
-    feat_extract_norm: Literal["group", "layer"] = "group"
-    """Normalisation in the feature extractor. ``group`` looks at the whole window, ``layer`` at one moment."""
-    num_conv_pos_embeddings: int = 128
-    """Kernel size of the convolutional position embedding."""
-    num_conv_pos_embedding_groups: int = 16
-    """Groups of the convolutional position embedding."""
-    do_stable_layer_norm: bool = False
-    """LayerNorm before (true) or after (false) each transformer sub-layer."""
-    layer_norm_eps: float = 1e-5
-    """Epsilon of every LayerNorm."""
-
-    def __post_init__(self) -> None:
-        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
-        check(len(lengths) == 1, "wav2vec.conv_dim, conv_kernel, conv_stride", lengths, "the same number of layers")
-        all_positive(self, "wav2vec", "hidden_size", "num_hidden_layers", "num_attention_heads", "conv_dim",
-                      "conv_kernel", "conv_stride")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class AudioConfig:
-    """Audio features and how the Backbone attends to them (EMO section 3.2, Audio Layers)."""
-
-    encoder: Wav2VecConfig = field(default_factory=Wav2VecConfig)
-    """The wav2vec 2.0 encoder."""
-    context_frames: int = 2
-    """m: each frame sees its m neighbours on both sides."""
-    tokens: int = 32
-    """Audio tokens per frame after the projector (Hallo: 32; not given for EMO)."""
-    token_dim: int = 768
-    """Width of one audio token."""
-    projector_dim: int = 512
-    """Width of the projector's two hidden layers."""
-    attention: Literal["single", "hierarchical"] = "single"
-    """``single``: one audio-attention after the reference-attention (EMO). ``hierarchical``: a module of its own with
-    masked full, face and lip attentions (Hallo)."""
-    null: Literal["zero", "learned"] = "zero"
-    """The audio tokens of the unconditional half."""
-    normalize: bool = False
-    """Scale the whole waveform to zero mean and unit variance first. Needs ``window_frames`` = 0."""
-    window_frames: int = 24
-    """0 = the audio encoder hears the whole file in one run (no exact streaming). Any other number: it runs once per
-    clip, over what the family's ``hearing`` says; training takes so many frames at once."""
-    left_context_frames: int = 24
-    """Frames of audio before the window that the encoder also hears."""
-    right_context_frames: int = 12
-    """Frames of audio after the window that the encoder also hears: the look-ahead of a stream."""
-
-    def __post_init__(self) -> None:
-        for name in ("context_frames", "window_frames", "left_context_frames", "right_context_frames"):
-            check(getattr(self, name) >= 0, f"audio.{name}", getattr(self, name), "0 or more")
-        all_positive(self, "audio", "tokens", "token_dim", "projector_dim")
-        check(self.attention in ("single", "hierarchical"), "audio.attention", self.attention, "single or hierarchical")
-        check(self.null in ("zero", "learned"), "audio.null", self.null, "'zero' or 'learned'")
-        check(
-            self.window_frames == 0 or not self.normalize,
-            "audio.normalize",
-            self.normalize,
-            "false with windows: a stream's mean and variance are not known in advance",
-        )
-
-    @property
-    def feature_dim(self) -> int:
-        """D: hidden states of all layers, concatenated."""
-        return self.encoder.hidden_size * self.encoder.num_hidden_layers
 
 
 @dataclass(frozen=True)
@@ -300,6 +230,26 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class WindowsConfig:
+    """Overlapping windows: a step predicts the video window by window and averages where they overlap (EchoMimic)."""
+
+    overlap: int = 3
+    """Frames that two windows share. A window has ``ModelConfig.frames`` frames."""
+    shift: int = 2
+    """Frames by which all windows move from step to step, around the end of the video."""
+    noise_limit: float = 1.5
+    """Noise is cut off at this distance from 0, before the first step."""
+    longest_s: float = 600.0
+    """Longest sound where the caller sets no limit, in seconds: the latents of the whole video are in memory at once,
+    94 MB a minute at 512 pixels and 24 frames per second."""
+
+    def __post_init__(self) -> None:
+        check(self.overlap >= 0, "windows.overlap", self.overlap, "0 or more")
+        check(self.shift >= 0, "windows.shift", self.shift, "0 or more")
+        all_positive(self, "windows", "noise_limit", "longest_s")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that shapes the graphs of one checkpoint."""
 
@@ -312,7 +262,7 @@ class ModelConfig:
     frames: int = 12
     """F: frames generated by one clip."""
     motion_frames: int = 4
-    """N: last frames of the previous clip that the next one continues."""
+    """N: last frames of the previous clip that the next one continues. 0 with overlapping windows."""
     fps: int = 30
     """Frames per second of the video."""
     guidance: float = 3.5
@@ -340,6 +290,8 @@ class ModelConfig:
     """Autoencoder."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Diffusion schedule."""
+    windows: WindowsConfig | None = None
+    """Overlapping windows over the whole video, or none: clip after clip."""
     deep_cache: int | None = None
     """Have step graphs that take the inner blocks' result from an earlier step and compute only so many residual
     blocks at the finest resolution on the way down, and one more on the way up (DeepCache, arXiv 2312.00858; its
@@ -349,7 +301,7 @@ class ModelConfig:
         factor = self.vae.downsampling * 2 ** (len(self.unet.block_out_channels) - 1)
         check(self.size >= factor and self.size % factor == 0, "size", self.size, f"a multiple of {factor} pixels")
         check(self.frames >= 2, "frames", self.frames, "2 or more")
-        check(1 <= self.motion_frames < self.frames, "motion_frames", self.motion_frames, f"1 … {self.frames - 1}")
+        self._check_continuation()
         positions = self.frames + self.motion_frames
         check(
             positions <= self.temporal.max_positions,
@@ -395,6 +347,15 @@ class ModelConfig:
         )
         self._check_audio_windows()
 
+    def _check_continuation(self) -> None:
+        """How one clip or window goes over into the next."""
+        if self.windows is None:
+            check(1 <= self.motion_frames < self.frames, "motion_frames", self.motion_frames, f"1 … {self.frames - 1}")
+            return
+        check(self.motion_frames == 0, "motion_frames", self.motion_frames, "0 with overlapping windows")
+        overlap, most = self.windows.overlap, self.frames - 1
+        check(overlap <= most, "windows.overlap", overlap, f"0 … {most}: less than a window's {self.frames} frames")
+
     def _check_audio_windows(self) -> None:
         for name in ("window_frames", "left_context_frames", "right_context_frames"):
             frames = getattr(self.audio, name)
@@ -411,5 +372,7 @@ class ModelConfig:
         return self.size // self.vae.downsampling
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; :func:`emo_rt.checks.from_dict` reads them back."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON; :func:`emo_rt.checks.from_dict` reads them back. Without windows nothing is said of
+        them, as before there were any."""
+        values = dataclasses.asdict(self)
+        return values if self.windows else {name: value for name, value in values.items() if name != "windows"}

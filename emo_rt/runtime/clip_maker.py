@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from emo_rt.device.buffers import Buffer, Buffers
+from emo_rt.device.buffers import Buffers
 from emo_rt.errors import Cancelled, InputError, NotFiniteError
 from emo_rt.model.contract import Array
-from emo_rt.model.families.base import ClipState
+from emo_rt.model.families.base import ClipState, Plan
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.clips import ClipSound, Encoded, clip_sounds, noise_for_clip
@@ -22,7 +22,7 @@ from emo_rt.runtime.outbox import Outbox
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.scheduler import Landing, Order, Scheduler, whole
 from emo_rt.runtime.stages import Chunk, Control, Progress, Watch
-from emo_rt.runtime.worker import Slice, Slot, Worker
+from emo_rt.runtime.worker_base import BaseWorker, Slice, Slot
 
 CLIPS_UNDER_WAY = 4
 """Clips that may be begun and not yet taken, one for each stage: a slow taker holds back its session and no other."""
@@ -33,7 +33,7 @@ class BegunClip:
     """A clip that is being denoised."""
 
     sound: ClipSound
-    worker: Worker
+    worker: BaseWorker
     slot: Slot
     steps: int
     slices: Iterator[Slice]
@@ -66,6 +66,7 @@ class ClipMaker:
         self._released = threading.Event()
         self._clip: BegunClip | None = None
         self._state: Buffers | None = None
+        self._video_frames = 0
         self._runtime, self._pool = runtime, runtime.workers(self._model)
         self._leave_pool: Callable[[], None] = lambda: None
 
@@ -124,43 +125,48 @@ class ClipMaker:
     def _begin(self) -> None:
         """Take the sound of the next clip and hear it, on a worker that is lent for the clip."""
         sound = self._take_sound()
-        noise = self._noise(sound.index)
+        plan = self._plan(sound)
+        noise = self._noise(sound.index, plan.frames) if plan.step else np.zeros(0, np.float32)
         worker = self._pool.take(self._model, self._table, self._features, self.priority)
         slot = worker.take_slot()
         slices = worker.denoise(self._table, noise, self._guidance, slot)
         self._clip = BegunClip(sound, worker, slot, self._table.steps, slices)
         worker.load(self._features, self.options.constants)
         if self._state is None:
-            self._state = self._pool.take_state(self._model)
-        self._set_motion(worker, sound.index, self._state["motion_latents"])
-        windows = self._encoded.windows(sound, self._hear)
-        worker.begin_clip(windows, self._state["motion_latents"], slot)
+            self._state, self._video_frames = self._pool.take_state(self._model, plan.frames), plan.frames
+        self._set_motion(worker, plan, self._state)
+        worker.begin(plan, self._state, lambda: self._encoded.windows(sound, self._hear), slot)
+
+    def _plan(self, sound: ClipSound) -> Plan:
+        family = self._model.family
+        return family.plan(ClipState(sound.index, len(sound.rows) if family.is_whole_video else 0))
 
     def _take_sound(self) -> ClipSound:
         with self._outbox.changed:
             self._under_way += 1
             return self._sounds.take()
 
-    def _set_motion(self, worker: Worker, index: int, motion: Buffer) -> None:
-        """The motion frames in front of a clip, unless they are there."""
-        plan = self._model.family.plan(ClipState(index))
-        if plan.motion != "carried":
-            worker.begin_motion(plan.motion, self._features, motion)
+    def _set_motion(self, worker: BaseWorker, plan: Plan, state: Buffers) -> None:
+        """The motion frames in front of a clip, unless they are there, or the family knows none."""
+        if plan.motion in ("zeros", "portrait"):
+            worker.begin_motion(plan.motion, self._features, state["motion_latents"])
 
     def _hear(self, waveform: Array) -> Array:
         assert self._clip is not None
         with self._watch.timed("audio"):
             return self._clip.worker.hear(waveform)
 
-    def _noise(self, index: int) -> Array:
-        config = self._config
-        shape = (config.frames, config.vae.latent_channels, config.latent_size, config.latent_size)
+    def _noise(self, index: int, video_frames: int) -> Array:
+        """Of a clip, or of a whole video of so many frames."""
+        config, limit = self._config, self._model.family.noise_limit
+        shape = (video_frames or config.frames, config.vae.latent_channels, config.latent_size, config.latent_size)
         if self._control.noise is None:
-            return noise_for_clip(self.options.seed, index, shape)
-        noise = np.asarray(self._control.noise(index), np.float32)
+            noise: Array = noise_for_clip(self.options.seed, index, shape)
+        else:
+            noise = np.asarray(self._control.noise(index), np.float32)
         if noise.shape != shape:
             raise InputError(f"noise of clip {index} has shape {noise.shape}; expected {shape}")
-        return noise
+        return noise if limit is None else noise.clip(-limit, limit)
 
     def _next_slice(self, clip: BegunClip) -> Landing:
         made = next(clip.slices)
@@ -172,7 +178,7 @@ class ClipMaker:
     def _finish(self, clip: BegunClip) -> None:
         """The latents are enqueued: keep the motion frames and give the worker back."""
         assert self._state is not None
-        clip.worker.carry(clip.slot, self._state["motion_latents"])
+        clip.worker.finish(clip.slot, self._state)
         self._watch.stats.loop = clip.worker.denoiser.description
         self._clip = None
         self._pool.give_back(clip.worker)
@@ -185,7 +191,7 @@ class ClipMaker:
         with self._leaving():
             try:
                 made.done.synchronize()
-                self._tell(Progress(clip.sound.index, self._clips, made.steps, clip.steps))
+                self._tell(clip, made)
                 if is_last and not self._outbox.is_over:
                     self._to(self._scheduler.decoding.put, partial(self._decode, clip))
                 elif is_last:
@@ -195,11 +201,13 @@ class ClipMaker:
                     clip.worker.free(clip.slot)
                 self._fail(exc)
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, clip: BegunClip, made: Slice) -> None:
         if self._outbox.is_over:
             return
-        if self._control.progress is not None:
-            self._control.progress(progress)
+        is_whole, index = self._model.family.is_whole_video, clip.sound.index
+        if self._control.progress is not None and not (is_whole and index):  # a video's other clips were made with it
+            clips = 1 if is_whole else self._clips
+            self._control.progress(Progress(index, clips, made.steps, clip.steps, made.part))
         self.check_wanted()
 
     # The lanes' side
@@ -289,7 +297,7 @@ class ClipMaker:
         self._encoded.forget()
         state, self._state = self._state, None
         if state is not None:
-            self._pool.give_back_state(state)
+            self._pool.give_back_state(state, self._video_frames)
         leave, self._leave_pool = self._leave_pool, lambda: None
         leave()
         self._released.set()

@@ -37,7 +37,8 @@ class ClipSound:
     waveform: Floats
     """(samples,) at 16 kHz, what the encoder hears. The same object for all clips where it hears the whole file."""
     rows: Rows
-    """(F, 2m+1): which of the encoder's frames each frame attends to, itself in the middle."""
+    """(F, 2m+1): which of the encoder's frames each frame attends to, itself in the middle. Of a video that is made at
+    once: (frames, rows) of the whole video."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +169,8 @@ class ClipSounds(ABC):
 
 def clip_sounds(config: ModelConfig) -> ClipSounds:
     """An empty one for a model."""
+    if family_of(config).is_whole_video:
+        return VideoSounds(config)
     return WholeSounds(config) if family_of(config).hearing.is_whole_file else WindowedSounds(config)
 
 
@@ -203,6 +206,35 @@ class WholeSounds(ClipSounds):
     def _padded_clips(self) -> int:
         covering = -(-self.received * self._config.fps // AUDIO_SAMPLE_RATE)  # Hallo counts a begun frame as one
         return clip_count(max(covering, 1), self._config)
+
+
+class VideoSounds(ClipSounds):
+    """The sound of a whole video, for families that make it at once (EchoMimic)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self._family = family_of(config)
+        self._blocks = list[Floats]()
+        self._whole = np.zeros(0, np.float32)
+        self._rows: Rows = np.zeros((0, 0), np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        return self._whole.nbytes + self._rows.nbytes + sum(block.nbytes for block in self._blocks)
+
+    def push(self, block: Floats) -> None:
+        self._blocks.append(block)
+        self.received += len(block)
+
+    def end(self) -> None:
+        super().end()
+        silence = max(self._family.least_samples() - self.received, 0)
+        self._whole = np.concatenate([*self._blocks, np.zeros(silence, np.float32)])
+        self._blocks.clear()
+        self._rows = self._family.attended(len(self._whole))
+
+    def _sound(self, index: int) -> ClipSound:
+        return ClipSound(index, self._frames(index), self._whole, self._rows)
 
 
 class WindowedSounds(ClipSounds):

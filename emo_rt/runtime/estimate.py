@@ -3,6 +3,9 @@
 The first clip takes longest; every further clip takes the same time. Stages overlap, so this time is not the sum of the
 stages and must be measured. It grows linearly with the number of solver steps: where there are many, two runs with few
 steps are enough. Memory does not grow with the length of the video.
+
+Where a model makes the whole video at once, the first clip brings all of the solver's work. That and memory grow with
+the length; three short videos tell how much.
 """
 
 from __future__ import annotations
@@ -85,17 +88,19 @@ class Pace:
         )
 
 
-def estimate(seconds: float, config: ModelConfig, steps: int, make: Make) -> Estimate:
+def estimate(seconds: float, config: ModelConfig, steps: int, make: Make, state_bytes: int | None = None) -> Estimate:
     """What a video of ``seconds`` with ``steps`` solver steps will take. ``make`` makes the videos of the calibration.
 
-    Raises :class:`ConfigError` unless ``seconds`` is more than 0 and finite, and what making a video raises.
+    ``state_bytes``: memory that each clip takes until the end, where the model makes a whole video at once; ``None`` =
+    it makes clip after clip. Raises :class:`ConfigError` unless ``seconds`` is more than 0 and finite, and what making
+    a video raises.
     """
     check(within(seconds, 1e-9, 1e9), "seconds", seconds, "more than 0, up to 1e9")
     start = perf_counter()
-    pace = calibrate(steps, make)
     frames = max(1, round(seconds * config.fps))
     clips = clip_count(frames, config)
-    memory = pace.memory_bytes
+    pace = calibrate(steps, make) if state_bytes is None else calibrate_whole(clips, steps, make)
+    memory = None if pace.memory_bytes is None else pace.memory_bytes + clips * (state_bytes or 0)
     return Estimate(
         frames=frames,
         clips=clips,
@@ -115,6 +120,20 @@ def calibrate(steps: int, make: Make) -> Pace:
     few = FEW_STEPS // 2
     fewer, further = (pace_of(make(CALIBRATION_CLIPS, count)) for count in (few, FEW_STEPS))
     return fewer.onwards(further, (steps - few) / (FEW_STEPS - few))
+
+
+def calibrate_whole(clips: int, steps: int, make: Make) -> Pace:
+    """The pace of a video of ``clips`` that is made at once.
+
+    The time to its first clip is base + clips · (own + steps · step); three short videos tell these three.
+    """
+    few, many, further = 2, 6, 3
+    pace_of(make(few, 1))  # the warm-up
+    short, stepped, long = (pace_of(make(n, count)) for n, count in ((few, 1), (few, further), (many, 1)))
+    step = max(stepped.first_s - short.first_s, 0.0) / (few * (further - 1))
+    own = max((long.first_s - short.first_s) / (many - few) - step, 0.0)
+    base = max(short.first_s - few * (own + step), 0.0)
+    return Pace(base + clips * (own + steps * step), long.clip_s, long.end_s, long.memory_bytes)
 
 
 def pace_of(video: Video) -> Pace:

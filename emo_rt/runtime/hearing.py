@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import numpy as np
+
 from emo_rt.device.base import Backend, Graph
 from emo_rt.device.buffers import Buffers
-from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, TensorSpec
 from emo_rt.model.families.registry import family_of
@@ -16,35 +17,40 @@ class Hearing:
     """The ``audio_encoder`` graph with buffers for one length of sound, made again only for another."""
 
     def __init__(self, backend: Backend, graph: Graph, config: ModelConfig) -> None:
-        self._backend, self._graph, self._config = backend, graph, config
+        self._backend, self._graph, self._family = backend, graph, family_of(config)
         self._owned = ExitStack()
-        self._samples = 0
+        self._shape: tuple[int, ...] = ()
         self.nbytes = 0
         """Memory of the buffers."""
-        windows = family_of(config).hearing
+        windows = self._family.hearing
         if not windows.is_whole_file:
-            self._prepare(windows.samples)
+            self._prepare((1, windows.samples), windows.length)
 
     def __call__(self, waveform: Array) -> Array:
-        """(samples,) float32 at 16 kHz → (frames, layers, hidden) float32, a new array."""
-        if len(waveform) != self._samples:
-            self._prepare(len(waveform))
-        self._upload.write(waveform[None])
-        self._bound.run()
-        self._download.start()
-        return self._download.result()
+        """(samples,) float32 at 16 kHz → (rows, layers, hidden) float32, a new array."""
+        heard = [self._run(sound, rows) for sound, rows in self._family.heard(waveform)]
+        return heard[0] if len(heard) == 1 else np.concatenate(heard)
 
     def close(self) -> None:
         """Give the buffers back. Safe twice."""
         self._owned.close()
-        self._samples = self.nbytes = 0
+        self._shape, self.nbytes = (), 0
 
-    def _prepare(self, samples: int) -> None:
+    def _run(self, sound: Array, rows: int) -> Array:
+        if sound.shape != self._shape:
+            self._prepare(sound.shape, rows)
+        self._upload.write(sound)
+        self._bound.run()
+        self._download.start()
+        return self._download.result()[:rows]
+
+    def _prepare(self, shape: tuple[int, ...], rows: int) -> None:
+        """``rows``: of the output, where its length depends on the sound's."""
         self.close()
         source, hidden = self._graph.spec.inputs[0], self._graph.spec.outputs[0]
-        frames = -(-samples * self._config.fps // AUDIO_SAMPLE_RATE)
-        heard = TensorSpec(source.name, source.dtype, (1, samples))
-        given = TensorSpec(hidden.name, hidden.dtype, (frames, *hidden.shape[1:]))
+        length = hidden.shape[0] if isinstance(hidden.shape[0], int) else rows
+        heard = TensorSpec(source.name, source.dtype, shape)
+        given = TensorSpec(hidden.name, hidden.dtype, (length, *hidden.shape[1:]))
         buffers = self._owned.enter_context(Buffers(self._backend, [heard, given]))
         self.nbytes = buffers.nbytes
         stream = self._backend.stream("side")
@@ -53,4 +59,4 @@ class Hearing:
         self._upload, self._download = stream.upload(buffers[source.name]), stream.download(buffers[hidden.name])
         self._owned.callback(self._upload.close)
         self._owned.callback(self._download.close)
-        self._samples = samples
+        self._shape = shape

@@ -55,7 +55,8 @@ class Session(ClipMaker):
         super().__init__(runtime, avatar, options, control, clips)
         self.priority, self.deadline = priority, deadline
         self._resampler, self._received = Resampler(sample_rate), 0
-        self._longest_s = options.max_audio_s
+        own = self._model.family.longest_s
+        self._longest_s = own if options.max_audio_s is None else options.max_audio_s
         self._has_ended = self._has_left = False
         self._open()
 
@@ -205,7 +206,8 @@ class Session(ClipMaker):
 def session_bytes(config: ModelConfig) -> int:
     """Most memory of an idle session: motion frames, and twice the sound of a window, which is cut once it has doubled.
 
-    That of a model that hears whole files grows with the sound, 64 kB a second, and with its hidden states.
+    That of a model that hears whole files grows with the sound, 64 kB a second, and with its hidden states; that of one
+    that makes a video at once with its latents, too: twice 94 MB a minute at 512 pixels and 24 frames per second.
     """
     latents = config.motion_frames * config.vae.latent_channels * config.latent_size**2
     hearing = family_of(config).hearing

@@ -21,16 +21,23 @@ Noise = Callable[[int], Array]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a session stands, after a slice of solver steps."""
+    """Where a session stands, after a slice of solver steps. A video that is made at once counts as one clip."""
 
     clip: int
     """Clip that is being made, from 0."""
     clips: int | None
     """Clips in all; ``None`` in a stream."""
     step: int
-    """Steps done in this clip, 1 … steps."""
+    """Steps done in this clip, 1 … steps; from 0 with overlapping windows."""
     steps: int
     """Steps per clip."""
+    part: float = 0.0
+    """Share of the next step that is done, 0 … 1: overlapping windows report each of them."""
+
+    @property
+    def of_all(self) -> tuple[float, int]:
+        """Steps that are done and steps in all, over the clips that are known."""
+        return self.clip * self.steps + self.step + self.part, (self.clips or self.clip + 1) * self.steps
 
 
 @dataclass(frozen=True, eq=False)

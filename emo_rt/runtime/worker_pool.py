@@ -11,7 +11,10 @@ from emo_rt.errors import ClosedError, EmoRtError
 from emo_rt.model.contract import TensorSpec
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.step_tables import StepTable
+from emo_rt.runtime.video_state import video_tensors
+from emo_rt.runtime.video_worker import VideoWorker
 from emo_rt.runtime.worker import Worker
+from emo_rt.runtime.worker_base import BaseWorker
 
 KEPT_WHILE_TALKING = 2
 """Workers that wait for the next clip while any session of the model is open."""
@@ -27,7 +30,7 @@ class WorkerPool:
     def __init__(self, kept: int) -> None:
         """``kept``: how many workers and states wait while no session is open."""
         self._kept = kept
-        self._idle, self._lent = list[Worker](), dict[Worker, float]()
+        self._idle, self._lent = list[BaseWorker](), dict[BaseWorker, float]()
         self._states = list[Buffers]()
         self._state_bytes = self._sessions = 0
         self._lock = threading.RLock()
@@ -72,7 +75,7 @@ class WorkerPool:
                 return True
             return not fitting and all(priority > level for level in self._lent.values())
 
-    def take(self, model: LoadedModel, table: StepTable, features: Buffers, priority: float) -> Worker:
+    def take(self, model: LoadedModel, table: StepTable, features: Buffers, priority: float) -> BaseWorker:
         """A worker that nobody else has. There must be one; makes it if that is due."""
         with self._lock:
             fitting = (worker for worker in self._idle if worker.graphs >= set(table.graphs) and worker.free_slots)
@@ -81,12 +84,12 @@ class WorkerPool:
                 self._idle.remove(worker)
                 self._lent[worker] = priority
                 return worker
-        worker = Worker(model, table, features)
+        worker = (VideoWorker if model.family.is_whole_video else Worker)(model, table, features)
         with self._lock:
             self._lent[worker] = priority
         return worker
 
-    def give_back(self, worker: Worker) -> None:
+    def give_back(self, worker: BaseWorker) -> None:
         """After the clip, or after what has gone wrong with it."""
         with self._lock:
             self._lent.pop(worker, None)
@@ -94,20 +97,20 @@ class WorkerPool:
             if self._is_closed or not self._sessions:
                 self._trim()
 
-    def take_state(self, model: LoadedModel) -> Buffers:
-        """Room for what a session keeps between two clips, by tensor name."""
+    def take_state(self, model: LoadedModel, frames: int) -> Buffers:
+        """Room for what a session keeps between two clips, by tensor name. ``frames``: of a whole video, or 0."""
         with self._lock:
-            state = self._states.pop() if self._states else None
-        state = state or Buffers(model.backend, state_tensors(model))
+            state = self._states.pop() if self._states and not frames else None
+        state = state or Buffers(model.backend, state_tensors(model, frames))
         with self._lock:
             self._state_bytes += state.nbytes
         return state
 
-    def give_back_state(self, state: Buffers) -> None:
-        """After the session."""
+    def give_back_state(self, state: Buffers, frames: int) -> None:
+        """After the session. Those of whole videos are not kept: another video has another length."""
         with self._lock:
             self._state_bytes -= state.nbytes
-            if len(self._states) < self._kept and not self._is_closed:
+            if len(self._states) < self._kept and not self._is_closed and not frames:
                 self._states.append(state)
                 return
         with suppress(EmoRtError):
@@ -132,10 +135,18 @@ class WorkerPool:
                 worker.close()
 
 
-def state_tensors(model: LoadedModel) -> list[TensorSpec]:
-    """What a session keeps on the device between two clips."""
+def state_tensors(model: LoadedModel, frames: int) -> list[TensorSpec]:
+    """What a session keeps on the device between two clips: motion frames, or a whole video of so many frames."""
+    if frames:
+        step = next(graph for graph in model.bundle.graphs.values() if graph.role == "step")
+        return video_tensors([*step.inputs, *model.serving("update").spec.inputs], frames)
     return [tensor for tensor in model.serving("clip").spec.inputs if tensor.name == "motion_latents"]
 
 
-def _size(parts: Iterable[Worker | Buffers]) -> int:
+def state_bytes(model: LoadedModel, frames: int) -> int:
+    """Memory of what a session keeps; ``frames`` as for :func:`state_tensors`."""
+    return sum(tensor.nbytes for tensor in state_tensors(model, frames))
+
+
+def _size(parts: Iterable[BaseWorker | Buffers]) -> int:
     return sum(part.nbytes for part in parts)

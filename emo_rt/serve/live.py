@@ -41,7 +41,7 @@ class LiveConnection:
         self._socket, self._service = socket, service
         self._owner: str = socket.scope["state"]["owner"]
         self._is_stopping = asyncio.Event()
-        self._is_restarting = False
+        self._is_restarting = self._has_left = False
         self._stream: LiveStream | None = None
 
     def restart(self) -> None:
@@ -58,8 +58,8 @@ class LiveConnection:
             await self._talk()
             code = RESTARTING if self._is_restarting else OK
         except WebSocketDisconnect:
+            self._has_left = True
             event("live session left", key=self._owner or None)
-            return
         except ApiError as exc:
             code = REFUSED if exc.status < 500 else RESTARTING
             await self._say_error(exc.code, str(exc))
@@ -75,13 +75,15 @@ class LiveConnection:
             await self._finish(code)
 
     async def _finish(self, code: int) -> None:
-        if self._stream is not None:
-            self._service.metrics.note_live_end(self._stream.session.stats)
-            await self._stream.close()
-        if self._socket.application_state is WebSocketState.CONNECTED:
-            with suppress(RuntimeError, WebSocketDisconnect, TimeoutError, OSError):
-                await asyncio.wait_for(self._socket.close(code), STALL_S)
-        self._service.live.discard(self)
+        try:
+            if self._stream is not None:
+                self._service.metrics.note_live_end(self._stream.session.stats)
+                await self._stream.close()
+            if not self._has_left and self._socket.application_state is WebSocketState.CONNECTED:
+                with suppress(RuntimeError, WebSocketDisconnect, TimeoutError, OSError):
+                    await asyncio.wait_for(self._socket.close(code), STALL_S)
+        finally:  # also where this task is cancelled
+            self._service.live.discard(self)
 
     async def _talk(self) -> None:
         try:

@@ -37,7 +37,10 @@ class Piece:
 
 
 class LiveStream:
-    """Owns the thread, not the session. Iterate with ``async for``; :meth:`close` ends it."""
+    """Owns a thread, and the session from now on. Iterate with ``async for``; :meth:`close` ends it.
+
+    The thread closes the session, as the task that called may be cancelled at any ``await``.
+    """
 
     def __init__(self, session: LiveSession, *, size: tuple[int, int], fps: int, fragment_frames: int) -> None:
         """``size``: width and height. Starts at once; call it in an event loop."""
@@ -76,10 +79,9 @@ class LiveStream:
         return found
 
     async def close(self) -> None:
-        """Drop what is under way, close the session and wait for the thread. Safe twice."""
+        """Drop what is under way, and wait until the session is closed. Safe twice, and when it is cancelled."""
         self._is_gone.set()
-        await self.session.aclose()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.shield(asyncio.to_thread(self._thread.join))
 
     def _work(self) -> None:
         end: BaseException | None = None
@@ -88,6 +90,8 @@ class LiveStream:
         except BaseException as exc:
             logging.getLogger(__name__).debug("a live session ended", exc_info=exc)
             end = exc
+        finally:
+            self.session.close()
         self._put(end)
 
     def _write(self, sink: Any) -> None:

@@ -241,7 +241,12 @@ class Service:
         """Open a session and its stream. Raises :class:`ApiError`, :class:`EmoRtError`."""
         self.require_working()
         self.quotas.note_request(owner)
-        session, size, fps = await asyncio.to_thread(self._live_session, start, owner)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._live_session, start, owner))
+        try:
+            session, size, fps = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the thread goes on, and nobody will have its session
+            opening.add_done_callback(_close_session)
+            raise
         stream = LiveStream(session, size=size, fps=fps, fragment_frames=start.fragment_frames)
         self._streams = [one for one in self._streams if not one.is_over] + [stream]
         return stream
@@ -302,3 +307,9 @@ class Service:
             "model_memory_bytes:model": {name: float(n) for name, n in held.items()},
             "device_used_bytes:model": {name: float(n) for name, n in used.items()},
         }
+
+
+def _close_session(opening: asyncio.Future[tuple[LiveSession, tuple[int, int], int]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        session, _, _ = opening.result()
+        threading.Thread(target=session.close, name="emo_rt serve: closing").start()

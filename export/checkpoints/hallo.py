@@ -6,7 +6,6 @@ same in all published files and can be given where it differs.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from emo_rt.errors import CheckpointError
+from emo_rt.export.checkpoints.parts import block_widths, count, find_part, locator_config, read_part, weight_file
 from emo_rt.export.checkpoints.tensors import Tensors, find_file, load_strictly, read_tensors, rename, shape
+from emo_rt.export.checkpoints.vae import VAE_FILES, VAE_FOLDERS, vae_config, vae_name
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.presets import preset
 from emo_rt.model.config import (
     AudioConfig,
-    LocatorConfig,
     ModelConfig,
     ReferenceConfig,
     ScheduleConfig,
@@ -42,8 +41,6 @@ NETWORKS = (
 """Prefixes of ``net.pth`` and ours."""
 
 NET_FILES = ("hallo/net.pth", "hallo2/net.pth", "net.pth", "net.safetensors")
-VAE_FOLDERS = ("sd-vae-ft-mse", "vae")
-VAE_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "vae.safetensors")
 WAV2VEC_FOLDERS = ("wav2vec/wav2vec2-base-960h", "wav2vec2-base-960h", "wav2vec")
 WAV2VEC_FILES = ("model.safetensors", "pytorch_model.bin", "wav2vec.safetensors")
 
@@ -67,8 +64,8 @@ class HalloFiles:
         """
         if checkpoint.is_dir():
             net = find_file(checkpoint, NET_FILES)
-            vae = vae or _find_part(checkpoint, VAE_FOLDERS, VAE_FILES[-1:], "--vae")
-            wav2vec = wav2vec or _find_part(checkpoint, WAV2VEC_FOLDERS, WAV2VEC_FILES[-1:], "--wav2vec")
+            vae = vae or find_part(checkpoint, VAE_FOLDERS, VAE_FILES[-1:], "--vae")
+            wav2vec = wav2vec or find_part(checkpoint, WAV2VEC_FOLDERS, WAV2VEC_FILES[-1:], "--wav2vec")
         else:
             net = checkpoint
         for path, option in ((vae, "--vae"), (wav2vec, "--wav2vec")):
@@ -83,7 +80,7 @@ class HalloFiles:
 
     def resolved(self) -> tuple[Path, Path, Path]:
         """The weight files themselves. Raises :class:`CheckpointError` where a folder has none."""
-        return self.net, _weight_file(self.vae, VAE_FILES), _weight_file(self.wav2vec, WAV2VEC_FILES)
+        return self.net, weight_file(self.vae, VAE_FILES), weight_file(self.wav2vec, WAV2VEC_FILES)
 
 
 @dataclass(frozen=True)
@@ -114,14 +111,14 @@ def import_hallo(files: HalloFiles, settings: HalloSettings | None = None) -> Em
     """Read the files and build the model. Raises :class:`CheckpointError` with the names of tensors that do not fit."""
     settings = settings or HalloSettings()
     net = read_tensors(files.net)
-    vae, vae_config = _read_part(files.vae, VAE_FILES, settings.vae)
-    wav2vec, wav2vec_config = _read_part(files.wav2vec, WAV2VEC_FILES, settings.wav2vec)
+    vae, vae_stated = read_part(files.vae, VAE_FILES, settings.vae)
+    wav2vec, wav2vec_config = read_part(files.wav2vec, WAV2VEC_FILES, settings.wav2vec)
     wav2vec = rename(wav2vec, _wav2vec_name, str(files.wav2vec))
     encoder = _wav2vec_config(wav2vec, wav2vec_config, str(files.wav2vec))
-    config = _config(net, encoder, _vae_config(vae, vae_config, str(files.vae)), settings, str(files.net))
+    config = _config(net, encoder, vae_config(vae, vae_stated, str(files.vae)), settings, str(files.net))
     with torch.device("meta"):
         model = EmoModel(config)
-    parts = {"vae.": rename(vae, _vae_name, str(files.vae)), "audio_encoder.wav2vec.": wav2vec}
+    parts = {"vae.": rename(vae, vae_name, str(files.vae)), "audio_encoder.wav2vec.": wav2vec}
     for prefix, tensors in parts.items():
         where = str(files.vae if prefix == "vae." else files.wav2vec)
         load_strictly(model.get_submodule(prefix[:-1]), tensors, where, lambda name: name)
@@ -150,7 +147,7 @@ def _config(net: Tensors, encoder: Wav2VecConfig, vae: VaeConfig, settings: Hall
         reference=_reference_config(net, where),
         audio=_audio_config(net, encoder, hallo.audio, where),
         temporal=_temporal_config(net, hallo.temporal, settings, where),
-        locator=_locator_config(net, where),
+        locator=locator_config(net, "face_locator.", where),
         vae=vae,
     )
 
@@ -162,17 +159,10 @@ def _decode_frames(frames: int) -> int:
 
 def _unet_config(net: Tensors, settings: HalloSettings, where: str) -> UNetConfig:
     return UNetConfig(
-        block_out_channels=_block_widths(net, "denoising_unet", where),
-        layers_per_block=_count(net, r"denoising_unet\.down_blocks\.0\.resnets\.(\d+)\."),
+        block_out_channels=block_widths(net, "denoising_unet.", where),
+        layers_per_block=count(net, r"denoising_unet\.down_blocks\.0\.resnets\.(\d+)\."),
         attention_heads=settings.attention_heads,
     )
-
-
-def _block_widths(tensors: Tensors, network: str, where: str) -> tuple[int, ...]:
-    """Width of each resolution on the way down, finest first."""
-    blocks = _count(tensors, rf"{network}\.down_blocks\.(\d+)\.")
-    names = [f"{network}.down_blocks.{block}.resnets.0.conv1.weight" for block in range(blocks)]
-    return tuple(shape(tensors, name, where)[0] for name in names)
 
 
 def _reference_config(net: Tensors, where: str) -> ReferenceConfig:
@@ -203,40 +193,22 @@ def _audio_config(net: Tensors, encoder: Wav2VecConfig, hallo: AudioConfig, wher
 def _temporal_config(net: Tensors, hallo: TemporalConfig, settings: HalloSettings, where: str) -> TemporalConfig:
     block = "denoising_unet.down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0."
     positions = shape(net, f"{block}attention_blocks.0.pos_encoder.pe", where)[1]
-    layers = _count(net, re.escape(block) + r"attention_blocks\.(\d+)\.")
+    layers = count(net, re.escape(block) + r"attention_blocks\.(\d+)\.")
     return replace(hallo, heads=settings.attention_heads, attention_layers=layers, max_positions=positions)
-
-
-def _locator_config(net: Tensors, where: str) -> LocatorConfig:
-    first, channels = shape(net, "face_locator.conv_in.weight", where)[:2]
-    count = _count(net, r"face_locator\.blocks\.(\d+)\.")
-    widths = [shape(net, f"face_locator.blocks.{index}.weight", where)[0] for index in range(1, count, 2)]
-    return LocatorConfig(channels=(first, *widths), in_channels=channels, in_unconditional=False)
-
-
-def _vae_config(vae: Tensors, given: Mapping[str, Any], where: str) -> VaeConfig:
-    return VaeConfig(
-        block_out_channels=_block_widths(vae, "encoder", where),
-        layers_per_block=_count(vae, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
-        latent_channels=shape(vae, "post_quant_conv.weight", where)[0],
-        norm_num_groups=int(given.get("norm_num_groups", 32)),
-        scaling_factor=float(given.get("scaling_factor", 0.18215)),
-        mid_block_attention=any(name.startswith("encoder.mid_block.attentions.") for name in vae),
-    )
 
 
 def _wav2vec_config(tensors: Tensors, given: Mapping[str, Any], where: str) -> Wav2VecConfig:
     """Widths from the tensors; heads, strides, groups and norms from the config, by default those of wav2vec2-base."""
     published = Wav2VecConfig()
     (hidden,) = shape(tensors, "encoder.layer_norm.weight", where)
-    convolutions = _count(tensors, r"feature_extractor\.conv_layers\.(\d+)\.")
+    convolutions = count(tensors, r"feature_extractor\.conv_layers\.(\d+)\.")
     kernels = [shape(tensors, f"feature_extractor.conv_layers.{i}.conv.weight", where) for i in range(convolutions)]
     _, narrow, positions = shape(tensors, "encoder.pos_conv_embed.conv.parametrizations.weight.original1", where)
     stated = ("num_attention_heads", "conv_stride", "feat_extract_norm", "do_stable_layer_norm", "layer_norm_eps")
     values = {name: given.get(name, getattr(published, name)) for name in stated}
     return Wav2VecConfig(
         hidden_size=hidden,
-        num_hidden_layers=_count(tensors, r"encoder\.layers\.(\d+)\."),
+        num_hidden_layers=count(tensors, r"encoder\.layers\.(\d+)\."),
         intermediate_size=shape(tensors, "encoder.layers.0.feed_forward.intermediate_dense.weight", where)[0],
         conv_dim=tuple(kernel[0] for kernel in kernels),
         conv_kernel=tuple(kernel[2] for kernel in kernels),
@@ -271,13 +243,6 @@ def original_name(name: str) -> str:
     return _original_net_name(name)
 
 
-def _vae_name(name: str) -> str:
-    """The published VAE has diffusers' older names in its attentions."""
-    older = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-    match = re.fullmatch(r"(.*\.mid_block\.attentions\.0\.)(query|key|value|proj_attn)(\.\w+)", name)
-    return name if match is None else match[1] + older[match[2]] + match[3]
-
-
 def _wav2vec_name(name: str) -> str | None:
     """Without the CTC head and the training mask; older names of the weight norm become today's."""
     name = name.removeprefix("wav2vec2.")
@@ -286,39 +251,3 @@ def _wav2vec_name(name: str) -> str | None:
     older = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
     head, _, last = name.rpartition(".")
     return f"{head}.{older[last]}" if last in older else name
-
-
-def _find_part(checkpoint: Path, folders: tuple[str, ...], files: tuple[str, ...], option: str) -> Path:
-    for name in (*folders, *files):
-        if (checkpoint / name).exists():
-            return checkpoint / name
-    raise CheckpointError(f"{checkpoint} has none of {', '.join((*folders, *files))}; give the place with {option}")
-
-
-def _read_part(
-    path: Path, names: tuple[str, ...], config: Mapping[str, Any] | None
-) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    file = _weight_file(path, names)
-    if config is None:
-        stated = file.parent / "config.json"
-        config = _read_json(stated) if path.is_dir() and stated.is_file() else {}
-    return read_tensors(file), config
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as exc:
-        raise CheckpointError(f"{path} is not readable JSON: {exc}") from exc
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return config
-
-
-def _weight_file(path: Path, names: tuple[str, ...]) -> Path:
-    return find_file(path, names) if path.is_dir() else path
-
-
-def _count(tensors: Tensors, pattern: str) -> int:
-    """One more than the largest number that ``pattern`` finds in a name."""
-    return 1 + max((int(match[1]) for name in tensors if (match := re.match(pattern, name))), default=-1)

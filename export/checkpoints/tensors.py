@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,19 +33,36 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises :class:`CheckpointError` when the file is missing, damaged or holds anything else than tensors.
     """
+    state = _read(path)
+    if not _is_state_dict(state):
+        raise CheckpointError(f"{path} is not a state dict: expected tensors by name and nothing else")
+    return state
+
+
+def read_section(path: Path, section: str) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """A state dict that is an entry of a torch pickle, and what else the file has. Raises as :func:`read_tensors`."""
+    state = _read(path)
+    found = state.get(section) if isinstance(state, dict) else None
+    if not _is_state_dict(found) or found is None:
+        raise CheckpointError(f"{path} has no state dict {section!r}: expected tensors by name in it")
+    return found, {name: value for name, value in state.items() if name != section}
+
+
+def _is_state_dict(state: Any) -> bool:
+    return isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
+
+
+def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickle protocols other than its own, and reads them
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError as exc:
         raise CheckpointError(f"there is no file {path}") from exc
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as exc:
         raise CheckpointError(f"{path} is not a readable weight file: {str(exc).splitlines()[0]}") from exc
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} is not a state dict: expected tensors by name and nothing else")
-    return state
 
 
 def find_file(folder: Path, names: tuple[str, ...]) -> Path:

@@ -21,7 +21,8 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, config: AudioConfig, fps: int) -> None:
         super().__init__()
-        self.config, self.fps = config, fps
+        assert isinstance(config.encoder, Wav2VecConfig)
+        self.config, self.fps, self.stable = config, fps, config.encoder.do_stable_layer_norm
         self.wav2vec = Wav2Vec2Model(_transformers_config(config.encoder)).eval()
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -40,21 +41,20 @@ class AudioEncoder(nn.Module):
         """The transformer, written out so that no attention mask is built: (B, frames, hidden) → all layers."""
         encoder = self.wav2vec.encoder
         hidden = hidden + encoder.pos_conv_embed(hidden)
-        stable = self.config.encoder.do_stable_layer_norm
-        hidden = hidden if stable else encoder.layer_norm(hidden)
+        hidden = hidden if self.stable else encoder.layer_norm(hidden)
         states = []
         for layer in encoder.layers:
             hidden = self._layer(layer, hidden)
             states.append(hidden)
-        if stable:
+        if self.stable:
             states[-1] = encoder.layer_norm(hidden)
         return torch.stack(states, dim=2)
 
     def _layer(self, layer: nn.Module, hidden: Tensor) -> Tensor:
-        if self.config.encoder.do_stable_layer_norm:
-            hidden = hidden + _self_attention(layer.attention, layer.layer_norm(hidden))
+        if self.stable:
+            hidden = hidden + self_attention(layer.attention, layer.layer_norm(hidden))
             return hidden + layer.feed_forward(layer.final_layer_norm(hidden))  # type: ignore[operator]
-        hidden = layer.layer_norm(hidden + _self_attention(layer.attention, hidden))  # type: ignore[operator]
+        hidden = layer.layer_norm(hidden + self_attention(layer.attention, hidden))  # type: ignore[operator]
         output: Tensor = layer.final_layer_norm(hidden + layer.feed_forward(hidden))  # type: ignore[operator]
         return output
 
@@ -79,7 +79,8 @@ class AudioProjector(nn.Module):
         return output
 
 
-def _self_attention(attention: nn.Module, hidden: Tensor) -> Tensor:
+def self_attention(attention: nn.Module, hidden: Tensor) -> Tensor:
+    """Self-attention of a transformers' speech encoder without a mask: (batch, frames, width) → the same."""
     heads: int = attention.num_heads  # type: ignore[assignment]
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     query, key, value = (projection(hidden) for projection in projections)  # type: ignore[operator]

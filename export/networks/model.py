@@ -18,7 +18,8 @@ from emo_rt.export.networks.speed import SpeedEncoder
 from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.networks.transformer import to_tokens
 from emo_rt.export.networks.vae import make_vae
-from emo_rt.model.config import ModelConfig
+from emo_rt.export.networks.whisper import WhisperAudioEncoder
+from emo_rt.model.config import ModelConfig, WhisperConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Site, has_temporal, sites
 
 Features = dict[str, Tensor]
@@ -49,8 +50,9 @@ class EmoModel(nn.Module):
         self.sites = sites(config.unet)
         self.backbone = Backbone(config)
         self.reference_net = ReferenceNet(config)
-        self.audio_encoder = AudioEncoder(config.audio, config.fps)
-        self.audio_projector = AudioProjector(config.audio)
+        self.audio_encoder = _audio_encoder(config)
+        if config.audio.projector_dim:
+            self.audio_projector = AudioProjector(config.audio)
         self.face_locator = FaceLocator(config.locator, config.unet.block_out_channels[0])
         self.vae = make_vae(config.vae)
         if config.speed:
@@ -86,16 +88,21 @@ class EmoModel(nn.Module):
     ) -> Features:
         """``motion`` (N, 4, S, S), ``windows`` (F, 2m+1, layers, hidden), ``speed`` (F,) → all that a clip fixes."""
         tokens = self.audio_projector(windows)
-        features = {"audio_tokens": tokens}
-        for site, _ in self.blocks():
-            for suffix in audio_heads(self.config):
-                _store(features, f"audio{suffix}", site, project(self.audio_attention(site, suffix), tokens))
+        features = {"audio_tokens": tokens, **self.audio_features(tokens)}
         self._add_motion(features, motion, face_tokens, guided)
         if speed is not None:
             speed_tokens = self.speed_encoder(speed)[None]
             for site in filter(lambda site: has_temporal(self.config, site), self.sites):
                 block = self.temporal(site).transformer_blocks[0]
                 _store(features, "speed", site, project(block.attn_speed, speed_tokens))
+        return features
+
+    def audio_features(self, tokens: Tensor) -> Features:
+        """Audio tokens (F, tokens, dim) → their K/V at each site (and region)."""
+        features: Features = {}
+        for site, _ in self.blocks():
+            for suffix in audio_heads(self.config):
+                _store(features, f"audio{suffix}", site, project(self.audio_attention(site, suffix), tokens))
         return features
 
     @torch.no_grad()
@@ -180,6 +187,12 @@ class EmoModel(nn.Module):
         for site in self.sites:
             if has_temporal(self.config, site):
                 features[f"{kind}.{site.name}"] = self.temporal(site).motion_tokens(maps[site.name])
+
+
+def _audio_encoder(config: ModelConfig) -> nn.Module:
+    encoder = config.audio.encoder
+    whisper = isinstance(encoder, WhisperConfig)
+    return WhisperAudioEncoder(encoder) if whisper else AudioEncoder(config.audio, config.fps)
 
 
 def _store(features: Features, kind: str, site: Site, pair: KeyValue) -> None:

@@ -154,7 +154,9 @@ class _Half:
         return tokens
 
     def _audio_tokens(self) -> Tensor:
-        tokens: Tensor = self.model.audio_projector(self.inputs.audio_windows)
+        windows = self.inputs.audio_windows
+        projected = self.config.audio.projector_dim > 0
+        tokens: Tensor = self.model.audio_projector(windows) if projected else windows.flatten(1, 2)
         if self.conditional:
             return tokens
         if self.config.audio.null == "learned":

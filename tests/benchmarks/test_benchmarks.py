@@ -23,8 +23,10 @@ from emo_rt.export.networks.temporal import TemporalModule
 from emo_rt.export.presets import preset
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import sites
+from emo_rt.model.families.registry import graph_specs
 from tests.conftest import hallo_tiny
 from tests.make_bundles import bundle_model
+from tests.small_bundles import echomimic_tiny
 
 CONFIGS: dict[str, Callable[[], ModelConfig]] = {
     "emo": lambda: preset("tiny"),
@@ -121,6 +123,21 @@ def test_the_originals_order_gives_the_plain_numbers(config: ModelConfig) -> Non
     plain = plain_prediction(model, noise, timestep, inputs)
     original = OriginalClip(model, inputs).predict(noise, timestep)
     assert plain.shape == original.shape
+    assert torch.linalg.norm(plain - original) <= 1e-5 * torch.linalg.norm(plain)
+
+
+def test_a_window_of_echomimic_is_counted_and_computed_in_the_originals_order() -> None:
+    config = echomimic_tiny()
+    counted = work.count_work(config, steps=2)
+    assert all(row.ours <= row.original for row in counted["rows"])
+    assert counted["total"].ratio > 1.05
+    assert counted["graphs"]["clip"] == 0
+    model, generator = bundle_model(config), torch.Generator().manual_seed(0)
+    specs = [spec for spec in graph_specs(config) if spec.role in ("reference", "step")]
+    values = {t.name: torch.randn(t.shape, generator=generator) for spec in specs for t in spec.inputs}
+    inputs, timestep = work.plain_inputs(values), torch.tensor([499.0])
+    plain = plain_prediction(model, values["latents"], timestep, inputs)
+    original = OriginalClip(model, inputs).predict(values["latents"], timestep)
     assert torch.linalg.norm(plain - original) <= 1e-5 * torch.linalg.norm(plain)
 
 

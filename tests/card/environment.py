@@ -21,9 +21,8 @@ CHECKS = Path(__file__).with_name("onnxruntime_on_card.py")
 FOLDER = ROOT / "build" / "card"
 """Where libraries and environment lie; ignored by git."""
 PACKAGES = (
-    "onnxruntime-gpu>=1.31,<2",
-    "onnx>=1.20", "cuda-core>=1.2", "cuda-bindings>=12.9,<14", "numpy>=2.4", "av>=18,<19",
-    "pillow>=13.0", "pytest>=9.2", "pytest-xdist>=3.8", "filelock>=4.2", "setuptools>=77",
+    "onnxruntime-gpu>=1.31,<2", "onnx>=1.23", "cuda-core>=1.2", "cuda-bindings>=12.9,<14", "numpy>=2.4",
+    "av>=18,<19", "pillow>=13.0", "pytest>=9.2", "pytest-xdist>=3.8", "filelock>=4.2", "setuptools>=77",
 )  # fmt: skip
 """What the checks need. NVIDIA's own libraries are not among them: the card takes their place."""
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from emo_rt.cli import main
 from emo_rt.errors import InputError
-from emo_rt.evaluate import METRICS, Against, Footage, Report, evaluate, of_frames
+from emo_rt.evaluate import METRICS, Against, Estimate, Footage, Report, evaluate, of_frames
 from emo_rt.evaluate.assessment import Eyes
+from emo_rt.evaluate.context import Context
+from emo_rt.evaluate.fid import fid, joined_features
 from emo_rt.evaluate.identity import ArcFaceRecogniser, aligned
 from emo_rt.evaluate.page import GROUPS, report_page
 from emo_rt.evaluate.report import number
@@ -157,6 +160,59 @@ def test_f_sim_is_the_cosine_of_the_embeddings(tmp_path: Path) -> None:
     assert value.value == pytest.approx(expected, abs=1e-6)
     with pytest.raises(InputError, match="there is no network"):
         ArcFaceRecogniser(tmp_path / "nowhere.onnx")
+
+
+def save_as_onnx(convolution: Any, path: Path) -> None:
+    """A convolution, ReLU and global pooling, of pictures with 61×61 pixels."""
+    onnx = pytest.importorskip("onnx")
+    weights = [
+        onnx.numpy_helper.from_array(getattr(convolution, name).detach().numpy(), name) for name in ("weight", "bias")
+    ]
+    nodes = [
+        onnx.helper.make_node("Conv", ["picture", "weight", "bias"], ["seen"], strides=[3, 3]),
+        onnx.helper.make_node("Relu", ["seen"], ["kept"]),
+        onnx.helper.make_node("GlobalAveragePool", ["kept"], ["features"]),
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("picture", [1, 3, 61, 61]), ("features", [1, 5, 1, 1]))
+    ]
+    graph = onnx.helper.make_graph(nodes, "small", ends[:1], ends[1:], weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save(model, str(path))
+
+
+def test_fid_is_computed_as_pytorch_fid_does(tmp_path: Path) -> None:
+    """With a small random network: its features by torch, resized as pytorch-fid does, and its formula by SciPy."""
+    torch, linalg = pytest.importorskip("torch"), pytest.importorskip("scipy.linalg")
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 5, 5, stride=3)
+    network = torch.nn.Sequential(convolution, torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)).eval()
+    path = tmp_path / "inception.onnx"
+    save_as_onnx(convolution, path)
+    rng = np.random.default_rng(0)
+    sets = [rng.integers(0, 256, (16, 80, 72, 3), dtype=np.uint8) // (1 + part) for part in range(2)]
+
+    def normal(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+        resized = torch.nn.functional.interpolate(pixels, size=(61, 61), mode="bilinear", align_corners=False)
+        with torch.no_grad():
+            features = network(2 * resized - 1).flatten(1).double().numpy()
+        return features.mean(axis=0), np.cov(features, rowvar=False)
+
+    (mean, spread), (true_mean, true_spread) = map(normal, sets)
+    root = linalg.sqrtm(spread @ true_spread).real
+    expected = np.sum((mean - true_mean) ** 2) + np.trace(spread + true_spread - 2 * root)
+    eyes = Eyes(inception=path)
+    videos = [eyes.read(of_frames(str(part), frames, 25)) for part, frames in enumerate(sets)]
+    found = fid(videos[:1], Context(true_frames=joined_features(videos[1:])))
+    assert isinstance(found, Estimate)
+    assert found.value == pytest.approx(expected, rel=1e-4)
+    assert eyes.networks[-1].file == "inception.onnx"
+    few = fid(videos[:1], Context(true_frames=np.zeros((9, 5))))
+    assert isinstance(few, str)
+    assert "10 or more" in few
 
 
 def test_alignment_brings_points_to_their_places() -> None:

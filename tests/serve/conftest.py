@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("fastapi", reason="needs the extra serve")
-
 from starlette.testclient import TestClient
 
 from emo_rt import Animator
@@ -21,7 +18,7 @@ from emo_rt.serve.settings import Limits, ServeOptions
 from tests.serve.inputs import URL
 
 MakeService = Callable[..., Service]
-PATIENCE_S = 120
+PATIENCE_S = 60
 """Seconds after which a test that waits for something gives up, on the slowest machine."""
 
 
@@ -68,6 +65,7 @@ def left_clean(request: pytest.FixtureRequest) -> Iterator[None]:
         for job in shared.store.jobs("", after=None, limit=1000, newest_first=True) or []:
             shared.delete(job)
         wait_until(lambda: shared.runner.is_idle and not shared.live)
+        wait_until(lambda: not any(one.name.startswith("emo_rt-") for one in threading.enumerate()))
         assert list((shared.store.folder / "incoming").iterdir()) == []
         assert list((shared.store.folder / "jobs").iterdir()) == []
 
@@ -77,7 +75,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def threads() -> list[str]:

@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("fastapi", reason="needs the extra serve")
-
 from emo_rt.serve import confine
 from emo_rt.serve.decoder import Order
 from emo_rt.serve.decoding import Decoders, load_array

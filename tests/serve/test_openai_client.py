@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import openai
 import pytest
 from PIL import Image
-
-openai = pytest.importorskip("openai", reason="needs OpenAI's client")
-
 from starlette.testclient import TestClient
 
 from emo_rt.serve.service import Service

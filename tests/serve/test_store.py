@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,9 +226,9 @@ def test_a_full_database_keeps_nothing(reopen: Open) -> None:
     first = add(store)
     (pages,) = store._database.execute("PRAGMA page_count").fetchone()
     store._database.execute(f"PRAGMA max_page_count = {pages}")
+    large = partial(add, store, prompt="x" * 300_000)  # more than what is left of the last pages
     with pytest.raises(ApiError, match="disk is full"):
-        for _ in range(100):
-            add(store, prompt="x" * 2000)
+        large()
     kept = store.counts()[QUEUED]
     assert len(os.listdir(store.folder / "jobs")) == kept
     store._database.execute("PRAGMA max_page_count = 100000")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from emo_rt.errors import ConfigError
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.media.box import Box
 from emo_rt.media.framing import Portrait
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, GraphSpec
@@ -28,7 +29,8 @@ class Call(NamedTuple):
     graph: str
     """Role of the graph."""
     frames: range
-    """Frames of the clip that it computes, or reads."""
+    """Frames of the clip that it computes, or reads. Where :attr:`Plan.frames` says of how many frames the video is,
+    frames of the video, counted on from its beginning behind its end."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,27 @@ class ClipState:
 
     index: int
     """Number of the clip, from 0."""
+    frames: int = 0
+    """Frames of the whole video, where the family makes it at once."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """How one clip is made."""
 
-    motion: Literal["zeros", "portrait", "carried"]
-    """Motion frames: none yet, the portrait repeated, or what :meth:`Family.carry` left."""
+    motion: Literal["none", "zeros", "portrait", "carried"]
+    """Motion frames: the family knows none, none yet, the portrait repeated, or what :meth:`Family.carry` left."""
     before: tuple[Call, ...]
     """Graphs that run once, in front of the solver."""
     step: tuple[Call, ...]
-    """Graphs of one solver step. One call: prediction, guidance and solver in one launch."""
+    """Graphs of one solver step. One call: prediction, guidance and solver in one launch. No call: the clip is part of
+    a video that was made with its first clip."""
+    frames: int = 0
+    """Frames of the whole video, where it is made at once; 0 = clip after clip."""
+    first: int = 0
+    """Frame of the whole video that this clip begins with."""
+    shift: int = 0
+    """Frames by which the calls of the ``step`` graph move from step to step."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,42 @@ class Family(ABC):
         return GraphBuilder(self.config, dtype, guidance)
 
     @property
+    def longest_s(self) -> float | None:
+        """Longest sound where the caller sets no limit, in seconds; ``None`` = no matter how long."""
+        return None
+
+    @property
+    def is_whole_video(self) -> bool:
+        """Whether a video is made at once, of the whole sound, and not clip after clip."""
+        return False
+
+    def least_samples(self) -> int:
+        """Samples of the shortest sound that a whole video can be made of; shorter ones are filled up with silence."""
+        return 0
+
+    def video_frames(self, samples: int) -> int:
+        """Frames of the whole video of a sound of so many samples. Only where :attr:`is_whole_video` says so."""
+        raise NotImplementedError(f"the family {self.name} makes clip after clip")
+
+    def attended(self, samples: int) -> Array:
+        """(frames, rows): which of the encoder's rows each frame of the whole video attends to. As above."""
+        raise NotImplementedError(f"the family {self.name} makes clip after clip")
+
+    @property
+    def noise_limit(self) -> float | None:
+        """Noise is cut off at this distance from 0; ``None`` = it is taken as it is."""
+        return None
+
+    def crop(self, face: Box, width: int, height: int) -> Box | None:
+        """The square of a picture that is animated, in whole pixels; ``None`` = as usual. ``face``: box of the face."""
+        return None
+
+    @property
+    def clip_words(self) -> str:
+        """How a clip goes over into the next, for people."""
+        return f"{self.config.frames} frames, continuing {self.config.motion_frames} of the clip before"
+
+    @property
     @abstractmethod
     def roles(self) -> frozenset[str]:
         """Roles for which a bundle must have a graph, ``step`` left out: of that it has one or several."""
@@ -160,6 +207,11 @@ class Family(ABC):
         frames = self.config.frames + 2 * audio.context_frames if audio.window_frames else 0
         return HearingWindows(left, frames, right, self.config.fps, audio.normalize)
 
+    def heard(self, waveform: Array) -> Iterator[tuple[Array, int]]:
+        """What the audio encoder takes for a sound (samples,) at 16 kHz, run by run, and how many rows of its output
+        count."""
+        yield waveform[None], -(-len(waveform) * self.config.fps // AUDIO_SAMPLE_RATE)
+
     def plan(self, state: ClipState) -> Plan:
         """How the next clip is made."""
         everything = range(self.config.frames)
@@ -168,7 +220,7 @@ class Family(ABC):
 
     @property
     @abstractmethod
-    def first_motion(self) -> Literal["zeros", "portrait"]:
+    def first_motion(self) -> Literal["none", "zeros", "portrait"]:
         """Motion frames of the first clip."""
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.media.box import Box
+from emo_rt.model.families.hallo_masks import resized
 
 IN_MESH_BOX = Box(0.015, -0.08, 0.965, 0.96)
 """Where MTCNN's box lies in the mesh's, with sides 1."""
@@ -53,3 +54,22 @@ def crop_box(mesh: Box, width: int, height: int) -> Box:
     left = wide.left + (wide.width - side) // 2
     top = wide.top + (wide.height - side) // 2
     return Box(left, top, left + side, top + side)
+
+
+def square_mask(mesh: Box, crop: Box, picture: tuple[int, int], size: int) -> NDArray[np.float32]:
+    """The part of :func:`face_mask` in a square of the picture, as the network takes it: (size, size) float32, 0 … 1.
+
+    Resized linearly without averaging: its edges are soft. ``picture``: width and height. What lies outside of the
+    picture is 0.
+    """
+    inside = face_mask(mesh, *picture)
+    rows, columns = inside.max(axis=1) / 255, inside.max(axis=0) / 255
+    down = _part(rows, int(crop.top), int(crop.bottom))
+    across = _part(columns, int(crop.left), int(crop.right))
+    return np.outer(resized(down, size), resized(across, size)).astype(np.float32)
+
+
+def _part(profile: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:
+    places = np.arange(start, stop)
+    known = (places >= 0) & (places < len(profile))
+    return np.where(known, profile[places.clip(0, len(profile) - 1)], 0.0)

@@ -84,7 +84,7 @@ class GraphBuilder:
         """Sound → hidden states."""
         encoder = self.config.audio.encoder
         waveform = TensorSpec("waveform", "float32", (1, "samples"))
-        hidden = ("video_frames", encoder.num_hidden_layers, encoder.hidden_size)
+        hidden = ("video_frames", encoder.states, encoder.hidden_size)
         return GraphSpec("audio_encoder", (waveform,), (TensorSpec("audio_hidden", "float32", hidden),))
 
     def reference(self) -> GraphSpec:
@@ -92,12 +92,12 @@ class GraphBuilder:
         size = self.config.size
         mask = TensorSpec("face_mask", "float32", (1, self.config.locator.in_channels, size, size))
         inputs = (self._portrait_latent(), mask, *self.identity())
-        return GraphSpec("reference", inputs, (*self._portrait_features(), *self.face_tokens()))
+        return GraphSpec("reference", inputs, (*self.portrait_features(), *self.face_tokens()))
 
     def clip(self) -> GraphSpec:
         """All that a clip fixes."""
         config, encoder = self.config, self.config.audio.encoder
-        window = (config.frames, 2 * config.audio.context_frames + 1, encoder.num_hidden_layers, encoder.hidden_size)
+        window = (config.frames, 2 * config.audio.context_frames + 1, encoder.states, encoder.hidden_size)
         heard = TensorSpec("audio_windows", "float32", window)
         inputs = (self.motion_latents(), heard, *self.clip_constants(), *self.face_tokens())
         tokens = TensorSpec("audio_tokens", self.dtype, (config.frames, config.audio.tokens, config.audio.token_dim))
@@ -105,17 +105,17 @@ class GraphBuilder:
 
     def timestep(self) -> GraphSpec:
         """Timestep → time embedding."""
-        return GraphSpec("timestep", (TensorSpec("timestep", "float32", (1,)),), (self._time_embedding(),))
+        return GraphSpec("timestep", (TensorSpec("timestep", "float32", (1,)),), (self.time_embedding(),))
 
     def step(self, guided: bool, cached: bool) -> GraphSpec:
         """One solver step."""
         history = (X0_HISTORY, *self.latents)
         state = [TensorSpec("latents", "float32", self.latents), TensorSpec("x0_history", "float32", history)]
-        inputs = [*state, self._time_embedding(), TensorSpec("coefficients", "float32", (COEFFICIENTS,))]
+        inputs = [*state, self.time_embedding(), TensorSpec("coefficients", "float32", (COEFFICIENTS,))]
         if guided:
             inputs.append(TensorSpec("guidance_scale", "float32", (1,)))
         deep = [] if self.config.deep_cache is None else [self._deep_features(self.config.deep_cache, guided)]
-        used = self._portrait_features() + self._clip_features(guided)
+        used = self.portrait_features() + self._clip_features(guided)
         if cached:
             outer = {site.name for site in outer_sites(self.config)}
             inputs += deep
@@ -149,7 +149,8 @@ class GraphBuilder:
     def _portrait_latent(self) -> TensorSpec:
         return TensorSpec("portrait_latent", "float32", (1, *self.latents[1:]))
 
-    def _time_embedding(self) -> TensorSpec:
+    def time_embedding(self) -> TensorSpec:
+        """Of one timestep, projected for every residual block."""
         return TensorSpec("time_embedding", self.dtype, (1, sum(time_channels(self.config.unet))))
 
     def _deep_features(self, kept: int, guided: bool) -> TensorSpec:
@@ -159,7 +160,7 @@ class GraphBuilder:
         shape = ((1 + guided) * self.config.frames, unet.block_out_channels[level], s, s)
         return TensorSpec(deep_features(guided), self.dtype, shape)
 
-    def _portrait_features(self) -> list[TensorSpec]:
+    def portrait_features(self) -> list[TensorSpec]:
         """What ``step`` needs of a portrait."""
         s = self.config.latent_size
         face = TensorSpec("face_feature", self.dtype, (1, self.config.unet.block_out_channels[0], s, s))

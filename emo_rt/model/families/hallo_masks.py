@@ -14,7 +14,7 @@ MAP_SIZE = 64
 
 def blurred_map(box: Box, size: int, kernel: int) -> NDArray[np.uint8]:
     """The box as a (64, 64) picture with soft edges, stretched to 0 … 255. Rounded as OpenCV rounds in between."""
-    picture = np.outer(*(_resized(profile) for profile in profiles(box, size)))
+    picture = np.outer(*(resized(profile, MAP_SIZE) for profile in profiles(box, size)))
     soft = _blurred(np.floor(255 * picture + 0.5).astype(np.int64), kernel)
     low, high = soft.min(), soft.max()
     if low == high:  # the box fills the square
@@ -23,9 +23,9 @@ def blurred_map(box: Box, size: int, kernel: int) -> NDArray[np.uint8]:
     return stretched
 
 
-def _resized(profile: Array) -> Array:
-    """(n,) → (64,), linear between the centres of pixels, without averaging (OpenCV's INTER_LINEAR)."""
-    centres = (np.arange(MAP_SIZE) + 0.5) * len(profile) / MAP_SIZE - 0.5
+def resized(profile: Array, size: int) -> Array:
+    """(n,) → (size,), linear between the centres of pixels, without averaging (OpenCV's INTER_LINEAR)."""
+    centres = (np.arange(size) + 0.5) * len(profile) / size - 0.5
     return np.interp(centres, np.arange(len(profile)), profile)
 
 

@@ -9,10 +9,11 @@ from emo_rt.checks import check
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import GraphSpec
 from emo_rt.model.families.base import Family
+from emo_rt.model.families.echomimic import EchoMimic
 from emo_rt.model.families.emo import Emo
 from emo_rt.model.families.hallo import Hallo
 
-FAMILIES: Mapping[str, type[Family]] = MappingProxyType({family.name: family for family in (Emo, Hallo)})
+FAMILIES: Mapping[str, type[Family]] = MappingProxyType({family.name: family for family in (Emo, Hallo, EchoMimic)})
 """Every family that this emo_rt runs."""
 
 

@@ -124,6 +124,7 @@ class Conductor:
         late = now - self._due(self.pairs)
         if late > STALL_S:
             self._shift_s += late
+            self._leave_out(round(late * self.fps))
 
     def _due(self, frame: int) -> float:
         return (self._started_at or 0.0) + self._shift_s + frame / self.fps
@@ -259,14 +260,18 @@ class Conductor:
         """The next frame is late by more than a frame."""
         self.late_frames += self._late_pair != self.pairs
         self._late_pair = self.pairs
-        if self._settings.lag == "drop" and self.voice.drop():
-            self.dropped_frames += 1
+        self._leave_out(1)
         last = self.reel.last
         if self._settings.pace == "asap" or last is None:
             self._shift_s += 1 / self.fps
             return self._due(self.pairs) + 1 / self.fps
         self.repeated_frames += 1
         return self._pair(last.pixels, self._silence(), is_repeated=True)
+
+    def _leave_out(self, frames: int) -> None:
+        """Sound that waits is left out, where that is wanted of a session that is late."""
+        if self._settings.lag == "drop":
+            self.dropped_frames += sum(self.voice.drop() for _ in range(frames))
 
     def _give(self, frame: ReelFrame, now: float) -> LivePair:
         sound = frame.sound

@@ -14,8 +14,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt.device.buffers import Buffer, Buffers
+from emo_rt.device.buffers import Buffers
 from emo_rt.model.contract import Array, TensorSpec
+from emo_rt.model.families.base import Plan
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.clip_maker import BegunClip
@@ -31,6 +32,7 @@ from emo_rt.runtime.session import Session
 from emo_rt.runtime.signal import Signal
 from emo_rt.runtime.stages import Chunk, Control
 from emo_rt.runtime.worker import Worker
+from emo_rt.runtime.worker_base import BaseWorker
 
 MOTION, RESUMED = "motion_latents", "resumed_latents"
 
@@ -219,12 +221,14 @@ class LiveMaker(Session):
         assert self._sound is not None
         return self._sound
 
-    def _set_motion(self, worker: Worker, index: int, motion: Buffer) -> None:
+    def _set_motion(self, worker: BaseWorker, plan: Plan, state: Buffers) -> None:
         assert self._begun is not None
         if self._begun.resume is None:
-            super()._set_motion(worker, index, motion)
+            super()._set_motion(worker, plan, state)
         else:
-            worker.resume_motion([latent.buffer for latent in self._begun.resume], motion, self._resumed[RESUMED])
+            assert isinstance(worker, Worker), "models that make a whole video at once are not opened live"
+            latents = [latent.buffer for latent in self._begun.resume]
+            worker.resume_motion(latents, state[MOTION], self._resumed[RESUMED])
 
     def _hear(self, waveform: Array) -> Array:
         heard = super()._hear(waveform)

@@ -1,0 +1,92 @@
+"""Errors that may pass: a really installed backend that fails as it is told, in the worker's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emo_rt import Bundle
+from emo_rt.batch import Model, run_batch, runner
+from tests.batch.conftest import Manifest, events, results, row
+
+MOODY = """
+from pathlib import Path
+
+from emo_rt import errors
+from emo_rt.device.onnxruntime_cpu import OrtBackend, OrtBoundGraph, OrtGraph
+
+NAME, DEVICE, SCRIPT = "moody", "cpu", Path({script!r})
+
+
+class Moody(OrtBackend):
+    name = NAME
+
+    def _open(self, bundle, graph):
+        opened = super()._open(bundle, graph)
+        opened.__class__ = MoodyGraph if bundle.graphs[graph].role == "step" else OrtGraph
+        return opened
+
+
+class MoodyGraph(OrtGraph):
+    def bind(self, buffers):
+        return MoodyBoundGraph(self, buffers)
+
+
+class MoodyBoundGraph(OrtBoundGraph):
+    def run(self):
+        todo = SCRIPT.read_text().split()
+        SCRIPT.write_text(" ".join(todo[1:]))
+        if todo and todo[0] != "fine":
+            raise getattr(errors, todo[0])("as it is told")
+        super().run()
+
+
+def auto(bundle):
+    return "only by name"
+
+
+def open(threads):
+    return Moody(threads)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the backend does at each solver step of any process, in words: ``fine``, or an error."""
+    site, script = tmp_path / "site", tmp_path / "script"
+    about = site / "moody-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: moody\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[emo_rt.backends]\nmoody = moody\n")
+    (site / "moody.py").write_text(MOODY.format(script=str(script)))
+    monkeypatch.syspath_prepend(site)  # a new process gets it, too
+    monkeypatch.setattr(runner, "BACK_OFF_S", (0.0, 0.0))
+    return script
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "error", "workers"),
+    [
+        ("NotFiniteError DeviceLostError fine", "ok", "", 2),  # a lost device takes a new process
+        ("NotFiniteError NotFiniteError BackendError", "failed", "BackendError", 1),
+    ],
+)
+def test_two_more_attempts(
+    tiny_bundle: Bundle,
+    manifest: Manifest,
+    tmp_path: Path,
+    script: Path,
+    told: str,
+    status: str,
+    error: str,
+    workers: int,
+) -> None:
+    script.write_text(told)
+    out, model = tmp_path / "out", Model(str(tiny_bundle.path), device="cpu", backend="moody", threads=1)
+    run_batch(manifest(row("a")), out, model=model)
+    line = results(out)["a"]
+    assert (line["status"], line["error_type"], line["attempts"]) == (status, error, 3)
+    assert [event["event"] for event in events(out)][-6:] == ["attempt", "retry"] * 2 + ["attempt", "result"]
+    assert len({event["worker"] for event in events(out) if event["event"] == "attempt"}) == workers
+    assert script.read_text() == ""
