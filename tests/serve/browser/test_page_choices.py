@@ -96,7 +96,7 @@ def test_a_broken_file_is_told_and_the_next_one_works(studio: Studio, kind: str)
         assert "cannot read broken.wav" in studio.error
         assert studio.page.is_disabled("#watch")
         studio.page.click("#make")
-        studio.wait("document.querySelector('#error-text').textContent.includes('audio')")
+        studio.wait("document.querySelector('#error-text').textContent.includes('cannot be read as sound')")
         studio.choose(sound=voice(1))
     studio.page.wait_for_selector("#watch:not([disabled])")
 
@@ -128,7 +128,7 @@ def test_axe_finds_nothing_serious(open_page: OpenPage, width: int, dark: bool) 
     studio.choose(sound=upload("broken.wav", "audio/wav", b"no sound"))
     assert studio.error
     assert serious() == []
-    if dark:
+    if dark or width < 1280:
         return
     studio.choose(sound=voice(30))
     studio.watch()
