@@ -27,8 +27,9 @@ soak:
 # Pages in a real browser, in an environment of their own (build/browser) with Playwright. Skips without Chromium.
 browser:
 	$(PYTHON) -m venv build/browser
-	build/browser/bin/python -m pip install -q -e '.[cpu]' playwright pytest
-	build/browser/bin/python -m pytest -o addopts= --noconftest -p no:cacheprovider -q -rs tests/browser
+	build/browser/bin/python -m pip install -q -e '.[cpu,serve]' playwright axe-playwright-python pytest filelock
+	build/browser/bin/python -m pytest -o addopts= --confcutdir=tests/serve/browser -p no:cacheprovider -q -rs \
+		tests/browser tests/serve/browser
 
 # The adapters for LiveKit and Pipecat with the real packages, in an environment of their own (build/integrations).
 integrations:
