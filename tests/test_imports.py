@@ -21,6 +21,7 @@ from emo_rt import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
+    "integrations": "integrations",
     "cli": "cli",
     "serve": "serve",
     "evaluate": "evaluate",
