@@ -120,6 +120,7 @@ class Card {
     this.state.hidden = isDone;
     this.state.textContent = job.status === "in_progress" ? `${job.progress} %` : WORDS[job.status];
     this.facts.textContent = this.tell(job);
+    if (job.inference_time_s) this.facts.title = `Made in ${job.inference_time_s.toFixed(1)} s`;
     this.why.hidden = !job.error;
     this.why.textContent = job.error?.message ?? "";
     this.save.hidden = !isDone;
@@ -135,14 +136,13 @@ class Card {
   tell(job) {
     const parts = [`${Number(job.seconds).toFixed(1)} s`, job.size?.replace("x", " × ")];
     if (job.status !== "completed") parts.unshift(WORDS[job.status]);
-    if (job.inference_time_s) parts.push(`made in ${job.inference_time_s.toFixed(1)} s`);
     return parts.filter(Boolean).join(" · ");
   }
 
   async addThumbnail(job) {
     try {
       const url = await mediaAddress(`v1/videos/${job.id}/content?variant=thumbnail`);
-      this.thumb.prepend(element("img", { src: url, alt: "", loading: "lazy" }));
+      this.thumb.prepend(element("img", { src: url, alt: "" }));
     } catch {
       // A video without a picture of it is as good.
     }
