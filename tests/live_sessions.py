@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -38,6 +38,11 @@ def with_short_ladder(bundle: Path, target: Path) -> Path:
     manifest["default_preset"] = "best"
     (copy / "emo_rt.json").write_text(json.dumps(manifest))
     return copy
+
+
+def forget_costs(animator: Animator) -> None:
+    """As if the model were loaded just now: the next session measures what a clip costs."""
+    animator._runtime.admission._costs.pop(animator._model, None)
 
 
 def noise_picture(seed: int = 0) -> Array:
@@ -106,6 +111,8 @@ class Stage:
         while closing.is_alive():
             self.clock.let_pass()
             closing.join(0.001)
+        self.sessions.remove(session)
+        self.clock.forget(session)
 
     def close(self) -> None:
         self.clock.end()
@@ -120,6 +127,22 @@ def staged(animator: Animator, avatar: Avatar, step_s: float = 0.005) -> Iterato
         yield stage
     finally:
         stage.close()
+
+
+def run_all(sessions: Sequence[LiveSession], clock: SimulatedClock, seconds: float) -> list[list[LivePair]]:
+    """Take the pairs of all of them, each when it is due, in one thread."""
+    taken: list[list[LivePair]] = [[] for _ in sessions]
+    end = clock.now() + seconds
+    while clock.now() < end:
+        polled = [session._poll() for session in sessions]
+        pairs = [found for found, _ in polled if isinstance(found, LivePair)]
+        for index, (found, _) in enumerate(polled):
+            if isinstance(found, LivePair):
+                taken[index].append(found)
+        if not pairs:
+            signals = [(session._signal, seen) for session, (_, seen) in zip(sessions, polled, strict=True)]
+            clock.wait_for_any(signals, min(found for found, _ in polled if isinstance(found, float)))
+    return taken
 
 
 def take(session: LiveSession, pairs: int) -> list[LivePair]:

@@ -36,6 +36,10 @@ class SimulatedClock(Clock):
         self._sessions.append(session)
         return session
 
+    def forget(self, session: LiveSession) -> None:
+        """It was closed."""
+        self._sessions.remove(session)
+
     def step(self, _: Progress) -> None:
         """Work on one solver step."""
         if self.step_s:

@@ -21,7 +21,9 @@ from emo_rt import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
+    "integrations": "integrations",
     "cli": "cli",
+    "serve": "serve",
     "evaluate": "evaluate",
     "batch": "batch",
     "the face": "__init__ animator",

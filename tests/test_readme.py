@@ -10,7 +10,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.request
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from emo_rt.export.checkpoints.hallo import HalloFiles
 from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import probe
 from tests.conftest import shared_file
+from tests.doc_agents import talking_agents
 from tests.model.test_identity import recogniser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,7 +109,8 @@ def kind_of(block: Block) -> str:
     folders = {f"{DOWNLOADS}/": "downloads", f"{ECHOMIMIC}/": "EchoMimic's downloads"}
     if block.language == "text" and block.lines[0] in folders:
         return folders[block.lines[0]]
-    return {"python": "python", "text": "layout"}.get(block.language, f"unknown {block.language}")
+    python = "agent" if "emo_rt.integrations" in block.code else "python"
+    return {"python": python, "text": "layout"}.get(block.language, f"unknown {block.language}")
 
 
 def run_set_up(block: Block, place: Place) -> None:
@@ -115,7 +119,28 @@ def run_set_up(block: Block, place: Place) -> None:
     assert found, block.code
     assert set(found["extras"].split(",")) <= known_extras()
     assert found["rest"].startswith(".venv/bin/emo-rt ")
-    run_command(found["rest"].removeprefix(".venv/bin/"), place)
+    command = found["rest"].removeprefix(".venv/bin/")
+    if command == "emo-rt serve":
+        run_server(place)
+    else:
+        run_command(command, place)
+
+
+def run_server(place: Place) -> None:
+    """With a small model, at any port, until its page has answered."""
+    shutil.copytree(place.bundle, place.folder / "demo")
+    log = place.folder / "log"
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen([entry_point(), "serve", "--port", "0"], cwd=place.folder, stderr=file)
+    try:
+        while (found := re.search(r'"url": "(http[^"]+)"', log.read_text(encoding="utf-8"))) is None:
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
+        with urllib.request.urlopen(found[1]) as answer:
+            assert b"A portrait that speaks" in answer.read()
+    finally:
+        process.terminate()
+    assert process.wait() == 0
 
 
 def run_tests_line(block: Block, place: Place) -> None:
@@ -202,6 +227,12 @@ def run_python(block: Block, place: Place) -> None:
     assert run([sys.executable, "-W", "error", str(script)], place.folder).stdout
 
 
+def check_agent(block: Block, place: Place) -> None:
+    """It needs a framework; tests/integrations lets it talk where that is installed."""
+    compile(block.code, block.page, "exec")
+    assert block.code in tuple(talking_agents().values())
+
+
 def check_layout(block: Block, place: Place) -> None:
     """Each folder is there, and has its line."""
     assert all(re.fullmatch(r"\w+/ +\S.*", line) for line in block.lines)
@@ -247,6 +278,7 @@ KINDS: dict[str, Callable[[Block, Place], None]] = {
     "install": check_install,
     "emo-rt": run_commands,
     "python": run_python,
+    "agent": check_agent,
     "layout": check_layout,
     "downloads": check_downloads,
     "EchoMimic's downloads": check_echomimic_downloads,

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
-from emo_rt import Animator, Bundle, LivePair, LiveSession, OverloadedError, Runtime
-from tests.live_sessions import CLIP_S, FPS, LADDER, Stage, noise_picture, staged, take, voice, with_short_ladder
-from tests.simulated_clock import SimulatedClock
+from emo_rt import Animator, Avatar, Bundle, OverloadedError, Runtime
+from tests.live_sessions import (
+    CLIP_S,
+    FPS,
+    LADDER,
+    Stage,
+    forget_costs,
+    noise_picture,
+    run_all,
+    staged,
+    take,
+    voice,
+    with_short_ladder,
+)
 
 
 @pytest.fixture(scope="module")
@@ -17,31 +28,28 @@ def bundle(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bun
     return Bundle.open(with_short_ladder(tiny_bundle.path, tmp_path_factory.mktemp("live") / "bundle"))
 
 
-@pytest.fixture
-def stage(bundle: Bundle) -> Iterator[Stage]:
-    """A runtime apart from the others."""
+@pytest.fixture(scope="module")
+def animator(bundle: Bundle) -> Iterator[Animator]:
+    """With a runtime apart from the others."""
     with (
         Runtime("cpu") as runtime,
-        Animator.load(bundle.path, device="cpu", threads=1, verify=False, runtime=runtime) as animator,
-        staged(animator, animator.prepare(noise_picture(), face_box="full")) as opened,
+        Animator.load(bundle.path, device="cpu", threads=1, verify=False, runtime=runtime) as loaded,
     ):
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def avatar(animator: Animator) -> Avatar:
+    return animator.prepare(noise_picture(), face_box="full")
+
+
+@pytest.fixture
+def stage(animator: Animator, avatar: Avatar) -> Iterator[Stage]:
+    """With an empty device that nobody has measured."""
+    assert animator._runtime.sessions == 0
+    forget_costs(animator)
+    with staged(animator, avatar) as opened:
         yield opened
-
-
-def run_all(sessions: Sequence[LiveSession], clock: SimulatedClock, seconds: float) -> list[list[LivePair]]:
-    """Take the pairs of all of them, each when it is due, in one thread."""
-    taken: list[list[LivePair]] = [[] for _ in sessions]
-    end = clock.now() + seconds
-    while clock.now() < end:
-        polled = [session._poll() for session in sessions]
-        pairs = [found for found, _ in polled if isinstance(found, LivePair)]
-        for index, (found, _) in enumerate(polled):
-            if isinstance(found, LivePair):
-                taken[index].append(found)
-        if not pairs:
-            signals = [(session._signal, seen) for session, (_, seen) in zip(sessions, polled, strict=True)]
-            clock.wait_for_any(signals, min(found for found, _ in polled if isinstance(found, float)))
-    return taken
 
 
 def test_sessions_are_admitted_as_long_as_all_keep_up_on_the_last_rung(stage: Stage) -> None:

@@ -18,6 +18,7 @@ import pytest
 from emo_rt import AnimateOptions, Animator, Box, EmoRtError, FaceInputs, PrepareOptions, Request, VideoOptions
 from emo_rt.errors import ConfigError
 from emo_rt.model.options import AnimateChanges
+from emo_rt.runtime.live.settings import LiveChanges, LiveSettings
 from emo_rt.runtime.request import PrepareChanges
 from emo_rt.runtime.settings import RunSettings
 from emo_rt.runtime.stages import Control
@@ -163,8 +164,8 @@ class TestSchema:
 
 
 @pytest.mark.parametrize(
-    ("keywords", "options"), [(AnimateChanges, [AnimateOptions]), (PrepareChanges, [PrepareOptions]),
-                              (RunSettings, [AnimateOptions, Control])],
+    ("keywords", "options"), [(AnimateChanges, [AnimateOptions]), (LiveChanges, [AnimateOptions, LiveSettings]),
+                              (PrepareChanges, [PrepareOptions]), (RunSettings, [AnimateOptions, Control])],
 )  # fmt: skip
 def test_keywords_are_the_fields(keywords: Any, options: list[type]) -> None:
     """Names and types: the two are written beside each other, as no type checker derives one from the other."""

@@ -66,7 +66,7 @@ class LiveSession:
         self._clip_s = config.frames / config.fps
         self._ladder = Ladder(maker.rungs, costs, self._clip_s, lambda: self._admission.beside(self))
         self._conductor = conductor = Conductor(config, self.settings, maker, self._ladder)
-        self._picture_bytes = self._frame_bytes(avatar)
+        self._size = self._frame_size(avatar)
         warm(maker, costs, conductor.first_silence, self._clock, self._clip_s)
         self._ladder.begin()
         self._admission.enter(self)
@@ -76,10 +76,11 @@ class LiveSession:
         maker.wake()
         wait_until(lambda: len(conductor.reel) > 0, maker, self._clock)
 
-    def _frame_bytes(self, avatar: Avatar) -> int:
-        if avatar.is_pasted_back(self._maker.options.paste_back):
-            return avatar.portrait.picture.nbytes
-        return 3 * avatar.model.config.size**2
+    def _frame_size(self, avatar: Avatar) -> tuple[int, int]:
+        if not avatar.is_pasted_back(self._maker.options.paste_back):
+            return avatar.model.config.size, avatar.model.config.size
+        height, width = avatar.portrait.picture.shape[:2]
+        return width, height
 
     # The talker's side
 
@@ -201,6 +202,16 @@ class LiveSession:
         return found, seen
 
     @property
+    def fps(self) -> int:
+        """Frames per second."""
+        return self._conductor.fps
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        return self._size
+
+    @property
     def stats(self) -> LiveStats:
         """How it does now."""
         with self._signal.changed:
@@ -259,7 +270,8 @@ class LiveSession:
         pictures = reel.loop_frames + 3 * frames
         latents = 2 + -(-pictures // frames)
         sound = int(self.settings.queue_s * (self.settings.sample_rate + AUDIO_SAMPLE_RATE)) * 4
-        return pictures * self._picture_bytes + latents * self._maker.kept.place_nbytes + sound + self._maker.nbytes
+        width, height = self._size
+        return pictures * 3 * width * height + latents * self._maker.kept.place_nbytes + sound + self._maker.nbytes
 
     def close(self) -> None:
         """Stop, and give everything back; whoever waits for a pair gets the end. Safe twice."""
