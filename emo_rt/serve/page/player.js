@@ -5,7 +5,7 @@ import { mimeType } from "./mp4.js";
 const Source = globalThis.ManagedMediaSource ?? globalThis.MediaSource;
 const LOOK_MS = 250;
 const FAR_S = 2.0; // behind the newest picture: jump
-const LATE_S = 0.6; // play a little faster
+const LATE_S = 0.35; // play a little faster
 const KEEP_S = 20; // of what was seen
 const MOST_RECORDED = 256 << 20; // bytes
 
