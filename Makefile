@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow docs oldest card browser integrations soak
+.PHONY: check lint format types test slow load soak docs oldest card browser integrations
 check: lint format types test
 
 lint format types oldest:
@@ -16,6 +16,10 @@ test:
 slow:
 	$(PYTHON) -m pytest -m slow
 
+# A crowd of callers on a real server, also with a kill in the middle: minutes. `make slow` runs it, too.
+load:
+	$(PYTHON) -m pytest -m slow -n 0 tests/serve/test_load.py
+
 # Half an hour of four live sessions by a simulated clock: threads, files and memory must not grow.
 soak:
 	SOAK_S=1800 $(PYTHON) -m pytest -o addopts= -q --log-cli-level=INFO -m slow tests/runtime/test_live_soak.py
@@ -23,8 +27,9 @@ soak:
 # Pages in a real browser, in an environment of their own (build/browser) with Playwright. Skips without Chromium.
 browser:
 	$(PYTHON) -m venv build/browser
-	build/browser/bin/python -m pip install -q -e '.[cpu]' playwright pytest
-	build/browser/bin/python -m pytest -o addopts= --noconftest -p no:cacheprovider -q -rs tests/browser
+	build/browser/bin/python -m pip install -q -e '.[cpu,serve]' playwright axe-playwright-python pytest filelock
+	build/browser/bin/python -m pytest -o addopts= --confcutdir=tests/serve/browser -p no:cacheprovider -q -rs \
+		tests/browser tests/serve/browser
 
 # The adapters for LiveKit and Pipecat with the real packages, in an environment of their own (build/integrations).
 integrations:

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
@@ -124,15 +125,17 @@ class Animator:
         picture: PictureSource,
         *,
         detector: FaceDetector | None = None,
+        priority: float = 0,
         options: PrepareOptions | None = None,
         **changes: Unpack[PrepareChanges],
     ) -> Avatar:
         """Find the face, cut the square around it and compute all that the networks need of it, once.
 
         ``picture``: a file, a Pillow image or an array (H, W, 3) uint8. ``detector``: what looks for the face (default:
-        the built-in networks). Options come as :class:`PrepareOptions`, as single keywords (``face_index=1``), or both.
-        Warnings, like closed eyes, go to the log. Raises :class:`ConfigError`, :class:`PortraitError` (also for a face
-        that is cut off, turned away or too small, and for several faces), :class:`FaceNotFoundError`,
+        the built-in networks). ``priority``: as of :meth:`open_session`; a higher one does not wait for the clips of
+        sessions that have a lower one. Options come as :class:`PrepareOptions`, as single keywords (``face_index=1``),
+        or both. Warnings, like closed eyes, go to the log. Raises :class:`ConfigError`, :class:`PortraitError` (also
+        for a face that is cut off, turned away or too small, and for several faces), :class:`FaceNotFoundError`,
         :class:`InputError`, :class:`MissingDependencyError`.
         """
         chosen = read_options(options, changes, PrepareOptions)
@@ -155,14 +158,15 @@ class Animator:
         if isinstance(face_box, Box):
             self._warn_of_style(original, face_box)
         inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, chosen.head_room)
-        return self._kept(make_avatar(self._model, portrait, inputs, self._runtime.call))
+        return self._kept(make_avatar(self._model, portrait, inputs, partial(self._runtime.call, priority=priority)))
 
-    def load_avatar(self, path: str | os.PathLike[str]) -> Avatar:
+    def load_avatar(self, path: str | os.PathLike[str], *, priority: float = 0) -> Avatar:
         """An avatar from the file that :meth:`Avatar.save` wrote with the same model, on whatever device.
 
-        Raises :class:`InputError` for a file that cannot be read or comes from another model.
+        ``priority``: as of :meth:`prepare`. Raises :class:`InputError` for a file that cannot be read or comes from
+        another model.
         """
-        return self._kept(load_avatar(path, self._model, self._runtime.call))
+        return self._kept(load_avatar(path, self._model, partial(self._runtime.call, priority=priority)))
 
     def _warn_of_style(self, picture: NDArray[np.uint8], face: Box) -> None:
         """Log where the model was trained on drawings and gets a photograph, or the other way round."""

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "integrations": "integrations",
     "cli": "cli",
+    "serve": "serve",
     "evaluate": "evaluate",
     "batch": "batch",
     "the face": "__init__ animator",

@@ -10,7 +10,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.request
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,7 +119,28 @@ def run_set_up(block: Block, place: Place) -> None:
     assert found, block.code
     assert set(found["extras"].split(",")) <= known_extras()
     assert found["rest"].startswith(".venv/bin/emo-rt ")
-    run_command(found["rest"].removeprefix(".venv/bin/"), place)
+    command = found["rest"].removeprefix(".venv/bin/")
+    if command == "emo-rt serve":
+        run_server(place)
+    else:
+        run_command(command, place)
+
+
+def run_server(place: Place) -> None:
+    """With a small model, at any port, until its page has answered."""
+    shutil.copytree(place.bundle, place.folder / "demo")
+    log = place.folder / "log"
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen([entry_point(), "serve", "--port", "0"], cwd=place.folder, stderr=file)
+    try:
+        while (found := re.search(r'"url": "(http[^"]+)"', log.read_text(encoding="utf-8"))) is None:
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
+        with urllib.request.urlopen(found[1]) as answer:
+            assert b"A portrait that speaks" in answer.read()
+    finally:
+        process.terminate()
+    assert process.wait() == 0
 
 
 def run_tests_line(block: Block, place: Place) -> None:

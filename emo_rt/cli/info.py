@@ -17,6 +17,7 @@ from emo_rt.model.families.registry import family_of
 from emo_rt.model.onnx_files import external_locations
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.model.resolve import resolve
+from emo_rt.model.tuned import with_tuned
 
 REPORT_SCHEMA = 1
 """Version of the JSON report; raised when a key changes its meaning or goes away."""
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
 
 def show(source: str, *, as_json: bool) -> None:
     """Check the bundle with all its hashes and print what is in it. Raises :class:`BundleError`."""
-    report = describe(Bundle.open(source, verify=True))
+    report = describe(with_tuned(Bundle.open(source, verify=True)))
     terminal.say(json.dumps(report, indent=2, ensure_ascii=False) if as_json else as_text(report))
 
 

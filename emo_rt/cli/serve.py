@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from contextlib import ExitStack
 from typing import Any
 
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options, read_options
-from emo_rt.errors import MissingDependencyError
+from emo_rt.errors import ConfigError, MissingDependencyError
 from emo_rt.serve.settings import Limits, ServeOptions
 
 EXAMPLES = """examples:
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> None:
 
         terminal.say(add_key(options.folder, args.new_key))
         return
+    if sys.platform == "win32":
+        raise ConfigError("emo-rt serve runs on Linux and macOS; on Windows use WSL")
     try:
         from emo_rt.serve.logs import logging_to_stderr
         from emo_rt.serve.server import serve

@@ -80,11 +80,11 @@ class Runtime:
                 pool = self._pools[model] = WorkerPool(model.backend.kept_workers)
             return pool
 
-    def call(self, slices: Generator[None, None, T]) -> T:
+    def call(self, slices: Generator[None, None, T], priority: float = 0) -> T:
         """Do something on the device between the slices of the sessions. Raises what it raises."""
         scheduler = self.enter()
         try:
-            return scheduler.call(slices)
+            return scheduler.call(slices, priority)
         finally:
             self.leave(scheduler)
 

@@ -11,6 +11,8 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from emo_rt.errors import EmoRtError
@@ -41,7 +43,7 @@ def make_app(service: Service) -> ASGIApp:
         redoc_url=None,
     )
     app.state.service = service
-    _add_errors(app)
+    _add_errors(app, service)
     _add_health(app, service)
     app.include_router(routes_videos.router)
     app.include_router(routes_avatars.router)
@@ -52,10 +54,19 @@ def make_app(service: Service) -> ASGIApp:
         await LiveConnection(socket, service).run()
 
     add_page(app)
-    return Guard(app, service.options, service.keys, service.metrics.note_request)
+    inner: ASGIApp = app
+    if service.options.origins:
+        inner = CORSMiddleware(
+            app,
+            allow_origins=sorted(service.options.origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["openai-poll-after-ms", "x-request-id", "retry-after"],
+        )
+    return Guard(inner, service.options, service.keys, service.metrics.note_request)
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, service: Service) -> None:
     """Every error has the same form."""
 
     @app.exception_handler(ApiError)
@@ -66,8 +77,13 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(EmoRtError)
     def _(_: Request, exc: Exception) -> Response:
         assert isinstance(exc, EmoRtError)
+        service.note_error(exc)
         found = refusal(exc)
         return JSONResponse(found.body, found.status, found.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def _(_: Request, exc: Exception) -> Response:
+        return JSONResponse(error_body(499, "client_left", "the client went away"), 499)
 
     @app.exception_handler(RequestValidationError)
     def _(_: Request, exc: Exception) -> Response:

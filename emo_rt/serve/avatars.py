@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from emo_rt.animator import Animator
-from emo_rt.errors import EmoRtError, InputError
+from emo_rt.errors import ConfigError, EmoRtError, InputError
 from emo_rt.faces.style import mismatch
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import PrepareOptions, Request
@@ -25,6 +25,8 @@ FEATURES, SHOWN = "avatar.npz", "picture.jpg"
 """Files of an avatar, beside the decoded picture."""
 KEPT = 8
 """Avatars that stay loaded, the one that was used last first."""
+WAITED_FOR = 1.0
+"""Priority of what a caller waits for, before jobs and behind live sessions."""
 QUALITY = 90
 """Of the picture that is shown, as JPEG."""
 
@@ -40,7 +42,7 @@ class Avatars:
     def add(self, record: AvatarRecord, incoming: Path, prepare: PrepareOptions) -> AvatarRecord:
         """Prepare the decoded picture in ``incoming`` and keep everything. Raises :class:`ApiError`."""
         animator = self._models[record.model]
-        avatar = prepared(animator, incoming, prepare)
+        avatar = prepared(animator, incoming, prepare, WAITED_FOR)
         try:
             portrait = avatar.portrait
             Image.fromarray(portrait.picture).save(incoming / SHOWN, quality=QUALITY)
@@ -63,12 +65,15 @@ class Avatars:
         self._remember(full.id, avatar)
         return full
 
-    def get(self, record: AvatarRecord) -> Avatar:
-        """The avatar, loaded. It is never closed while somebody has it: dropping it gives its memory back."""
+    def get(self, record: AvatarRecord, priority: float = 0) -> Avatar:
+        """The avatar, loaded, with ``priority`` on the device where that must be done.
+
+        It is never closed while somebody has it: dropping it gives its memory back.
+        """
         with self._lock:
             found = self._loaded.get(record.id)
         if found is None or found.features.is_closed:
-            found = self._load(record)
+            found = self._load(record, priority)
         self._remember(record.id, found)
         return found
 
@@ -77,16 +82,16 @@ class Avatars:
         with self._lock:
             self._loaded.pop(record.id, None)
 
-    def _load(self, record: AvatarRecord) -> Avatar:
+    def _load(self, record: AvatarRecord, priority: float) -> Avatar:
         animator, place = self._models.get(record.model), self._store.place(record)
         if animator is None:
             message = f"the avatar is for the model {record.model}, which is not loaded"
             raise ApiError(409, "model_not_loaded", message, param="avatar")
         try:
-            return animator.load_avatar(place / FEATURES)
+            return animator.load_avatar(place / FEATURES, priority=priority)
         except InputError:  # the bundle is another one by now
             request = Request.from_dict({"portrait": "portrait", "voice": "voice", **record.options})
-            return prepared(animator, place, request.prepare)
+            return prepared(animator, place, request.prepare, priority)
 
     def _remember(self, name: str, avatar: Avatar) -> None:
         with self._lock:
@@ -96,10 +101,10 @@ class Avatars:
                 self._loaded.popitem(last=False)
 
 
-def prepared(animator: Animator, folder: Path, options: PrepareOptions) -> Avatar:
+def prepared(animator: Animator, folder: Path, options: PrepareOptions, priority: float = 0) -> Avatar:
     """An avatar of the decoded picture in a folder. Raises :class:`ApiError` 400 where no face can be used."""
     picture: Any = load_array(folder / PICTURE, "uint8", 3)
     try:
-        return animator.prepare(picture, options=options)
-    except EmoRtError as exc:
+        return animator.prepare(picture, priority=priority, options=options)
+    except (ConfigError, InputError) as exc:
         raise refusal(exc, "input_reference") from exc

@@ -22,7 +22,7 @@ from emo_rt.serve.settings import MEGABYTE, ServeOptions
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
-OPEN = ("/v1/", "/metrics")
+KEYED = ("/v1/", "/metrics")
 """Beginnings of paths that need a key; health and the page itself need none."""
 PROTOCOL = "emo-rt-key."
 """Browsers can give a socket no header but its protocols, so a key may come as one of them."""
@@ -76,7 +76,8 @@ class Guard:
             self._check_origin(headers)
         key = _presented_key(headers)
         owner = self._keys.owner(key)
-        if owner is None and scope["path"].startswith(OPEN):
+        is_preflight = scope.get("method") == "OPTIONS"  # browsers send no key with it, and it tells nothing
+        if owner is None and scope["path"].startswith(KEYED) and not is_preflight:
             what = "wrong" if key else "missing"
             raise ApiError(401, "invalid_api_key", f"the API key is {what}; send it as Authorization: Bearer KEY")
         scope.setdefault("state", {})["owner"] = owner or ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
-from starlette.concurrency import run_in_threadpool
 
 from emo_rt.serve.avatars import SHOWN
 from emo_rt.serve.errors import ApiError
@@ -32,7 +32,7 @@ async def create(request: Request) -> dict[str, Any]:
         reject_unknown({*form.fields, *form.uploads}, FIELDS)
         options = extra_options(form.fields.get("options"))
         model, name = text(form.fields, "model"), text(form.fields, "name")
-        record = await run_in_threadpool(service.add_avatar, _picture(form), model, options, name, owner)
+        record = await service.in_thread(partial(service.add_avatar, _picture(form), model, options, name, owner))
     finally:
         await request.close()
     return record.public()
@@ -77,7 +77,7 @@ async def find_faces(request: Request) -> dict[str, Any]:
     try:
         form = await read_form(request)
         reject_unknown({*form.fields, *form.uploads}, frozenset({"input_reference", "image_reference"}))
-        return await run_in_threadpool(faces_of, service, _picture(form))
+        return await service.in_thread(partial(faces_of, service, _picture(form)))
     finally:
         await request.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,7 +62,7 @@ async def submitted(request: Request, *, is_sync: bool) -> Job:
     service.quotas.note_request(owner)
     try:
         asked = read_submission(await read_form(request))
-        return await run_in_threadpool(service.submit, asked, owner, is_sync=is_sync)
+        return await service.in_thread(partial(service.submit, asked, owner, is_sync=is_sync))
     finally:
         await request.close()
 

@@ -180,9 +180,8 @@ class Runner:
         sound = load_array(place / SOUND, "int16", 2)
 
         def note(progress: Progress) -> None:
-            done = progress.clip * progress.steps + progress.step
-            total = (progress.clips or progress.clip + 1) * progress.steps
-            running.percent = min(99, 100 * done // total)
+            done, total = progress.of_all
+            running.percent = min(99, int(100 * done / total))
 
         video = animator.animate(
             avatar,

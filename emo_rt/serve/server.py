@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from emo_rt.animator import Animator
-from emo_rt.errors import ConfigError, OutputError
+from emo_rt.errors import ConfigError, DeviceLostError, OutputError
 from emo_rt.serve.app import make_app
 from emo_rt.serve.live import START_BYTES
 from emo_rt.serve.logs import event
@@ -41,6 +41,10 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
+    async def on_tick(self, counter: int) -> bool:
+        is_lost = self._service.options.exit_when_lost and self._service.trouble is not None
+        return is_lost or await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains; a second one ends at once. Nothing is raised again at the end: exit code 0."""
         if self._is_told or self._loop is None:
@@ -60,7 +64,8 @@ class Server(uvicorn.Server):
 
 
 def serve(options: ServeOptions, animators: Sequence[Animator]) -> None:
-    """Serve until a signal comes. Closes the animators. Raises :class:`ConfigError`, :class:`OutputError`."""
+    """Serve until a signal comes. Closes the animators. Raises :class:`ConfigError`, :class:`OutputError`,
+    :class:`DeviceLostError`."""
     with ExitStack() as exits:
         for animator in animators:
             exits.callback(animator.close)
@@ -69,6 +74,8 @@ def serve(options: ServeOptions, animators: Sequence[Animator]) -> None:
         host, port = listener.getsockname()[:2]
         event("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
         Server(_config(make_app(service)), service).run([listener])
+        if options.exit_when_lost and service.trouble is not None:
+            raise DeviceLostError(f"the device has failed for good: {service.trouble}; start the server again")
         event("ended")
 
 

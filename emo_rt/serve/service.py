@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
+
+import anyio.to_thread
 
 from emo_rt.animator import Animator
 from emo_rt.errors import ConfigError, DeviceLostError, EmoRtError
+from emo_rt.media.video_file import VideoOptions
+from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.clips import frame_count
 from emo_rt.runtime.live.session import LiveSession
 from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.live.stats import LiveStats
+from emo_rt.runtime.request import PrepareOptions
 from emo_rt.serve.avatars import Avatars, prepared
 from emo_rt.serve.decoder import UPLOADED_PICTURE, UPLOADED_SOUND, Decoded
 from emo_rt.serve.decoding import Decoders
@@ -32,10 +37,15 @@ from emo_rt.serve.runner import Runner
 from emo_rt.serve.settings import ServeOptions
 from emo_rt.serve.sizes import likely_size, options_for
 from emo_rt.serve.store import Store
-from emo_rt.serve.submission import Submission, checked_request
+from emo_rt.serve.submission import Submission, checked_request, reject_options
+
+T = TypeVar("T")
 
 LIVE_PRIORITY = 10.0
 """Of live sessions on the device; jobs have 0."""
+OF_AVATAR = "it was decided when the avatar was made"
+UPLOADS_AT_ONCE = 8
+"""Uploads that are looked at at the same time; others wait. Threads of their own: asking how a job stands goes on."""
 GOODBYE_S = 5.0
 """Seconds that live sessions get to end in order."""
 QUEUE_S = 120.0
@@ -74,6 +84,7 @@ class Service:
         """Open live connections; touched in the event loop only."""
         self.is_draining = False
         self.is_warm = False
+        self._uploads = anyio.CapacityLimiter(UPLOADS_AT_ONCE)
         self._streams = list[LiveStream]()
         self._warming = threading.Thread(target=self._warm_up, name="emo_rt serve: warm-up", daemon=True)
         self.metrics.watch(self._gauges, self._live_stats)
@@ -155,20 +166,27 @@ class Service:
             raise ApiError(400, "model_not_found", message, param="model")
         return found, self.models[found]
 
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do something with an upload in a thread, without taking those of quick requests."""
+        return await anyio.to_thread.run_sync(work, limiter=self._uploads)
+
     def submit(self, asked: Submission, owner: str, *, is_sync: bool = False) -> Job:
         """Decode the uploads and queue a job; blocks for a moment. Raises :class:`ApiError`; nothing is kept then."""
         self.require_working()
         name, animator = self.model(asked.model)
         self._check(asked, animator)
         checked_request(animator, asked.options)
-        record = None if asked.avatar is None else self.avatar_record(asked.avatar, owner, name)
+        record = None
+        if asked.avatar is not None:
+            record = self.avatar_record(asked.avatar, owner, name)
+            reject_options(asked.options, (PrepareOptions,), OF_AVATAR, "extra_params")
         video_id = new_id("video")
         with self.quotas.place_in_queue(owner), self.store.incoming(video_id) as incoming:
             decoded = self.decode(incoming, asked.picture, asked.sound, asked.seconds)
             picture = (decoded.width, decoded.height) if record is None else (record.width, record.height)
             options, square = dict(asked.options), animator.config.size
             if asked.size is not None:
-                options |= options_for(asked.size, picture, square)
+                options |= options_for(asked.size, picture, square, is_fixed=record is not None)
                 checked_request(animator, options)
             fps = animator.config.fps
             frames = frame_count(16_000 * decoded.samples // decoded.sample_rate, fps)
@@ -224,6 +242,7 @@ class Service:
         """Decode, prepare and keep a portrait. Raises :class:`ApiError`; nothing is kept then."""
         self.require_working()
         chosen, animator = self.model(model)
+        reject_options(options, (AnimateOptions, VideoOptions), "say it when the avatar speaks", "options")
         request = checked_request(animator, options, "options")
         self.quotas.check_storage()
         record = AvatarRecord(new_id("avatar"), owner, chosen, self.store.time(), name, options)
@@ -256,18 +275,22 @@ class Service:
         if (start.picture is None) == (start.avatar is None):
             message = "expected one of image_reference and avatar"
             raise ApiError(400, "missing_field", message, param="image_reference")
+        reject_options(start.options, (VideoOptions,), "a live session encodes for players", "extra_params")
+        record = None if start.avatar is None else self.avatar_record(start.avatar, owner, name)
+        if record is not None:
+            reject_options(start.options, (PrepareOptions,), OF_AVATAR, "extra_params")
         request = checked_request(animator, start.options)
         try:
             settings = LiveSettings(**{"queue_s": QUEUE_S, "lag": "drop", **start.settings, "when_full": "raise"})
         except EmoRtError as exc:
             raise refusal(exc) from exc
-        if start.avatar is not None:
-            avatar = self.avatars.get(self.avatar_record(start.avatar, owner, name))
+        if record is not None:
+            avatar = self.avatars.get(record, LIVE_PRIORITY)
         else:
             assert start.picture is not None
             with self.store.incoming(new_id("live")) as incoming:
                 self.decode(incoming, start.picture, None, None)
-                avatar = prepared(animator, incoming, request.prepare)
+                avatar = prepared(animator, incoming, request.prepare, LIVE_PRIORITY)
         session = animator.live(avatar, priority=LIVE_PRIORITY, settings=settings, options=request.animate)
         if not avatar.is_pasted_back(request.animate.paste_back):
             return session, (animator.config.size, animator.config.size), animator.config.fps

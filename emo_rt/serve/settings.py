@@ -70,6 +70,8 @@ class ServeOptions:
     none."""
     allow_origin: Annotated[str | None, Outside(placeholder="ORIGIN,…")] = None
     """Origins of other pages that may send requests, like https://app.example.com. ``None`` = none."""
+    exit_when_lost: bool = False
+    """End with an error when the device has failed for good, for supervisors that do not ask ``/health``."""
     limits: Annotated[Limits, Outside(is_hidden=True)] = field(default_factory=Limits)
     """What callers may take."""
 

@@ -16,18 +16,23 @@ def whole_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     return round(width * scale) // 2 * 2, round(height * scale) // 2 * 2
 
 
-def options_for(size: tuple[int, int], picture: tuple[int, int], square: int) -> dict[str, Any]:
-    """The options that give a video of ``size``. Raises :class:`ApiError` where it cannot be had."""
+def options_for(size: tuple[int, int], picture: tuple[int, int], square: int, *, is_fixed: bool) -> dict[str, Any]:
+    """The options that give a video of ``size``. Raises :class:`ApiError` where it cannot be had.
+
+    ``is_fixed``: the picture is an avatar's, and was scaled when that was made.
+    """
     if size == (square, square):
         return {"paste_back": False}
+    if is_fixed and size == picture:
+        return {"paste_back": True}
     max_side = max(size)
-    for side in (max_side, max_side + 1):  # an odd side is cut to an even one
+    for side in (max_side, max_side + 1) if not is_fixed else ():  # an odd side is cut to an even one
         if whole_size(*picture, side) == size:
             return {"paste_back": True, "max_side": side}
     largest = whole_size(*picture, LARGEST)
+    less = "" if is_fixed else " or less with the picture's own proportions"
     message = (
-        f"size is {size[0]}x{size[1]}; expected {square}x{square}, the model's own, or {largest[0]}x{largest[1]} "
-        "or less with the picture's own proportions"
+        f"size is {size[0]}x{size[1]}; expected {square}x{square}, the model's own, or {largest[0]}x{largest[1]}{less}"
     )
     raise ApiError(400, "invalid_size", message, param="size")
 

@@ -118,6 +118,14 @@ def extra_options(value: Any) -> dict[str, Any]:
     return found
 
 
+def reject_options(options: Mapping[str, Any], sections: tuple[type, ...], why: str, param: str) -> None:
+    """Raise :class:`ApiError` for options of these dataclasses, which would be ignored here."""
+    names = {option.name for section in sections for option in options_of(section)}
+    for name in options:
+        if name in names:
+            raise ApiError(400, "invalid_option", f"{name} is not heeded here: {why}", param=param)
+
+
 def text(fields: Mapping[str, Any], name: str, longest: int = 256) -> str | None:
     """A text that is not too long."""
     value = fields.get(name)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emo_rt import Animator, BackendError, Bundle, BundleError, ConfigError, OutputError, Request
-from emo_rt.batch import Model, Progress, run_batch
+from emo_rt.batch import Model, Progress, read_manifest, run_batch
 from emo_rt.batch.faults import is_storage_full, is_transient
 from emo_rt.batch.runner import shared_out
 from emo_rt.batch.task import Task
@@ -179,21 +179,20 @@ def test_rows_of_one_portrait_prepare_it_once(
 
 
 def test_parquet_in_and_out(tiny_bundle: Bundle, inputs: Path, tmp_path: Path) -> None:
+    """Without a worker: the rows are bad, or are not run."""
     pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs the extra batch")
     from pyarrow import parquet
 
-    options = [json.dumps({"face_box": "full", "steps": 1}), None]
-    columns = {"id": ["a", "b"], "portrait": ["a.png", "a.png"], "voice": ["short.wav", None], "options": options}
+    options = [json.dumps({"face_box": "full", "steps": 3}), json.dumps({"steps": 0}), None]
+    columns = {"id": [7, 8, 9], "portrait": ["a.png"] * 3, "voice": ["v.wav", "v.wav", None], "options": options}
     parquet.write_table(pyarrow.table(columns), inputs / "rows.parquet")
-    line = ["batch", str(inputs / "rows.parquet"), "-o", str(tmp_path / "out"), "--bundle", str(tiny_bundle.path)]
-    assert main([*line, "--device", "cpu", "--threads", "1", "--quiet"]) == 1
+    good, *bad = read_manifest(inputs / "rows.parquet")
+    assert (good.id, Request.from_dict(good.fields).animate.steps, good.error) == ("7", 3, None)
+    assert ["steps is 0" in str(bad[0].error), "voice" in str(bad[1].error)] == [True, True]
+    run_batch(bad, tmp_path / "out", model=model(tiny_bundle), parquet=True)
     table = parquet.read_table(tmp_path / "out" / "results.parquet").to_pylist()
-    assert [(found["id"], found["status"], found["error_type"]) for found in table] == [
-        ("a", "ok", ""),
-        ("b", "failed", "ConfigError"),
-    ]
     lines = results(tmp_path / "out")
-    assert [found | {"versions": json.loads(found["versions"])} for found in table] == [lines["a"], lines["b"]]
+    assert [found | {"versions": json.loads(found["versions"])} for found in table] == [lines["8"], lines["9"]]
 
 
 def test_a_file_that_is_no_table(tiny_bundle: Bundle, inputs: Path, tmp_path: Path) -> None:

@@ -89,6 +89,14 @@ def test_tuned_presets_go_before_the_bundles_own(tiny_bundle: Bundle, sidecars: 
         assert animator.resolve(preset="quality").steps == 40
 
 
+def test_info_shows_the_presets_that_hold(
+    tiny_bundle: Bundle, sidecars: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tuned(tiny_bundle, Tuned({"mine": Preset(solver="euler", steps=3)}, {}, []))
+    assert main(["info", str(tiny_bundle.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["presets"]["mine"]["steps"] == 3
+
+
 def test_a_sidecar_of_another_bundle_or_a_broken_one_is_refused(tiny_bundle: Bundle, sidecars: Path) -> None:
     write_tuned(tiny_bundle, Tuned({"fast": Preset(steps=3)}, {}, []))
     path = tuned_file(tiny_bundle)

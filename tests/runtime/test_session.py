@@ -238,6 +238,24 @@ def test_a_portrait_is_prepared_between_the_clips_of_those_who_talk(tiny_animato
     assert when, "it did not wait for the end of the session"
 
 
+def test_a_portrait_with_a_priority_does_not_wait_for_the_end_of_a_clip(
+    tiny_animator: Animator, avatar: Avatar
+) -> None:
+    seen: list[str] = []
+    begun, small = threading.Event(), picture(5)
+
+    def progress(at: Progress) -> None:
+        seen.append("step")
+        begun.set()
+
+    with tiny_animator.open_session(avatar, steps=900, progress=progress) as session:
+        say(session, voice(2)[:CLIP])
+        assert begun.wait(PATIENCE_S)
+        tiny_animator.prepare(small, face_box="full", priority=1).close()
+        seen.append("prepared")
+    assert seen.index("prepared") < 900
+
+
 # A session
 
 

@@ -70,9 +70,9 @@ def left_clean(request: pytest.FixtureRequest) -> Iterator[None]:
         assert list((shared.store.folder / "jobs").iterdir()) == []
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     """Wait for something that happens in another thread or process."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)

@@ -18,22 +18,21 @@ class ServerProcess:
 
     def __init__(self, bundle: Path, data: Path, *arguments: str, port: int = 0) -> None:
         command = [sys.executable, "-m", "emo_rt.cli", "serve", bundle, "--data", data, "--port", port, "--threads", 1]
-        self.process = subprocess.Popen(
-            [*map(str, command), "--min-free-mb", "0", "--device", "cpu", *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.log: list[dict[str, Any]] = []
-        while not self.log or self.log[-1]["event"] != "listening":
-            self.log.append(self._line())
-        self.url: str = self.log[-1]["url"]
+        data.mkdir(exist_ok=True)
+        self._log = data.with_name("log.jsonl")  # a pipe that nobody reads would stop it when it is full
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*map(str, command), "--min-free-mb", "0", "--device", "cpu", *arguments], stderr=log
+            )
+        wait_until(lambda: self.process.poll() is not None or bool(self.events("listening")))
+        assert self.process.poll() is None, self._log.read_text()
+        self.url: str = self.events("listening")[0]["url"]
         self.port = int(self.url.rpartition(":")[2])
 
-    def _line(self) -> dict[str, Any]:
-        assert self.process.stderr is not None
-        line = self.process.stderr.readline()
-        assert line, f"the server ended: {self.process.wait()}, {self.log}"
-        return dict(json.loads(line))
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Lines of its log."""
+        whole = self._log.read_text().rpartition("\n")[0].splitlines()
+        return [line for line in map(json.loads, whole) if line["event"] == name]
 
     def children(self) -> list[int]:
         """All processes under it."""
@@ -45,12 +44,12 @@ class ServerProcess:
     def kill(self) -> None:
         """As the system kills, when there is no memory."""
         self.process.kill()
-        self.process.communicate(timeout=PATIENCE_S)
+        self.process.wait(PATIENCE_S)
 
     def terminate(self) -> int:
         """In order; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=PATIENCE_S)
+        self.process.wait(PATIENCE_S)
         return self.process.returncode
 
     def __enter__(self) -> ServerProcess:

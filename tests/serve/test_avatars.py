@@ -18,6 +18,8 @@ from tests.serve.conftest import wait_until
 from tests.serve.inputs import PORTRAIT, QUICK, URL, data_url, voice
 from tests.serve.test_jobs import ended, refused
 
+STEP = {"num_inference_steps": "1"}
+
 
 def portrait() -> dict[str, Any]:
     return {"input_reference": ("face.png", PORTRAIT.read_bytes(), "image/png")}
@@ -38,6 +40,14 @@ def test_uploaded_once_and_used(client: TestClient, service: Service) -> None:
                       data={"avatar": avatar["id"], "num_inference_steps": "1"}).json()  # fmt: skip
     assert ended(client, job)["status"] == "completed"
     assert ended(client, job)["avatar"] == avatar["id"]
+    sent = {"audio": ("v.wav", voice())}
+    for wrong, code, param in (
+        ({"extra_params": '{"face_box": "full"}'}, "invalid_option", "extra_params"),
+        ({"size": "128x128"}, "invalid_size", "size"),
+    ):
+        refused(client.post("/v1/videos", files=sent, data={"avatar": avatar["id"], **wrong}), 400, code, param)
+    sized = client.post("/v1/videos", files=sent, data={"avatar": avatar["id"], "size": "512x512", **STEP}).json()
+    assert ended(client, sized)["size"] == "512x512"
     assert client.get(f"/v1/avatars/{avatar['id']}").json() == avatar
     assert client.get("/v1/avatars").json()["data"] == [avatar]
     picture = client.get(f"/v1/avatars/{avatar['id']}/picture")
@@ -79,6 +89,9 @@ def test_refused(client: TestClient, service: Service) -> None:
     refused(client.post("/v1/avatars", files={"input_reference": ("x", b"x")}), 400, "invalid_image", "input_reference")
     refused(client.post("/v1/avatars", files=portrait(), data={"options": '{"face_index": 7}'}), 400,
             "face_not_found", "input_reference")  # fmt: skip
+    refused(
+        client.post("/v1/avatars", files=portrait(), data={"options": '{"seed": 7}'}), 400, "invalid_option", "options"
+    )
     assert list((service.store.folder / "avatars").iterdir()) == []
 
 

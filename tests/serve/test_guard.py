@@ -132,7 +132,12 @@ def test_origins_that_may(client: TestClient, keyed: Any) -> None:
     refused(client.delete("/v1/videos/video_0", headers=own), 404, "video_not_found")
     other, keys = keyed
     allowed = {"Origin": "https://app.example.com", **bearer(keys["anna"])}
-    refused(other.delete("/v1/videos/video_0", headers=allowed), 404, "video_not_found")
+    answer = other.delete("/v1/videos/video_0", headers=allowed)
+    refused(answer, 404, "video_not_found")
+    assert answer.headers["access-control-allow-origin"] == "https://app.example.com", "so that the page can read it"
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    assert other.options("/v1/videos", headers={"Origin": "https://app.example.com", **ask}).status_code == 200
+    assert client.options("/v1/videos", headers={"Origin": "https://evil.example.com", **ask}).status_code == 405
 
 
 def test_every_answer_has_its_headers(client: TestClient) -> None:

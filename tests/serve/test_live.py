@@ -17,7 +17,7 @@ from emo_rt.serve import live
 from emo_rt.serve.app import make_app
 from emo_rt.serve.service import LIVE_PRIORITY, Service
 from tests.serve.conftest import MakeService, wait_until
-from tests.serve.inputs import PORTRAIT, URL, data_url
+from tests.serve.inputs import ENDLESS, PORTRAIT, URL, data_url, files
 
 PATH = "ws://localhost/v1/realtime/video"
 """With its host: the test client calls it testserver otherwise."""
@@ -121,7 +121,9 @@ def test_interrupted(client: TestClient) -> None:
 
 
 def test_before_jobs(client: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device serves the higher priority first; jobs have 0."""
+    """The device serves the higher priority first; jobs have 0. A viewer does not wait for the end of a job's clip."""
+    job = client.post("/v1/videos", files=files(10), data=ENDLESS).json()
+    wait_until(lambda: client.get(f"/v1/videos/{job['id']}").json()["status"] == "in_progress")
     seen = []
     animator = service.models["tiny"]
     real = type(animator).live
@@ -129,6 +131,7 @@ def test_before_jobs(client: TestClient, service: Service, monkeypatch: pytest.M
     with client.websocket_connect(PATH) as socket:
         socket.send_json(START)
         Viewer(socket).until_type("video.chunk_metadata")
+        assert client.get(f"/v1/videos/{job['id']}").json()["progress"] < 4, "25 clips: it is in its first"
     assert seen == [LIVE_PRIORITY]
     assert LIVE_PRIORITY > 0
     wait_until(lambda: service.quotas.sessions == 0)
@@ -170,8 +173,9 @@ def test_with_an_avatar(client: TestClient, service: Service) -> None:
         (json.dumps({**START, "image_reference": {"image_url": "http://10.0.0.1/"}}), "url_not_allowed"),
         (json.dumps({**START, "image_reference": {"image_url": "data:,x"}}), "invalid_image"),
         (json.dumps({**START, "image_reference": None}), "missing_field"),
-        (json.dumps({**START, "image_reference": None, "avatar": "avatar_0"}), "avatar_not_found"),
+        (json.dumps({"type": "session.start", "avatar": "avatar_0"}), "avatar_not_found"),
         (json.dumps({**START, "extra_params": {"seeed": 1}}), "invalid_option"),
+        (json.dumps({**START, "extra_params": {"crf": 1}}), "invalid_option"),
         ("x" * (4 << 20) + "y", "message_too_large"),
     ],
 )

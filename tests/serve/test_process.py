@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from emo_rt import Bundle
-from tests.serve.conftest import wait_until
+from tests.serve.conftest import PATIENCE_S, wait_until
 from tests.serve.inputs import ENDLESS, PORTRAIT, QUICK, files
 from tests.serve.process import ServerProcess, wait_until_gone
 from tests.serve.test_live import START
@@ -106,7 +106,7 @@ def end_with_a_viewer(server: ServerProcess) -> int:
     kinds = [message["type"] for message in messages]
     assert {"error", "session.done"} <= set(kinds)
     assert messages[kinds.index("error")]["code"] == "server_restarting"
-    return server.terminate()
+    return server.process.wait(PATIENCE_S)
 
 
 def test_a_port_that_is_taken(tiny_bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

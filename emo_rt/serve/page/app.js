@@ -97,7 +97,13 @@ class App {
     form.append("input_reference", portrait.blob, portrait.name);
     form.append("audio", voice.blob, voice.name);
     form.append("extra_params", JSON.stringify({ ...portrait.options(), ...settings.options() }));
-    await request("v1/videos", { method: "POST", body: form });
+    this.stage.say("Sending …");
+    try {
+      await request("v1/videos", { method: "POST", body: form });
+    } catch (error) {
+      this.stage.say("");
+      throw error;
+    }
     this.stage.say("In the queue, see Videos below.");
     await this.gallery.refresh();
   }

@@ -1,7 +1,7 @@
 // The videos of this visitor, as the server keeps them: a reload loses nothing.
 
 import { mediaAddress, requestJson, request } from "./api.js";
-import { byId, element } from "./dom.js";
+import { byId, element, svg } from "./dom.js";
 
 const PAGE = 12;
 const BUSY_MS = 700;
@@ -100,6 +100,8 @@ class Card {
     this.status = null;
     const title = element("h3", { id: `title-${job.id}`, title: this.name }, this.name);
     this.thumb = element("button", { type: "button", class: "thumb", "aria-label": `Play ${this.name}`, onclick: () => gallery.play(job, this.name) });
+    this.state = element("span", { class: "state", "aria-hidden": "true" });
+    this.thumb.append(this.state, playMark());
     this.facts = element("p");
     this.why = element("p", { class: "why" });
     this.bar = element("progress", { max: 100, "aria-labelledby": `title-${job.id}` });
@@ -115,7 +117,10 @@ class Card {
     const isOver = isDone || job.status === "failed";
     this.bar.hidden = isOver;
     this.bar.value = job.progress;
-    this.facts.textContent = this.tell(job, isOver);
+    this.state.hidden = isDone;
+    this.state.textContent = job.status === "in_progress" ? `${job.progress} %` : WORDS[job.status];
+    this.facts.textContent = this.tell(job);
+    if (job.inference_time_s) this.facts.title = `Made in ${job.inference_time_s.toFixed(1)} s`;
     this.why.hidden = !job.error;
     this.why.textContent = job.error?.message ?? "";
     this.save.hidden = !isDone;
@@ -128,20 +133,24 @@ class Card {
     this.status = job.status;
   }
 
-  tell(job, isOver) {
-    const parts = [isOver ? null : WORDS[job.status], `${Number(job.seconds).toFixed(1)} s`, job.size?.replace("x", " × ")];
-    if (job.status === "in_progress") parts.push(`${job.progress} %`);
-    if (job.status === "failed") parts.unshift(WORDS.failed);
-    if (job.inference_time_s) parts.push(`made in ${job.inference_time_s.toFixed(1)} s`);
+  tell(job) {
+    const parts = [`${Number(job.seconds).toFixed(1)} s`, job.size?.replace("x", " × ")];
+    if (job.status !== "completed") parts.unshift(WORDS[job.status]);
     return parts.filter(Boolean).join(" · ");
   }
 
   async addThumbnail(job) {
     try {
       const url = await mediaAddress(`v1/videos/${job.id}/content?variant=thumbnail`);
-      this.thumb.replaceChildren(element("img", { src: url, alt: "", loading: "lazy" }));
+      this.thumb.prepend(element("img", { src: url, alt: "" }));
     } catch {
       // A video without a picture of it is as good.
     }
   }
+}
+
+function playMark() {
+  const mark = svg("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" });
+  mark.append(svg("path", { d: "M9 6.500v11l9-5.500z" }));
+  return mark;
 }

@@ -3,7 +3,14 @@
 import { byId, element, svg } from "./dom.js";
 
 const STAGES = ["waiting", "queueing", "hearing", "denoising", "decoding", "buffered"];
-const WORDS = { waiting: "sound to come", queueing: "queue", hearing: "hearing", denoising: "denoising", decoding: "decoding", buffered: "until due" };
+const WORDS = {
+  waiting: "waiting",
+  queueing: "queueing",
+  hearing: "hearing",
+  denoising: "denoising",
+  decoding: "decoding",
+  buffered: "buffered",
+};
 const COLUMNS = 40;
 const [WIDTH, HEIGHT] = [320, 96];
 

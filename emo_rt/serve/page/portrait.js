@@ -119,7 +119,7 @@ export class Portrait {
 
   say(words) {
     const notice = byId("face-notice");
-    notice.textContent = words;
+    if (notice.textContent !== words) notice.textContent = words; // said once, not at every change of the page
     notice.hidden = !words;
   }
 

@@ -84,7 +84,7 @@ export class Stage {
     this.plot.clear();
     this.isTalk = isTalk;
     this.isSent = this.hasTalked = this.isInterrupted = this.hasPicture = false;
-    this.quietS = this.spokenS = 0;
+    this.quietS = this.spokenS = this.queuedS = 0;
     byId("measures").hidden = false;
     byId("latency").textContent = "–";
     byId("health").textContent = "";
@@ -128,7 +128,8 @@ export class Stage {
   watchForEnd(meta) {
     const seconds = meta.num_frames / this.fps;
     this.spokenS += meta.speaking ? seconds : 0;
-    this.quietS = meta.speaking ? 0 : this.quietS + seconds;
+    const isPending = this.queuedS > 0 && !this.isInterrupted;
+    this.quietS = meta.speaking || isPending ? 0 : this.quietS + seconds;
     const isWhole = this.spokenS > this.voiceS - SLACK_S;
     const isDone = this.isSent || this.isInterrupted;
     const patience = this.isInterrupted ? AFTER_INTERRUPT_S : isWhole ? QUIET_S : PATIENCE_S;
@@ -136,6 +137,7 @@ export class Stage {
   }
 
   measured(stats) {
+    this.queuedS = stats.queued_s;
     this.plot.add(stats.latency);
     const words = [];
     if (stats.late_frames) words.push(`${stats.late_frames} frames were late`);

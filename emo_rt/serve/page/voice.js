@@ -48,6 +48,7 @@ export class Voice {
     const choice = ++this.choice;
     this.player?.pause();
     this.blob = this.samples = null;
+    this.onChange();
     let samples = null;
     try {
       samples = await decodeSound(blob);
