@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 from livekit import rtc
 from livekit.agents.voice.avatar import AudioSegmentEnd, AvatarOptions, VideoGenerator
@@ -15,7 +16,7 @@ from emo_rt.integrations.sound import VoiceInput, int16_bytes
 from emo_rt.runtime.live.pair import LivePair
 from emo_rt.runtime.live.session import LiveSession
 
-Output = rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd
+Output: TypeAlias = rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd
 
 
 class EmoVideoGenerator(VideoGenerator):

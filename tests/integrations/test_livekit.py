@@ -169,7 +169,8 @@ def test_the_runner_is_interrupted(session: LiveSession, said: np.ndarray) -> No
             await audio.wait_for_playout()
             assert [event.interrupted for event in events] == [True, False]
             assert events[0].playback_position < 20 * len(said) / 24_000 - 1
-            assert 0 <= events[1].playback_position - len(said) / 24_000 < 1 / FPS + 1e-3
+            # The runner may count the frame that it was about to play when it was interrupted to the next segment.
+            assert 0 <= events[1].playback_position - len(said) / 24_000 < 2 / FPS + 1e-3
 
     run(talk())
 

@@ -147,7 +147,7 @@ def test_sound_and_picture_do_not_drift_apart(stage: Stage, seconds: float, rate
     """Random pauses, interruptions and sizes of what is pushed: pairs stay on the clock, their sound stays on them."""
     stage.clock.step_s = 0.002
     session = stage.open(steps=1, sample_rate=rate, idle="loop", loop_s=0.32, when_full="raise", queue_s=4)
-    chance, often = np.random.default_rng(11), 40 if seconds < 60 else 120  # an hour is mostly pauses
+    chance, often = np.random.default_rng(11), 40 if seconds < 60 else 160  # an hour is mostly pauses
     started_at, samples, pairs = stage.clock.now(), 0, 0
     while pairs < seconds * FPS:
         match int(chance.integers(0, often)):
