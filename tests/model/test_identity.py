@@ -412,7 +412,7 @@ def test_the_command_takes_everything_from_files(
         ([], 1, "--no-face-embedding"),
         (["--face-embedding", "nowhere.npy"], 1, "there is no file nowhere.npy"),
         (["--no-face-embedding", "--embedding-model", "x.onnx"], 2, "not allowed with argument"),
-        (["--no-face-embedding", "--masks", "a.png,b.png"], 2, "must be three files: FULL,FACE,LIP"),
+        (["--no-face-embedding", "--masks", "a.png,b.png"], 2, "expected three names of files: full,face,lip"),
     ],
 )
 def test_the_command_says_what_is_wrong(

@@ -21,7 +21,7 @@ from emo_rt.serve.service import Service
 from emo_rt.serve.settings import Limits, ServeOptions
 from tests.serve.inputs import QUICK, URL, files
 from tests.serve.test_jobs import refused
-from tests.serve.test_live import PATH, START, Viewer
+from tests.serve.test_live_socket import PATH, START, Viewer
 
 
 @pytest.fixture(scope="module")

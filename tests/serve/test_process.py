@@ -19,7 +19,7 @@ from emo_rt import Bundle
 from tests.serve.conftest import PATIENCE_S, wait_until
 from tests.serve.inputs import ENDLESS, PORTRAIT, QUICK, files
 from tests.serve.process import ServerProcess, wait_until_gone
-from tests.serve.test_live import START
+from tests.serve.test_live_socket import START
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 
