@@ -26,6 +26,8 @@ ALLOWED = re.compile(
     r"|emo_rt/assets/(README\.md|portrait\.png|voice\.flac)"
     r"|emo_rt/assets/demo/(emo_rt\.json|MODEL_CARD\.md|graphs/([a-z_]+\.onnx|[0-9a-f]{16}\.bin))"
     r"|emo_rt/assets/faces/(NOTICE|standard_face\.json|(detector|landmarks|blendshapes)\.onnx)"
+    r"|emo_rt/assets/evaluate/report\.html"
+    r"|emo_rt/serve/page/[a-z0-9_.-]+\.(html|css|js|svg|webp|png)"
     rf"|{re.escape(INFO)}(METADATA|RECORD|WHEEL|entry_points\.txt|top_level\.txt|licenses/LICENSE)"
 )
 """Every name that a wheel may hold."""
