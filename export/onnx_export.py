@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import platform
 import re
@@ -125,7 +126,7 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, versions: dict
     store = WeightStore(graphs, options.half_storage)
     if options.half_storage:
         model = model.half()  # rounds once, here: what torch then computes in fp32 is what the bundle computes
-    model = model.to(getattr(torch, options.dtype))
+    model = _converted(model, getattr(torch, options.dtype))
     rows: list[ParityRow] = []
     modules = graph_modules(model, options.guidance)
     for module in modules:
@@ -147,6 +148,14 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, versions: dict
         **(options.offers or standard_offers()),
     }
     write_manifest(folder, manifest)
+
+
+def _converted(model: EmoModel, dtype: torch.dtype) -> EmoModel:
+    """The model in ``dtype``, in place; wav2vec stays in fp32. It runs once per window, and takes 0.2 GB more so."""
+    heard = copy.deepcopy(model.audio_encoder).float()
+    model = model.to(dtype)
+    model.audio_encoder = heard
+    return model
 
 
 def _versions() -> dict[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from diffusers import AutoencoderKL
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from emo_rt.export.networks.light_vae import LightVae
+from emo_rt.export.networks.vae_attention import ScaledQueryProcessor
 from emo_rt.model.config import VaeConfig
 
 Vae = AutoencoderKL | LightVae
@@ -29,7 +29,7 @@ def make_vae(config: VaeConfig) -> Vae:
         scaling_factor=config.scaling_factor,
         mid_block_add_attention=config.mid_block_attention,
     )
-    vae.set_attn_processor(AttnProcessor())
+    vae.set_attn_processor(ScaledQueryProcessor())
     return vae
 
 
