@@ -35,8 +35,10 @@ from tests.model.test_identity import recogniser
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", *(page for page in DOCS if page.name not in ("deploying.md", "serving.md"))]
-"""Documents whose blocks are run; tests/test_deploying.py and tests/serve/test_deploy.py have the others."""
+ELSEWHERE = ("deploying.md", "serving.md")
+"""Documents with tests of their own: tests/test_deploying.py, tests/serve/test_deploy.py."""
+PAGES = [ROOT / "README.md", *(page for page in DOCS if page.name not in ELSEWHERE)]
+"""Documents whose blocks are run."""
 DOCUMENTS = [
     ROOT / "README.md",
     *DOCS,
