@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from emo_rt import Animator, Avatar, LivePair, LiveSession, Progress, QueueFull
 from emo_rt.model.contract import Array
 from emo_rt.runtime.live.maker import LiveClip
 from tests.simulated_clock import SimulatedClock
+
+T = TypeVar("T")
 
 RATE, FPS, CLIP = 16_000, 25, 4
 FRAME = RATE // FPS
@@ -100,19 +103,24 @@ class Stage:
     def open(self, **options: Any) -> LiveSession:
         avatar = options.pop("avatar", self.avatar)
         animator = options.pop("animator", self.animator)
-        session = animator.live(avatar, clock=self.clock, progress=self.step, **options)
+        start = partial(animator.live, avatar, clock=self.clock, progress=self.step, **options)
+        session = self._beside_others(start) if self.sessions else start()
         self.sessions.append(session)
         return self.clock.watch(session)
 
     def close_one(self, session: LiveSession) -> None:
         """While others go on."""
-        closing = threading.Thread(target=session.close)
-        closing.start()
-        while closing.is_alive():
-            self.clock.let_pass()
-            closing.join(0.001)
+        self._beside_others(session.close)
         self.sessions.remove(session)
         self.clock.forget(session)
+
+    def _beside_others(self, action: Callable[[], T]) -> T:
+        """Do what waits for the device while that works for the other sessions."""
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(action)
+            while wait([done], 0.001).not_done:
+                self.clock.let_pass()
+            return done.result()
 
     def close(self) -> None:
         self.clock.end()

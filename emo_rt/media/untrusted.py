@@ -115,6 +115,8 @@ PICTURE = Kind("picture", "a picture", PortraitError, 1 << 30)
 """A picture, of one of the formats in :mod:`emo_rt.media.picture`: 80 megapixels, uncompressed, fit in."""
 NUMBERS = Kind("file", "numbers", InputError, 64 << 20)
 """A ``.npy`` file with a few thousand numbers."""
+DECODED = Kind("file", "decoded numbers", InputError, 4 << 30)
+"""What a process of limited rights made of an upload: four hours of sound, or 80 megapixels."""
 AVATAR = Kind("avatar", "an avatar", InputError, 1 << 30)
 """What was computed of a portrait: 46 MB at full size in fp16, and the picture."""
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from io import BufferedReader
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.media.untrusted import DECODED, open_file
 from emo_rt.serve.decoder import Decoded, Order, decode
 from emo_rt.serve.errors import DISK_FULL, FULL, ApiError
 from emo_rt.serve.settings import MEGABYTE, Limits
@@ -95,8 +97,9 @@ class Decoders:
 def load_array(path: Path, dtype: str, dims: int) -> NDArray[Any]:
     """An array that a child wrote; never anything else than numbers of this type. Raises :class:`ApiError`."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
+        with open_file(path, DECODED) as file:
+            array = np.load(BufferedReader(file), allow_pickle=False)
+    except Exception as exc:  # NumPy raises nearly anything for a damaged header
         raise ApiError(500, "internal_error", f"the decoded {path.stem} cannot be read again") from exc
     if not isinstance(array, np.ndarray) or array.dtype.name != dtype or array.ndim != dims:
         raise ApiError(500, "internal_error", f"the decoded {path.stem} is of an unexpected form")
