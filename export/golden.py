@@ -26,7 +26,7 @@ from emo_rt.export.checkpoints.hallo import original_name
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
 from emo_rt.export.golden_echomimic import check_echomimic
 from emo_rt.export.golden_rows import BOUNDS, Bounds, Row, Rows, format_rows, summary
-from emo_rt.export.graph_modules import GraphModule, clamp_unit, graph_modules
+from emo_rt.export.graph_modules import GraphModule, clamp_unit, graph_modules, run_by_name
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.attention import project
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
@@ -125,15 +125,8 @@ class TorchRunner:
         last = latents[-self.golden.config.motion_frames :]
         return frames, self._run("motion_encoder", last_latents=last)["motion_latents"]
 
-    @torch.no_grad()
     def _run(self, name: str, **inputs: Array) -> dict[str, Array]:
-        """One graph, from ``inputs`` and what is known by name already; its outputs are known from then on."""
-        self.tensors.update(inputs)
-        module = self.modules[name]
-        given = [torch.from_numpy(np.array(self.tensors[tensor.name])) for tensor in module.spec.inputs]
-        outputs = {t.name: value.numpy() for t, value in zip(module.spec.outputs, module(*given), strict=True)}
-        self.tensors.update(outputs)
-        return outputs
+        return run_by_name(self.modules[name], self.tensors, inputs)
 
 
 class WorkerRunner:

@@ -17,7 +17,7 @@ from emo_rt.export.checkpoints.echomimic import original_name
 from emo_rt.export.checkpoints.echomimic_folder import EchoMimicGolden, Run, read_echomimic_golden, site_names
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
 from emo_rt.export.golden_rows import BOUNDS, Bounds, Row, Rows
-from emo_rt.export.graph_modules import GraphModule, clamp_unit, graph_modules
+from emo_rt.export.graph_modules import GraphModule, clamp_unit, graph_modules, run_by_name
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.attention import project
 from emo_rt.export.networks.model import EmoModel
@@ -123,15 +123,8 @@ class TorchRunner:
             blocks.append(given["next_latents"])
         return np.concatenate(blocks)[: self.run.frames]
 
-    @torch.no_grad()
     def _run(self, role: str, **inputs: Array) -> dict[str, Array]:
-        """One graph, from ``inputs`` and what is known by name already; its outputs are known from then on."""
-        self.tensors.update(inputs)
-        module = self.modules[role]
-        given = [torch.from_numpy(np.array(self.tensors[tensor.name])) for tensor in module.spec.inputs]
-        outputs = {t.name: value.numpy() for t, value in zip(module.spec.outputs, module(*given), strict=True)}
-        self.tensors.update(outputs)
-        return outputs
+        return run_by_name(self.modules[role], self.tensors, inputs)
 
 
 class WorkerRunner:

@@ -6,6 +6,9 @@ float type are here, inside the graphs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +16,7 @@ from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
-from emo_rt.model.contract import GraphSpec, deep_features
+from emo_rt.model.contract import Array, GraphSpec, deep_features
 from emo_rt.model.families.registry import family_of, graph_specs
 
 
@@ -222,3 +225,13 @@ def example_samples(config: ModelConfig) -> int:
     """Samples of one encoder window, or of one clip where the whole file is encoded at once."""
     windows = family_of(config).hearing
     return config.frames * AUDIO_SAMPLE_RATE // config.fps if windows.is_whole_file else windows.samples
+
+
+@torch.no_grad()
+def run_by_name(module: GraphModule, tensors: dict[str, Array], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """One graph, from ``inputs`` and from ``tensors``, those known by name; its outputs are known from then on."""
+    tensors.update(inputs)
+    given = [torch.from_numpy(np.array(tensors[tensor.name])) for tensor in module.spec.inputs]
+    outputs = {t.name: value.numpy() for t, value in zip(module.spec.outputs, module(*given), strict=True)}
+    tensors.update(outputs)
+    return outputs
