@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from emo_rt.cli.options import add_json, add_overwrite, picture_name
 from emo_rt.errors import OutputError
 from emo_rt.faces import as_json, default_finder, draw_faces
 from emo_rt.faces.choice import remarks
+from emo_rt.files import whole_file
 from emo_rt.media.face import Face
 from emo_rt.media.picture import load_picture
 
@@ -103,10 +103,8 @@ def _check_target(path: Path, request: Request) -> None:
 
 def _write(path: Path, picture: NDArray[np.uint8]) -> None:
     """Whole or not at all."""
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        Image.fromarray(picture).save(part)
-        os.replace(part, path)
+        with whole_file(path, suffix=path.suffix) as part:
+            Image.fromarray(picture).save(part)
     except OSError as exc:
-        part.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {exc.strerror or exc}") from exc
