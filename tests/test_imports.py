@@ -33,7 +33,7 @@ ROOMS = {
     "device/cuda": "device.cuda",
     "model": "model",
     "media": "media",
-    "the ground floor": "checks errors files memory schema telemetry version",
+    "the ground floor": "checks errors files memory processes schema telemetry version",
 }
 """The rooms of `emo_rt/`, from the top down, with their modules or folders. A room imports only from rooms under it."""
 MOST_FLOORS = 10

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -19,14 +17,13 @@ from emo_rt.batch.task import Done, Model, Ready, Task, Unusable
 from emo_rt.errors import DeviceLostError, EmoRtError, InputError
 from emo_rt.files import sha256_of, whole_file
 from emo_rt.media.video_target import output_errors
+from emo_rt.processes import kill_with_parent
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import Request
 from emo_rt.version import __version__
 
 ORPHANED = 3
 """Exit code of a worker whose driver is gone."""
-PR_SET_PDEATHSIG = 1
-"""Of Linux's ``prctl``: the signal that a process gets as its parent ends."""
 
 
 def main(driver: Connection, model: Model) -> None:
@@ -55,8 +52,7 @@ def end_with_the_driver() -> None:
     """However it ends, also by SIGKILL, and whatever this process is doing then."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    kill_with_parent()
     sentinel = parent.sentinel
 
     def watch() -> None:

@@ -15,7 +15,9 @@ import signal
 import sys
 from pathlib import Path
 
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+from emo_rt.processes import kill_with_parent
+
+PR_SET_NO_NEW_PRIVS = 38
 CLONE_NEWUSER, CLONE_NEWNET = 0x1000_0000, 0x4000_0000
 """Numbers of Linux (``prctl.h``, ``sched.h``)."""
 DESCRIPTORS = 64
@@ -39,7 +41,7 @@ def confine(memory: int, seconds: float, file_bytes: int) -> bool:
 def die_with_parent() -> None:
     """The system kills this process when its parent ends. Linux only; elsewhere nothing happens."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        kill_with_parent()
         if os.getppid() == 1:
             os._exit(1)  # it ended before we asked
 
