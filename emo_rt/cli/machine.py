@@ -7,6 +7,7 @@ from typing import Annotated
 
 from emo_rt.animator import Animator
 from emo_rt.device.registry import DEVICES, THREADS, backend_names
+from emo_rt.runtime.runtime import Runtime
 from emo_rt.schema.kinds import Choice, NamedThing
 from emo_rt.schema.option import Outside
 
@@ -24,6 +25,8 @@ class Machine:
     threads: Annotated[int | None, THREADS] = None
     """CPU threads per graph. ``None`` = one per core."""
 
-    def load(self) -> Animator:
+    def load(self, runtime: Runtime | None = None) -> Animator:
         """Load the model. Raises what :meth:`emo_rt.Animator.load` raises."""
-        return Animator.load(self.bundle, device=self.device, backend=self.backend, threads=self.threads)
+        return Animator.load(
+            self.bundle, device=self.device, backend=self.backend, threads=self.threads, runtime=runtime
+        )

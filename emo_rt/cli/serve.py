@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from emo_rt.animator import Animator
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options, read_options
 from emo_rt.errors import ConfigError, MissingDependencyError
+from emo_rt.runtime.runtime import Runtime
 from emo_rt.serve.settings import Limits, ServeOptions
 
 EXAMPLES = """examples:
@@ -42,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
 
         terminal.say(add_key(options.folder, args.new_key))
         return
+    if options.device_names and args.device != "auto":
+        raise ConfigError(f"device is {args.device!r}, and devices is {options.devices!r}; give one of them")
     if sys.platform == "win32":
         raise ConfigError("emo-rt serve runs on Linux and macOS; on Windows use WSL")
     try:
@@ -51,9 +56,18 @@ def run(args: argparse.Namespace) -> None:
         raise MissingDependencyError(f"serving needs {exc.name}; pip install 'emo_rt[serve]'") from exc
     machine = read_options(args, Machine, bundle="demo")
     with logging_to_stderr(debug=args.debug), ExitStack() as exits:
-        animators = []
-        for bundle in args.bundles:
-            animator = dataclasses.replace(machine, bundle=bundle).load()
-            exits.callback(animator.close)
-            animators.append(animator)
-        serve(options, animators)
+        devices = options.device_names or (machine.device,)
+        serve(options, *(_animators(machine, args.bundles, device, len(devices) > 1, exits) for device in devices))
+
+
+def _animators(
+    machine: Machine, bundles: Sequence[str], device: str, is_apart: bool, exits: ExitStack
+) -> list[Animator]:
+    """All models on one device. ``is_apart``: it shares nothing with the others, even where it is the same."""
+    runtime = exits.enter_context(Runtime(device.partition(":")[0])) if is_apart else None
+    found = []
+    for bundle in bundles:
+        animator = dataclasses.replace(machine, bundle=bundle, device=device).load(runtime)
+        exits.callback(animator.close)
+        found.append(animator)
+    return found

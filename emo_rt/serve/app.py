@@ -70,36 +70,36 @@ def _add_errors(app: FastAPI, service: Service) -> None:
     """Every error has the same form."""
 
     @app.exception_handler(ApiError)
-    def _(_: Request, exc: Exception) -> Response:
+    async def _(_: Request, exc: Exception) -> Response:
         assert isinstance(exc, ApiError)
         return JSONResponse(exc.body, exc.status, exc.headers)
 
     @app.exception_handler(EmoRtError)
-    def _(_: Request, exc: Exception) -> Response:
+    async def _(_: Request, exc: Exception) -> Response:
         assert isinstance(exc, EmoRtError)
         service.note_error(exc)
         found = refusal(exc)
         return JSONResponse(found.body, found.status, found.headers)
 
     @app.exception_handler(ClientDisconnect)
-    def _(_: Request, exc: Exception) -> Response:
+    async def _(_: Request, exc: Exception) -> Response:
         return JSONResponse(error_body(499, "client_left", "the client went away"), 499)
 
     @app.exception_handler(RequestValidationError)
-    def _(_: Request, exc: Exception) -> Response:
+    async def _(_: Request, exc: Exception) -> Response:
         assert isinstance(exc, RequestValidationError)
         first = exc.errors()[0]
         name = str(first["loc"][-1])
         return JSONResponse(error_body(400, "invalid_value", f"{name}: {first['msg']}", name), 400)
 
     @app.exception_handler(HTTPException)
-    def _(_: Request, exc: Exception) -> Response:
+    async def _(_: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
         code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "invalid_body")
         return JSONResponse(error_body(exc.status_code, code, str(exc.detail)), exc.status_code, exc.headers)
 
     @app.exception_handler(Exception)
-    def _(_: Request, exc: Exception) -> Response:
+    async def _(_: Request, exc: Exception) -> Response:
         if is_full(exc):
             return JSONResponse(error_body(503, "disk_full", "the server's disk is full"), 503, {"Retry-After": "60"})
         logging.getLogger(__name__).error("a request failed in an unexpected way", exc_info=exc)
@@ -108,12 +108,12 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/health", summary="Whether the process is of use; 503 = restart it", responses={503: {}})
-    def health() -> Response:
+    async def health() -> Response:  # not in a thread: these may all be busy, and then it would be killed
         trouble = service.trouble
         return JSONResponse({"status": "failed" if trouble else "ok", "reason": trouble}, 503 if trouble else 200)
 
     @app.get("/ready", summary="Whether the models are warm; 503 = send requests elsewhere", responses={503: {}})
-    def ready() -> Response:
+    async def ready() -> Response:
         is_ready = service.is_warm and not service.is_draining and service.trouble is None
         state = "draining" if service.is_draining else "ready" if is_ready else "warming"
         return JSONResponse({"status": state}, 200 if is_ready else 503)

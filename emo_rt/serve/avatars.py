@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ from emo_rt.faces.style import mismatch
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import PrepareOptions, Request
 from emo_rt.serve.decoding import load_array
-from emo_rt.serve.errors import ApiError, refusal
+from emo_rt.serve.errors import refusal
 from emo_rt.serve.records import AvatarRecord
 from emo_rt.serve.store import PICTURE, Store, folder_bytes
 
 FEATURES, SHOWN = "avatar.npz", "picture.jpg"
 """Files of an avatar, beside the decoded picture."""
 KEPT = 8
-"""Avatars that stay loaded, the one that was used last first."""
+"""Avatars that stay loaded in one model of one device. The one that was used longest ago goes first."""
 WAITED_FOR = 1.0
 """Priority of what a caller waits for, before jobs and behind live sessions."""
 QUALITY = 90
@@ -34,14 +33,13 @@ QUALITY = 90
 class Avatars:
     """Avatars of one server. Thread-safe."""
 
-    def __init__(self, store: Store, models: Mapping[str, Animator]) -> None:
-        self._store, self._models = store, models
-        self._loaded: OrderedDict[str, Avatar] = OrderedDict()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loaded: OrderedDict[tuple[str, Animator], Avatar] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, record: AvatarRecord, incoming: Path, prepare: PrepareOptions) -> AvatarRecord:
+    def add(self, record: AvatarRecord, incoming: Path, prepare: PrepareOptions, animator: Animator) -> AvatarRecord:
         """Prepare the decoded picture in ``incoming`` and keep everything. Raises :class:`ApiError`."""
-        animator = self._models[record.model]
         avatar = prepared(animator, incoming, prepare, WAITED_FOR)
         try:
             portrait = avatar.portrait
@@ -62,42 +60,41 @@ class Avatars:
         }
         full = AvatarRecord(**{**values, "options": record.options, "face_box": json.loads(values["face_box"])})
         self._store.add(full, incoming)
-        self._remember(full.id, avatar)
+        self._remember((full.id, animator), avatar)
         return full
 
-    def get(self, record: AvatarRecord, priority: float = 0) -> Avatar:
-        """The avatar, loaded, with ``priority`` on the device where that must be done.
+    def get(self, record: AvatarRecord, animator: Animator, priority: float = 0) -> Avatar:
+        """The avatar, loaded on the device of ``animator``, with ``priority`` there where that must be done.
 
         It is never closed while somebody has it: dropping it gives its memory back.
         """
+        name = record.id, animator
         with self._lock:
-            found = self._loaded.get(record.id)
+            found = self._loaded.get(name)
         if found is None or found.features.is_closed:
-            found = self._load(record, priority)
-        self._remember(record.id, found)
+            found = self._load(record, animator, priority)
+        self._remember(name, found)
         return found
 
     def forget(self, record: AvatarRecord) -> None:
         """It was deleted."""
         with self._lock:
-            self._loaded.pop(record.id, None)
+            for name in [name for name in self._loaded if name[0] == record.id]:
+                del self._loaded[name]
 
-    def _load(self, record: AvatarRecord, priority: float) -> Avatar:
-        animator, place = self._models.get(record.model), self._store.place(record)
-        if animator is None:
-            message = f"the avatar is for the model {record.model}, which is not loaded"
-            raise ApiError(409, "model_not_loaded", message, param="avatar")
+    def _load(self, record: AvatarRecord, animator: Animator, priority: float) -> Avatar:
+        place = self._store.place(record)
         try:
             return animator.load_avatar(place / FEATURES, priority=priority)
         except InputError:  # the bundle is another one by now
             request = Request.from_dict({"portrait": "portrait", "voice": "voice", **record.options})
             return prepared(animator, place, request.prepare, priority)
 
-    def _remember(self, name: str, avatar: Avatar) -> None:
+    def _remember(self, name: tuple[str, Animator], avatar: Avatar) -> None:
         with self._lock:
             self._loaded[name] = avatar
             self._loaded.move_to_end(name)
-            while len(self._loaded) > KEPT:
+            while sum(animator is name[1] for _, animator in self._loaded) > KEPT:
                 self._loaded.popitem(last=False)
 
 

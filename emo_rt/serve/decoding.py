@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from dataclasses import fields
 from io import BufferedReader
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -81,7 +82,7 @@ class Decoders:
             raise _death(code, order)
         if "kind" in reply:
             raise _error(reply)
-        return Decoded(**reply)
+        return _decoded(reply)
 
     def _answer(self, ours: Connection, seconds: float) -> dict[str, Any] | None:
         """The child's answer; ``None`` if it ended without one. Twice the time: the processor may be busy."""
@@ -92,6 +93,16 @@ class Decoders:
         except (EOFError, OSError, ValueError):
             return None
         return reply if isinstance(reply, dict) else None
+
+
+def _decoded(reply: dict[str, Any]) -> Decoded:
+    """A child that a stranger's file has taken over may answer anything. Raises :class:`ApiError`."""
+    expected = {one.name: one.default for one in fields(Decoded)}
+    for name, default in expected.items():
+        value = reply.get(name)
+        if type(value) is not type(default) or not 0 <= value < 1 << 40:
+            raise ApiError(500, "internal_error", "the decoder answers in an unexpected form")
+    return Decoded(**{name: reply[name] for name in expected})
 
 
 def load_array(path: Path, dtype: str, dims: int) -> NDArray[Any]:

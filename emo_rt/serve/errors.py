@@ -54,7 +54,13 @@ class ApiError(Exception):
 def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
     """The JSON of every error."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    message, param = sendable(message), None if param is None else sendable(param)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def sendable(text: str) -> str:
+    """The same without halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 CODES: dict[type[EmoRtError], str] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from anyio import to_thread
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
@@ -56,7 +57,8 @@ async def read_form(request: Request) -> Form:
     """The body. Raises :class:`ApiError` 400 for what is neither a form nor a JSON object."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _from_json(await request.body())
+        body = await request.body()
+        return await to_thread.run_sync(_from_json, body)  # 64 MB of it would stop live sessions for a moment
     if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         message = f"the body is {kind or 'of no type'}; expected multipart/form-data or application/json"
         raise ApiError(400, "invalid_body", message)

@@ -22,6 +22,8 @@ from emo_rt.serve.settings import MEGABYTE, ServeOptions
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
+COUNTED = SAFE | {"POST", "DELETE", "PUT", "PATCH"}
+"""Methods with a figure of their own. Callers may invent as many as they like, and each figure stays in memory."""
 KEYED = ("/v1/", "/metrics")
 """Beginnings of paths that need a key; health and the page itself need none."""
 PROTOCOL = "emo-rt-key."
@@ -127,7 +129,8 @@ class Guard:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope.get("method", "WS")
         route = getattr(scope.get("route"), "path", "other")
-        self._seen(method, route, status, seconds)
+        counted = method if method in COUNTED or scope["type"] == "websocket" else "other"
+        self._seen(counted, route, status, seconds)
         facts: Mapping[str, Any] = {"method": method, "path": scope["path"], "status": status}
         event("request", **facts, ms=round(1000 * seconds), key=scope.get("state", {}).get("owner") or None)
 

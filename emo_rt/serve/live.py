@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Awaitable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from emo_rt.errors import ClosedError, EmoRtError, QueueFull
 from emo_rt.serve.errors import ApiError, refusal
+from emo_rt.serve.live_opening import open_session
 from emo_rt.serve.live_start import read_message, read_start
 from emo_rt.serve.live_stream import LiveStream, Piece
 from emo_rt.serve.logs import REQUEST_ID, event
@@ -96,7 +98,9 @@ class LiveConnection:
             raise ApiError(400, "not_started", "the first message is not session.start")
         start = read_start(read_message(message["text"], START_BYTES))
         with self._service.quotas.session(self._owner):
-            self._stream = stream = await self._service.open_live(start, self._owner)
+            opened = await open_session(self._service, start, self._owner)
+            close = partial(opened.close, self._service)
+            self._stream = stream = LiveStream(opened.session, fragment_frames=start.fragment_frames, close=close)
             await self._say(self._start_message(stream, start.fragment_frames))
             await self._both_ways(stream)
             await self._say(self._done_message(stream))
@@ -180,11 +184,11 @@ class LiveConnection:
     # What is said
 
     def _start_message(self, stream: LiveStream, fragment_frames: int) -> dict[str, Any]:
-        width, height = stream.size
+        width, height = stream.session.size
         config = {
             "width": width,
             "height": height,
-            "fps": stream.fps,
+            "fps": stream.session.fps,
             "sample_rate": stream.session.settings.sample_rate,
             "fragment_frames": fragment_frames,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from typing import Any
@@ -42,9 +43,9 @@ class LiveStream:
     The thread closes the session, as the task that called may be cancelled at any ``await``.
     """
 
-    def __init__(self, session: LiveSession, *, size: tuple[int, int], fps: int, fragment_frames: int) -> None:
-        """``size``: width and height. Starts at once; call it in an event loop."""
-        self.session, self.size, self.fps = session, size, fps
+    def __init__(self, session: LiveSession, *, fragment_frames: int, close: Callable[[], None]) -> None:
+        """``close``: closes the session. Starts at once; call it in an event loop."""
+        self.session, self._close = session, close
         self.frames = 0
         """Pictures that were given."""
         self._options = VideoOptions(
@@ -91,16 +92,17 @@ class LiveStream:
             logging.getLogger(__name__).debug("a live session ended", exc_info=exc)
             end = exc
         finally:
-            self.session.close()
+            self._close()
         self._put(end)
 
     def _write(self, sink: Any) -> None:
-        width, height = self.size
-        rate = self.session.settings.sample_rate
-        writer = VideoWriter(sink, width=width, height=height, fps=self.fps, sample_rate=rate, options=self._options)
+        session = self.session
+        width, height = session.size
+        rate = session.settings.sample_rate
+        writer = VideoWriter(sink, width=width, height=height, fps=session.fps, sample_rate=rate, options=self._options)
         waiting: list[LivePair] = []
         try:
-            for pair in self.session:
+            for pair in session:
                 if self._is_gone.is_set():
                     break
                 writer.write(pair.frame[np.newaxis], pair.audio)
@@ -121,7 +123,7 @@ class LiveStream:
         pairs = waiting[: fragment.frames]
         del waiting[: fragment.frames]
         spoken = [pair.utterance for pair in pairs if pair.speaking]
-        start = pairs[0].time_s if pairs else self.frames / self.fps
+        start = pairs[0].time_s if pairs else self.frames / self.session.fps
         self.frames += fragment.frames
         self._put(Piece(fragment, start, bool(spoken), spoken[-1] if spoken else None))
 

@@ -48,7 +48,7 @@ class Quotas:
     @contextmanager
     def place_in_queue(self, owner: str) -> Iterator[None]:
         """While a job is on its way in, it counts already. Raises :class:`ApiError` 429 and 503."""
-        self.check_storage()
+        self.check_storage(owner)
         limits = self._limits
         with self._lock:
             everybody = self._store.waiting() + self._coming.total()
@@ -81,8 +81,12 @@ class Quotas:
             with self._lock:
                 self._sessions[owner] -= 1
 
-    def check_storage(self) -> None:
-        """Raise :class:`ApiError` 503 where there is no room for one more."""
+    def check_storage(self, owner: str) -> None:
+        """Raise :class:`ApiError` 503 where there is no room for one more, 429 where this owner has too much."""
+        own, most_own = self._store.used_bytes(owner), self._limits.max_storage_mb_per_key * MEGABYTE
+        if own >= most_own:
+            message = f"you keep {own >> 20} MB here and may keep {most_own >> 20}; delete what you do not need"
+            raise ApiError(429, "storage_full", message, retry_after_s=60)
         used, most = self._store.used_bytes(), self._limits.max_storage_mb * MEGABYTE
         if used >= most:
             message = f"the server keeps {used >> 20} MB and may keep {most >> 20}; delete what you do not need"

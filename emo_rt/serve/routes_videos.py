@@ -61,7 +61,7 @@ async def submitted(request: Request, *, is_sync: bool) -> Job:
     service.require_working()
     service.quotas.note_request(owner)
     try:
-        asked = read_submission(await read_form(request))
+        asked = await service.in_thread(partial(read_submission, await read_form(request)))
         return await service.in_thread(partial(service.submit, asked, owner, is_sync=is_sync))
     finally:
         await request.close()

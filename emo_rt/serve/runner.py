@@ -1,13 +1,16 @@
-"""The thread that makes the queued videos, one after another. Live sessions go before it on the device."""
+"""Threads that make the queued videos, one for each device. Live sessions go before them there."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
+import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from emo_rt.serve.avatars import Avatars, prepared
 from emo_rt.serve.decoding import load_array
 from emo_rt.serve.errors import ApiError, code_of
 from emo_rt.serve.logs import event
+from emo_rt.serve.places import Place, Places
 from emo_rt.serve.records import FAILED, Job
 from emo_rt.serve.store import MOST_ATTEMPTS, SOUND, THUMBNAIL, VIDEO, Store
 
@@ -42,37 +46,47 @@ Ended = Callable[[Job, str, dict[str, float]], None]
 
 @dataclass
 class _Running:
-    """The job that is being made."""
+    """A job that is being made."""
 
     job: Job
-    cancel: threading.Event
+    place: Place
+    cancel: threading.Event = field(default_factory=threading.Event)
     percent: int = 0
     goes_back: bool = False
+    is_deleted: bool = False
+    """Whether its caller does not want it any more: the row is gone, the files go when it has stopped."""
 
 
 class Runner:
-    """Makes jobs. Made by the service; :meth:`close` ends the thread."""
+    """Makes jobs, one at a time on each device. Made by the service; :meth:`close` ends the threads."""
 
-    def __init__(self, store: Store, models: Mapping[str, Animator], avatars: Avatars, ended: Ended) -> None:
-        self._store, self._models, self._avatars, self._ended = store, models, avatars, ended
+    def __init__(self, store: Store, places: Places, avatars: Avatars, ended: Ended) -> None:
+        self._store, self._avatars, self._ended = store, avatars, ended
         self.signal = Signal()
         """Told when a job's status changes."""
         self.lost: str | None = None
-        """Why the device is gone for good."""
-        self._running: _Running | None = None
+        """Why a device is gone for good."""
+        self._running = dict[str, _Running]()
+        self._unnoted = list[Callable[[], object]]()
+        """Ends of jobs that could not be written; tried again."""
         self._is_stopping = False
+        self._looked_at = -math.inf
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="emo_rt serve: jobs", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, args=(place,), name=f"emo_rt serve: jobs on {place.name}", daemon=True)
+            for place in places
+        ]
 
     @property
     def is_idle(self) -> bool:
         """Whether no job is being made."""
         with self._changed:
-            return self._running is None
+            return not self._running
 
     def start(self) -> None:
         """Begin to make jobs."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def wake(self) -> None:
         """A job was added."""
@@ -81,60 +95,81 @@ class Runner:
 
     def progress(self, job: Job) -> int:
         """Percent of a job that runs."""
-        running = self._running
-        return running.percent if running is not None and running.job.id == job.id else 0
+        running = self._running.get(job.id)
+        return 0 if running is None else running.percent
 
     def cancel(self, job: Job) -> bool:
         """Stop a job whose row is gone. ``False`` if it does not run; otherwise its files go when it has stopped."""
         with self._changed:
-            if self._running is None or self._running.job.id != job.id:
+            running = self._running.get(job.id)
+            if running is None:
                 return False
-            self._running.cancel.set()
+            running.is_deleted = True
+            running.cancel.set()
             return True
 
     def drain(self, seconds: float) -> None:
-        """Begin nothing new; wait for the running job, then put it back into the queue."""
+        """Begin nothing new; wait for the running jobs, then put them back into the queue."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-            if self._changed.wait_for(lambda: self._running is None, seconds):
+            if self._changed.wait_for(lambda: not self._running, seconds):
                 return
-            if self._running is not None:
-                self._running.goes_back = True
-                self._running.cancel.set()
+            for running in self._running.values():
+                running.goes_back = True
+                running.cancel.set()
 
     def close(self) -> None:
-        """As :meth:`drain` without waiting for a job; then waits for the thread. Safe twice."""
+        """As :meth:`drain` without waiting for a job; then waits for the threads. Safe twice."""
         self.drain(0)
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
-    def _work(self) -> None:
+    def _work(self, place: Place) -> None:
         while True:
             with self._changed:
-                running = self._next()
+                running = self._next(place)
                 if running is None:
                     return
             try:
                 self._run(running)
-            except Exception:  # a full disk: the row cannot be written. The next start finds the job again
+            except Exception:  # a full disk: the row cannot be written now
                 logging.getLogger(__name__).exception("the end of a job could not be noted")
             finally:
-                with self._changed:
-                    self._running = None
-                    self._changed.notify_all()
-                self.signal.tell()
+                self._leave(running)
 
-    def _next(self) -> _Running | None:
+    def _leave(self, running: _Running) -> None:
+        """It is over. From now on its files are for whoever deletes its row."""
+        with self._changed:
+            del self._running[running.job.id]
+            self._changed.notify_all()
+        if running.is_deleted:  # it may have finished at the same moment
+            self._store.remove_files(running.job)
+        self.signal.tell()
+
+    def _next(self, place: Place) -> _Running | None:
         """The next job, when there is one; ``None`` at the end."""
         while not self._is_stopping:
-            job = None if self.lost else self._store.claim()
+            try:
+                job = self._claimed()
+            except (OSError, sqlite3.Error):  # a full disk: the queue waits, and the server goes on
+                logging.getLogger(__name__).exception("the queue cannot be read or written; trying again")
+                job = None
             if job is not None:
-                self._running = _Running(job, threading.Event())
-                return self._running
+                running = self._running[job.id] = _Running(job, place)
+                return running
             self._changed.wait(POLL_S)
-            self._store.expire()
         return None
+
+    def _claimed(self) -> Job | None:
+        while self._unnoted:
+            self._unnoted[0]()
+            del self._unnoted[0]
+        if time.monotonic() >= self._looked_at + POLL_S:  # not only when there is nothing to do
+            self._looked_at = time.monotonic()
+            self._store.expire()
+        return None if self.lost else self._store.claim()
 
     def _run(self, running: _Running) -> None:
         job, store = running.job, self._store
@@ -167,13 +202,18 @@ class Runner:
         told = str(exc) if isinstance(exc, EmoRtError | ApiError) else f"unexpected {type(exc).__name__}"
         code = exc.code if isinstance(exc, ApiError) else code_of(exc)
         told = told.replace(f"{self._store.place(job)}/", "")
-        return FAILED if self._store.fail(job, code, told) else "cancelled"
+        try:
+            return FAILED if self._store.fail(job, code, told) else "cancelled"
+        except (OSError, sqlite3.Error):
+            with self._changed:
+                self._unnoted.append(lambda: self._store.fail(job, code, told))
+            raise
 
     def _make(self, running: _Running) -> tuple[dict[str, Any], str]:
         """Make the files of a job. Returns what was measured, and the length of the video."""
         job, place = running.job, self._store.place(running.job)
         request = Request.from_dict({"portrait": "portrait", "voice": "voice", **job.options})
-        animator = self._models.get(job.model)
+        animator = running.place.models.get(job.model)
         if animator is None:
             raise ApiError(409, "model_not_loaded", f"the model {job.model} is not loaded any more")
         avatar = self._avatar(job, animator, request)
@@ -209,7 +249,7 @@ class Runner:
         record = self._store.avatar(job.avatar, job.owner)
         if record is None:
             raise ApiError(404, "avatar_not_found", "the avatar was deleted before the video was made")
-        return self._avatars.get(record)
+        return self._avatars.get(record, animator)
 
 
 def write_video(video: Video, request: Request, place: Path) -> None:

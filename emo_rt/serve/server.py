@@ -63,13 +63,13 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
 
-def serve(options: ServeOptions, animators: Sequence[Animator]) -> None:
-    """Serve until a signal comes. Closes the animators. Raises :class:`ConfigError`, :class:`OutputError`,
-    :class:`DeviceLostError`."""
+def serve(options: ServeOptions, animators: Sequence[Animator], *others: Sequence[Animator]) -> None:
+    """Serve until a signal comes. Closes the animators. ``others``: the same models on further devices. Raises
+    :class:`ConfigError`, :class:`OutputError`, :class:`DeviceLostError`."""
     with ExitStack() as exits:
-        for animator in animators:
+        for animator in [*animators, *(one for device in others for one in device)]:
             exits.callback(animator.close)
-        service = exits.enter_context(Service(options, _named(animators)))
+        service = exits.enter_context(Service(options, _named(animators), *map(_named, others)))
         listener = exits.enter_context(_listen(options))
         host, port = listener.getsockname()[:2]
         event("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", pid=os.getpid())
@@ -86,8 +86,10 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,  # ours has request ids
         server_header=False,
         proxy_headers=False,  # a client's word for who it is counts nothing
+        http="h11",  # the other one has no limit of headers
         ws_max_size=START_BYTES + 4096,
         ws="websockets-sansio",
+        ws_per_message_deflate=False,  # video does not become smaller
         timeout_graceful_shutdown=SHUTDOWN_S,
         h11_max_incomplete_event_size=64 << 10,
     )

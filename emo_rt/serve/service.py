@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,19 +19,17 @@ from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.clips import frame_count
 from emo_rt.runtime.live.session import LiveSession
-from emo_rt.runtime.live.settings import LiveSettings
 from emo_rt.runtime.live.stats import LiveStats
 from emo_rt.runtime.request import PrepareOptions
-from emo_rt.serve.avatars import Avatars, prepared
+from emo_rt.serve.avatars import Avatars
 from emo_rt.serve.decoder import UPLOADED_PICTURE, UPLOADED_SOUND, Decoded
 from emo_rt.serve.decoding import Decoders
-from emo_rt.serve.errors import ApiError, refusal
+from emo_rt.serve.errors import ApiError
 from emo_rt.serve.forms import Upload
 from emo_rt.serve.keys import KeyRing
-from emo_rt.serve.live_start import LiveStart
-from emo_rt.serve.live_stream import LiveStream
 from emo_rt.serve.logs import event
 from emo_rt.serve.metrics import Metrics
+from emo_rt.serve.places import Place, Places
 from emo_rt.serve.quotas import Quotas
 from emo_rt.serve.records import AvatarRecord, Job, new_id
 from emo_rt.serve.runner import Runner
@@ -48,8 +47,6 @@ UPLOADS_AT_ONCE = 8
 """Uploads that are looked at at the same time; others wait. Threads of their own: asking how a job stands goes on."""
 GOODBYE_S = 5.0
 """Seconds that live sessions get to end in order."""
-QUEUE_S = 120.0
-"""Most sound that waits in a live session, in seconds: more than anybody says at a time."""
 
 
 class Restartable(Protocol):
@@ -63,9 +60,11 @@ class Restartable(Protocol):
 class Service:
     """Owns all but the animators. A context manager; :meth:`start` begins the work."""
 
-    def __init__(self, options: ServeOptions, models: Mapping[str, Animator]) -> None:
-        """``models``: by name; the first is taken where a caller names none. Raises :class:`ConfigError`."""
+    def __init__(self, options: ServeOptions, models: Mapping[str, Animator], *others: Mapping[str, Animator]) -> None:
+        """``models``: by name; the first is taken where a caller names none. ``others``: the same models on further
+        devices. Raises :class:`ConfigError`."""
         self.options, self.models = options, models
+        self.places = Places([models, *others], options.device_names)
         self.keys = KeyRing.load(options.folder)
         if not options.is_loopback and not len(self.keys):
             raise ConfigError(
@@ -77,15 +76,16 @@ class Service:
         self.decoders = Decoders(limits)
         self._exit = ExitStack()
         self.store = self._exit.enter_context(Store(options.folder, keep_s=3_600 * limits.keep_hours))
-        self.avatars = Avatars(self.store, models)
+        self.avatars = Avatars(self.store)
         self.quotas = Quotas(limits, self.store)
-        self.runner = Runner(self.store, models, self.avatars, self._job_ended)
+        self.runner = Runner(self.store, self.places, self.avatars, self._job_ended)
         self.live = set[Restartable]()
         """Open live connections; touched in the event loop only."""
         self.is_draining = False
         self.is_warm = False
         self._uploads = anyio.CapacityLimiter(UPLOADS_AT_ONCE)
-        self._streams = list[LiveStream]()
+        self._talking = set[LiveSession]()
+        self._talking_lock = threading.Lock()
         self._warming = threading.Thread(target=self._warm_up, name="emo_rt serve: warm-up", daemon=True)
         self.metrics.watch(self._gauges, self._live_stats)
 
@@ -97,15 +97,16 @@ class Service:
 
     def _warm_up(self) -> None:
         self.decoders.warm()
-        for name, animator in self.models.items():
-            if self.is_draining:
-                return
-            try:
-                animator.warmup()
-            except EmoRtError as exc:
-                self.note_error(exc)
-                event("warming failed", level=logging.ERROR, model=name, reason=str(exc))
-                return
+        for place in self.places:
+            for name, animator in place.models.items():
+                if self.is_draining:
+                    return
+                try:
+                    animator.warmup()
+                except Exception as exc:  # noqa: BLE001 - nothing would ever be made, so nobody must wait for it
+                    self.runner.lost = f"{name} cannot run on {place.name}: {exc}"
+                    event("warming failed", level=logging.ERROR, model=name, device=place.name, reason=str(exc))
+                    return
         self.is_warm = True
         event("ready", models=list(self.models))
         self.runner.start()
@@ -244,11 +245,12 @@ class Service:
         chosen, animator = self.model(model)
         reject_options(options, (AnimateOptions, VideoOptions), "say it when the avatar speaks", "options")
         request = checked_request(animator, options, "options")
-        self.quotas.check_storage()
+        self.quotas.check_storage(owner)
         record = AvatarRecord(new_id("avatar"), owner, chosen, self.store.time(), name, options)
         with self.store.incoming(record.id) as incoming:
             self.decode(incoming, picture, None, None)
-            return self.avatars.add(record, incoming, request.prepare)
+            animator = self.places.by_load()[0].models[chosen]
+            return self.avatars.add(record, incoming, request.prepare, animator)
 
     def delete_avatar(self, record: AvatarRecord) -> None:
         """Jobs that wait for it will fail."""
@@ -256,46 +258,18 @@ class Service:
         self.avatars.forget(record)
         self.store.remove_files(record)
 
-    async def open_live(self, start: LiveStart, owner: str) -> LiveStream:
-        """Open a session and its stream. Raises :class:`ApiError`, :class:`EmoRtError`."""
-        self.require_working()
-        self.quotas.note_request(owner)
-        opening = asyncio.ensure_future(asyncio.to_thread(self._live_session, start, owner))
-        try:
-            session, size, fps = await asyncio.shield(opening)
-        except asyncio.CancelledError:  # the thread goes on, and nobody will have its session
-            opening.add_done_callback(_close_session)
-            raise
-        stream = LiveStream(session, size=size, fps=fps, fragment_frames=start.fragment_frames)
-        self._streams = [one for one in self._streams if not one.is_over] + [stream]
-        return stream
+    def session_begun(self, session: LiveSession) -> None:
+        """A live session was opened."""
+        with self._talking_lock:
+            self._talking.add(session)
 
-    def _live_session(self, start: LiveStart, owner: str) -> tuple[LiveSession, tuple[int, int], int]:
-        name, animator = self.model(start.model)
-        if (start.picture is None) == (start.avatar is None):
-            message = "expected one of image_reference and avatar"
-            raise ApiError(400, "missing_field", message, param="image_reference")
-        reject_options(start.options, (VideoOptions,), "a live session encodes for players", "extra_params")
-        record = None if start.avatar is None else self.avatar_record(start.avatar, owner, name)
-        if record is not None:
-            reject_options(start.options, (PrepareOptions,), OF_AVATAR, "extra_params")
-        request = checked_request(animator, start.options)
-        try:
-            settings = LiveSettings(**{"queue_s": QUEUE_S, "lag": "drop", **start.settings, "when_full": "raise"})
-        except EmoRtError as exc:
-            raise refusal(exc) from exc
-        if record is not None:
-            avatar = self.avatars.get(record, LIVE_PRIORITY)
-        else:
-            assert start.picture is not None
-            with self.store.incoming(new_id("live")) as incoming:
-                self.decode(incoming, start.picture, None, None)
-                avatar = prepared(animator, incoming, request.prepare, LIVE_PRIORITY)
-        session = animator.live(avatar, priority=LIVE_PRIORITY, settings=settings, options=request.animate)
-        if not avatar.is_pasted_back(request.animate.paste_back):
-            return session, (animator.config.size, animator.config.size), animator.config.fps
-        height, width = avatar.portrait.picture.shape[:2]
-        return session, (width, height), animator.config.fps
+    def session_ended(self, session: LiveSession, place: Place) -> None:
+        """A live session was closed. Safe twice."""
+        with self._talking_lock:
+            if session not in self._talking:
+                return
+            self._talking.remove(session)
+        self.places.leave(place)
 
     def decode(self, incoming: Path, picture: Upload | None, sound: Upload | None, seconds: float | None) -> Decoded:
         """The arrays in ``incoming``; the uploads themselves are gone."""
@@ -316,23 +290,23 @@ class Service:
         self.metrics.note_job(status, stages)
 
     def _live_stats(self) -> list[LiveStats]:
-        return [stream.session.stats for stream in self._streams if not stream.is_over]
+        with self._talking_lock:
+            talking = list(self._talking)
+        return [session.stats for session in talking]
 
     def _gauges(self) -> dict[str, dict[str, float]]:
-        memory = {name: animator.memory_stats() for name, animator in self.models.items()}
-        used = {name: stats["device_used"] for name, stats in memory.items() if "device_used" in stats}
-        held = {name: stats["runs"] + stats["kept"] + stats["avatars"] for name, stats in memory.items()}
+        held, used = Counter[str](), {}
+        for place in self.places:
+            for name, animator in place.models.items():
+                stats = animator.memory_stats()
+                held[name] += stats["runs"] + stats["kept"] + stats["avatars"]
+                if "device_used" in stats:
+                    used[place.name] = stats["device_used"]
         return {
             "queue_jobs:status": {status: float(n) for status, n in self.store.counts().items()},
             "live_sessions": {"": float(self.quotas.sessions)},
             "storage_bytes": {"": float(self.store.used_bytes())},
             "ready": {"": float(self.is_warm and not self.is_draining)},
             "model_memory_bytes:model": {name: float(n) for name, n in held.items()},
-            "device_used_bytes:model": {name: float(n) for name, n in used.items()},
+            "device_used_bytes:device": {name: float(n) for name, n in used.items()},
         }
-
-
-def _close_session(opening: asyncio.Future[tuple[LiveSession, tuple[int, int], int]]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        session, _, _ = opening.result()
-        threading.Thread(target=session.close, name="emo_rt serve: closing").start()

@@ -40,6 +40,8 @@ class Limits:
     """Uploads and live sessions that one key may begin in a minute. ``None`` = any number."""
     max_storage_mb: Annotated[int, Range(1, 100_000_000), Outside(placeholder="MB")] = 10_000
     """Jobs and avatars on disk, in units of 2**20 bytes."""
+    max_storage_mb_per_key: Annotated[int, Range(1, 100_000_000), Outside(placeholder="MB")] = 5_000
+    """The same of one key. Avatars stay until they are deleted."""
     min_free_mb: Annotated[int, Range(0, 100_000_000), Outside(placeholder="MB")] = 256
     """Space that stays free on the disk; no job is taken when there is less."""
     keep_hours: Annotated[float, Range(0, math.inf, "more than 0, or inf", is_open=True)] = 24.0
@@ -70,6 +72,9 @@ class ServeOptions:
     none."""
     allow_origin: Annotated[str | None, Outside(placeholder="ORIGIN,…")] = None
     """Origins of other pages that may send requests, like https://app.example.com. ``None`` = none."""
+    devices: Annotated[str | None, Outside(placeholder="DEVICE,…")] = None
+    """Devices that share the work, each with its own copy of every model, like cuda:0,cuda:1. ``None`` = one, that of
+    ``device``."""
     exit_when_lost: bool = False
     """End with an error when the device has failed for good, for supervisors that do not ask ``/health``."""
     limits: Annotated[Limits, Outside(is_hidden=True)] = field(default_factory=Limits)
@@ -83,6 +88,11 @@ class ServeOptions:
         for origin in self.origins:
             if not re.fullmatch(r"https?://[^/\s]+", origin):
                 raise ConfigError(f"allow_origin has {origin!r}; expected origins like https://app.example.com")
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """Devices that share the work; none where it is left open."""
+        return tuple(name.strip() for name in (self.devices or "").split(",") if name.strip())
 
     @property
     def folder(self) -> Path:

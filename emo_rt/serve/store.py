@@ -40,10 +40,14 @@ class Store:
         Raises :class:`ConfigError` where another server has it, or a newer emo_rt has written it.
         """
         self.folder, self._keep_s, self._now = folder, keep_s, now
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("jobs", "avatars", "incoming"):
-            (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            (folder / name).mkdir(exist_ok=True, mode=0o700)
         self._lock_file = _locked(folder / "lock")
         self._lock = threading.RLock()
+        # The folder may be an old one that all can read; SQLite's other files get the rights of this one.
+        os.close(os.open(folder / "store.sqlite", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        (folder / "store.sqlite").chmod(0o600)
         self._database = sqlite3.connect(folder / "store.sqlite", isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
@@ -66,7 +70,7 @@ class Store:
         """What the last server left: jobs that ran start again, files without a row go."""
         message = f"the server ended {MOST_ATTEMPTS} times while it made this video; it is not tried again"
         with self._change() as change:
-            change("DELETE FROM jobs WHERE is_sync AND status IN (?, ?)", (QUEUED, IN_PROGRESS))
+            change("DELETE FROM jobs WHERE is_sync", ())  # whoever waited has gone with the server
             change(
                 "UPDATE jobs SET status = ?, error_code = 'server_ended', error_message = ?, completed_at = ?, "
                 "expires_at = ? WHERE status = ? AND attempts >= ?",
@@ -154,10 +158,11 @@ class Store:
         found = {row["status"]: row["n"] for row in rows}
         return {status: int(found.get(status, 0)) for status in (QUEUED, IN_PROGRESS, COMPLETED, FAILED)}
 
-    def used_bytes(self) -> int:
-        """Room that all jobs and avatars take on disk."""
-        tables = ("jobs", "avatars")
-        return sum(int(self._read(f"SELECT coalesce(sum(bytes), 0) AS n FROM {table}")[0]["n"]) for table in tables)
+    def used_bytes(self, owner: str | None = None) -> int:
+        """Room that jobs and avatars take on disk, all or those of one owner."""
+        where, values = ("", ()) if owner is None else (" WHERE owner = ?", (owner,))
+        queries = [f"SELECT coalesce(sum(bytes), 0) AS n FROM {table}{where}" for table in ("jobs", "avatars")]
+        return sum(int(self._read(query, values)[0]["n"]) for query in queries)
 
     # A job's way
 

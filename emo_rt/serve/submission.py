@@ -13,7 +13,7 @@ from emo_rt.errors import EmoRtError
 from emo_rt.model.identity import FaceInputs
 from emo_rt.runtime.request import Request
 from emo_rt.schema.option import options_of
-from emo_rt.serve.errors import ApiError, refusal
+from emo_rt.serve.errors import ApiError, refusal, sendable
 from emo_rt.serve.forms import Form, Upload, object_of, referenced
 
 FIELDS = frozenset(
@@ -129,7 +129,7 @@ def reject_options(options: Mapping[str, Any], sections: tuple[type, ...], why: 
 def text(fields: Mapping[str, Any], name: str, longest: int = 256) -> str | None:
     """A text that is not too long."""
     value = fields.get(name)
-    if value is None or (isinstance(value, str) and value and len(value) <= longest):
+    if value is None or (isinstance(value, str) and value and len(value) <= longest and sendable(value) == value):
         return value
     if value == "":
         return None

@@ -6,7 +6,7 @@ import io
 import os
 import socket
 import zlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from emo_rt.serve import confine
-from emo_rt.serve.decoder import Order
+from emo_rt.serve.decoder import Decoded, Order
 from emo_rt.serve.decoding import Decoders, load_array
 from emo_rt.serve.errors import ApiError
 from emo_rt.serve.settings import Limits
@@ -46,6 +46,17 @@ def test_arrays_come_out(decoders: Decoders, order: Order) -> None:
     for wrong in (("picture.npy", "int16", 3), ("picture.npy", "uint8", 2), ("audio", "uint8", 3)):
         with pytest.raises(ApiError):
             load_array(folder / wrong[0], *wrong[1:])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"width": -1}, {"width": "512"}, {"samples": 1 << 50}, {"height": None}, {"is_offline": 1}]
+)
+def test_a_child_that_was_taken_over_may_answer_anything(
+    decoders: Decoders, order: Order, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(Decoders, "_answer", lambda *_: {**asdict(Decoded()), **changes})
+    with pytest.raises(ApiError, match="unexpected form"):
+        decoders.run(order)
 
 
 def test_sound_is_cut(decoders: Decoders, order: Order) -> None:

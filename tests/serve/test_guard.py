@@ -148,6 +148,15 @@ def test_every_answer_has_its_headers(client: TestClient) -> None:
         assert "server" not in answer.headers
 
 
+def test_invented_methods_are_one_figure(client: TestClient) -> None:
+    """Each figure of Prometheus stays in memory, and nobody needs a key to send a request."""
+    for number in range(3):
+        assert client.request(f"INVENTED{number}", "/").status_code == 405
+    text = client.get("/metrics").text
+    assert "INVENTED" not in text
+    assert 'method="other"' in text
+
+
 def test_request_ids(client: TestClient) -> None:
     assert client.get("/health", headers={"X-Request-Id": "abc-1"}).headers["x-request-id"] == "abc-1"
     for odd in ("a b", "x" * 200, "{}"):

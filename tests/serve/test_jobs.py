@@ -232,6 +232,14 @@ def test_wrong_json(client: TestClient, body: dict[str, Any], code: str, param: 
     refused(client.post("/v1/videos", json=body), 400, code, param)
 
 
+@pytest.mark.parametrize("body", ['{"prompt": "\\ud800"}', '{"\\ud800": 1}', '{"model": "\\ud800"}'])
+def test_half_a_character(client: TestClient, body: str) -> None:
+    """JSON can hold half of a surrogate pair; UTF-8, and so the database and every answer, cannot."""
+    answer = client.post("/v1/videos", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"]
+
+
 def test_wrong_bodies(client: TestClient) -> None:
     refused(client.post("/v1/videos", content=b"{", headers={"content-type": "application/json"}), 400, "invalid_json")
     refused(client.post("/v1/videos", content=b"[" * 100_000, headers={"content-type": "application/json"}), 400,
@@ -308,6 +316,15 @@ def test_storage_limits(make_service: MakeService, monkeypatch: Any) -> None:
     create(client)
     monkeypatch.setattr(type(service.store), "free_bytes", lambda _: -1)
     refused(client.post("/v1/videos", files=files(), data=QUICK), 503, "disk_full")
+
+
+def test_storage_limits_of_a_key(make_service: MakeService) -> None:
+    service = make_service(max_storage_mb_per_key=1)
+    client = TestClient(make_app(service), base_url=URL)
+    create(client)
+    create(client)
+    assert "you keep 1 MB" in refused(client.post("/v1/videos", files=files(), data=QUICK), 429, "storage_full")
+    service.quotas.check_storage("berta")
 
 
 def test_upload_limits(make_service: MakeService) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import wave
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from starlette.testclient import TestClient
 
 from emo_rt.serve import speech
 from emo_rt.serve.page_files import FILES, TYPES
+from tests.serve.conftest import PATIENCE_S
 from tests.serve.inputs import PORTRAIT, data_url
 
 NAMES = sorted(path.name for path in FILES.iterdir())
@@ -110,6 +113,20 @@ class TestSpeech:
         answer = client.post("/v1/audio/speech", json=body)
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == param
+
+
+def test_waiting_texts_do_not_keep_others_waiting(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are 40 threads for all quick requests; a program that takes seconds must not take them."""
+    is_over = threading.Event()
+    monkeypatch.setattr("emo_rt.serve.routes_speech.speak", lambda *_: bytes(is_over.wait(PATIENCE_S)))
+    with ThreadPoolExecutor(51) as pool:
+        texts = [pool.submit(client.post, "/v1/audio/speech", json={"input": "Hello"}) for _ in range(50)]
+        try:
+            for path in ("/v1/videos", "/health"):
+                assert pool.submit(client.get, path).result(PATIENCE_S / 4).status_code == 200
+        finally:
+            is_over.set()
+        assert {text.result().status_code for text in texts} == {200}
 
 
 @pytest.fixture

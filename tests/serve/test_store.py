@@ -137,6 +137,26 @@ def test_nobody_waits_for_a_sync_job_after_a_restart(reopen: Open) -> None:
     assert os.listdir(store.folder / "jobs") == []
 
 
+def test_a_sync_video_that_was_never_taken_goes(reopen: Open) -> None:
+    store = reopen()
+    job = add(store, is_sync=True)
+    finish(store, claimed(store))
+    store = reopen()
+    assert store.job(job.id, job.owner) is None
+    assert os.listdir(store.folder / "jobs") == []
+
+
+def test_others_on_the_machine_read_nothing(tmp_path: Path) -> None:
+    """Prompts and owners are in the rows, also where the folder was there before and all can enter it."""
+    for folder in (tmp_path / "new" / "data", tmp_path / "old"):
+        if folder.name == "old":
+            folder.mkdir(mode=0o755)
+        with Store(folder):
+            for name in ("store.sqlite", "store.sqlite-wal", "jobs", "avatars", "incoming"):
+                assert (folder / name).stat().st_mode & 0o077 == 0, name
+    assert (tmp_path / "new" / "data").stat().st_mode & 0o077 == 0
+
+
 def test_files_without_a_row_go(reopen: Open) -> None:
     store = reopen()
     kept = add(store)
