@@ -14,5 +14,5 @@ MEMORY, SECONDS, FILE_BYTES = 512 << 20, 20.0, 0
 """Bytes of memory, seconds of processor time, bytes of a file: it writes none."""
 
 if __name__ == "__main__":
-    confine(MEMORY, SECONDS, FILE_BYTES)
+    confine(MEMORY, SECONDS, FILE_BYTES, may_execute=True)
     os.execv(sys.argv[1], sys.argv[1:])

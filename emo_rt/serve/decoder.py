@@ -65,16 +65,18 @@ class Decoded:
     """Samples per channel."""
     is_offline: bool = False
     """Whether it was decoded without a network."""
+    is_apart: bool = False
+    """Whether it was decoded where no other files are seen."""
 
 
 def decode(order: Order, answer: Connection) -> None:
     """Decode, in a process of its own. ``answer`` gets JSON: what there was, or what is wrong with it."""
     pixels = 3 * order.max_pixels
     sound = int(4 * 384_000 * order.max_seconds) if order.has_sound else 0
-    is_offline = confine(order.memory, order.seconds, max(pixels, sound) + LEAST_FILE)
+    confined = confine(order.memory, order.seconds, max(pixels, sound) + LEAST_FILE, Path(order.folder))
     try:
         found = {**_picture(order), **_sound(order)}
-        reply = asdict(Decoded(is_offline=is_offline, **found))
+        reply = asdict(Decoded(**asdict(confined), **found))
     except EmoRtError as exc:
         is_sound = isinstance(exc, AudioError)
         reply = {"kind": "sound" if is_sound else "picture", "message": str(exc).replace(f"{order.folder}/", "")}

@@ -73,7 +73,7 @@ class ServeOptions:
     allow_origin: Annotated[str | None, Outside(placeholder="ORIGIN,…")] = None
     """Origins of other pages that may send requests, like https://app.example.com. ``None`` = none."""
     devices: Annotated[str | None, Outside(placeholder="DEVICE,…")] = None
-    """Devices that share the work, each with its own copy of every model, like cuda:0,cuda:1. ``None`` = one, that of
+    """Devices that share the work, each with its own copy of every model, like cpu,cuda. ``None`` = one, that of
     ``device``."""
     exit_when_lost: bool = False
     """End with an error when the device has failed for good, for supervisors that do not ask ``/health``."""

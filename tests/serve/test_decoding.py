@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
+import platform
+import resource
 import socket
+import struct
+import sys
+import threading
 import zlib
 from dataclasses import asdict, replace
 from multiprocessing import get_context
@@ -15,12 +21,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emo_rt.serve import confine
+from emo_rt.serve import confine, seccomp
 from emo_rt.serve.decoder import Decoded, Order
 from emo_rt.serve.decoding import Decoders, load_array
 from emo_rt.serve.errors import ApiError
 from emo_rt.serve.settings import Limits
 from tests.serve.inputs import PORTRAIT, voice
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the server runs on Linux and macOS")
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +95,25 @@ def test_too_much_time(decoders: Decoders, order: Order, monkeypatch: pytest.Mon
         decoders.run(order)
 
 
-def _confined(answer: Any, folder: str) -> None:
+def _confined(answer: Any, folder: str, port: int) -> None:
     """In a child: what still goes after confining."""
-    is_offline = confine.confine(64 << 20, 5, 1000)
-    found = {"is_offline": is_offline}
+    own = Path(folder, "own")
+    found = asdict(confine.confine(64 << 20, 5, 1000, own))
     for name, attempt in {
         "memory": lambda: bytearray(512 << 20),
-        "file": lambda: Path(folder, "large").write_bytes(bytes(2000)),
+        "large": lambda: (own / "large").write_bytes(bytes(2000)),
+        "network": lambda: socket.create_connection(("127.0.0.1", port), 5),
+        "processes": lambda: os.fork() or os._exit(0),
+        "programs": lambda: os.execv("/bin/true", ["true"]),
+        "signals": lambda: os.kill(os.getppid(), 0),
+        "limits": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE),
+        "links": lambda: (own / "link").symlink_to("/etc/passwd"),
+        "others": lambda: Path(folder, "secret").read_bytes(),
+        "outside": lambda: Path(folder, "new").write_bytes(b"x"),
+        "own": lambda: ((own / "new").write_bytes(b"x"), (own / "new").read_bytes()),
+        "threads": lambda: threading.Thread(target=int).start(),
+        "libraries": lambda: importlib.import_module("PIL.PcxImagePlugin"),
         "descriptors": lambda: [os.dup(0) for _ in range(200)],
-        "network": lambda: socket.create_connection(("127.0.0.1", int(Path(folder, "port").read_text())), 5),
     }.items():
         try:
             attempt()
@@ -105,14 +123,47 @@ def _confined(answer: Any, folder: str) -> None:
     answer.send(found)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems only have limits")
 def test_what_a_child_may_not(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "secret").write_bytes(b"of another")
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        (tmp_path / "port").write_text(str(listener.getsockname()[1]))
         ours, theirs = get_context("forkserver").Pipe(duplex=False)
-        child = get_context("forkserver").Process(target=_confined, args=(theirs, str(tmp_path)))
+        arguments = theirs, str(tmp_path), listener.getsockname()[1]
+        child = get_context("forkserver").Process(target=_confined, args=arguments)
         child.start()
         theirs.close()
         found = ours.recv()
         child.join()
-    assert (found["memory"], found["file"], found["descriptors"]) == (False, False, False)
+    assert (found["memory"], found["large"], found["descriptors"]) == (False, False, False)
+    assert (found["own"], found["threads"], found["libraries"]) == (True, True, True)
     assert found["network"] is not found["is_offline"]
+    assert (found["others"], found["outside"]) == (not found["is_apart"],) * 2
+    if platform.machine() in seccomp.PROCESSORS:
+        assert found["is_offline"]
+        assert not any(found[name] for name in ("processes", "programs", "signals", "limits", "links"))
+
+
+def test_linux_can_do_all_of_it(decoders: Decoders, order: Order) -> None:
+    """Here, so that the test above is no empty one."""
+    if not Path("/sys/kernel/security/lsm").exists() and platform.release().split(".")[0] < "6":
+        pytest.skip("needs a Linux with Landlock")
+    found = decoders.run(order)
+    assert (found.is_offline, found.is_apart) == (True, True)
+
+
+@pytest.mark.parametrize("name", seccomp.PROCESSORS)
+def test_the_filter_is_well_formed(name: str) -> None:
+    """Every jump ends inside, and every number is there once."""
+    processor = seccomp.PROCESSORS[name]
+    program = [struct.unpack("HBBI", chunk) for chunk in _chunks(seccomp.filter_for(processor, frozenset()), 8)]
+    assert program[-1] == (seccomp.RETURN, 0, 0, seccomp.ALLOW)
+    for place, (_, yes, no, _) in enumerate(program):
+        assert place + 1 + max(yes, no) < len(program) or place == len(program) - 1
+    compared = [value for kind, _, _, value in program if kind == seccomp.EQUAL][1:]
+    assert sorted(value for value in compared if value) == sorted(processor.numbers.values())
+    assert len(set(processor.numbers.values())) == len(processor.numbers)
+
+
+def _chunks(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
