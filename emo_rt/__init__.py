@@ -48,6 +48,7 @@ from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.estimate import Estimate
+from emo_rt.runtime.gpu_memory import MemoryNeed
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.pair import LivePair
 from emo_rt.runtime.live.session import LiveSession
@@ -101,6 +102,7 @@ __all__ = [
     "LiveSession",
     "LiveSettings",
     "LiveStats",
+    "MemoryNeed",
     "MissingDependencyError",
     "ModelConfig",
     "NotFiniteError",

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.checks import check
+from emo_rt.device.onnxruntime_cuda import onnxruntime_memory
 from emo_rt.device.registry import open_backend
 from emo_rt.errors import ClosedError, ConfigError, InputError
 from emo_rt.faces.locate import locate
@@ -37,6 +38,7 @@ from emo_rt.model.tuned import with_tuned
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
+from emo_rt.runtime.gpu_memory import MEMORY_LIMIT, MemoryNeed, memory_need
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.session import LiveSession
 from emo_rt.runtime.live.settings import LiveChanges, LiveSettings
@@ -77,6 +79,7 @@ class Animator:
         device: str = "auto",
         backend: str = "auto",
         threads: int | None = None,
+        memory_limit: float | None = None,
         verify: bool = True,
         runtime: Runtime | None = None,
     ) -> Animator:
@@ -85,20 +88,39 @@ class Animator:
         ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
         ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
         (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
-        CPU threads per graph, ``None`` = one per core. ``verify``: compare every file with its hash. ``runtime``: what
+        CPU threads per graph, ``None`` = one per core. ``memory_limit``: GB of a GPU's memory that one run may take, as
+        :meth:`estimate_memory` reckons it; settings that take more raise :class:`ConfigError`, which names those that
+        fit. ``verify``: compare every file with its hash. ``runtime``: what
         shares the device out among sessions; ``None`` = the one of this process and device. Presets that
         ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
         :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
+        usable = memory_limit is None or MEMORY_LIMIT.has(memory_limit)
+        check(usable, "memory_limit", memory_limit, f"{MEMORY_LIMIT}, or None")
         checked = with_tuned(Bundle.open(bundle, verify=verify))
         if checked.outdated:
             logger.warning("%s", checked.outdated)
-        model = LoadedModel(checked, open_backend(backend, device, threads, checked))
+        model = LoadedModel(checked, open_backend(backend, device, threads, checked), memory_limit)
         if runtime is not None and runtime.device != model.backend.device:
             model.close()
             check(False, "runtime", runtime.device, f"a runtime of the device {model.backend.device}")
         return cls(model, runtime)
+
+    @staticmethod
+    def estimate_memory(
+        bundle: str | Path = "demo", *, options: AnimateOptions | None = None, **changes: Unpack[AnimateChanges]
+    ) -> MemoryNeed:
+        """Memory of a GPU that a run with ONNX Runtime will take. Loads nothing and needs no GPU.
+
+        Reckoned from the bundle's graphs (``MemoryNeed.counted``: within 10 % of what the real library allocates),
+        and a guess of what CUDA's libraries take besides. Options as for :meth:`animate`. Needs the package ``onnx``.
+        Raises :class:`BundleError`, :class:`ConfigError`, :class:`MissingDependencyError`.
+        """
+        chosen = read_options(options, changes, AnimateOptions)
+        need = memory_need(with_tuned(Bundle.open(bundle, verify=False)), chosen, onnxruntime_memory)
+        assert need is not None
+        return need
 
     @property
     def config(self) -> ModelConfig:

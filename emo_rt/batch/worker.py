@@ -33,7 +33,12 @@ def main(driver: Connection, model: Model) -> None:
         signal.signal(number, signal.SIG_IGN)
     try:  # the driver has compared the files with their hashes a moment ago
         animator = Animator.load(
-            model.bundle, device=model.device, backend=model.backend, threads=model.threads, verify=False
+            model.bundle,
+            device=model.device,
+            backend=model.backend,
+            threads=model.threads,
+            memory_limit=model.memory_limit,
+            verify=False,
         )
     except EmoRtError as exc:
         driver.send(Unusable(exc))

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit code: 1 where a row failed. Raises what :func:`run_batch` raises."""
     machine = read_options(args, Machine)
-    model = Model(machine.bundle, machine.device, machine.backend, machine.threads)
+    model = Model(machine.bundle, machine.device, machine.backend, machine.threads, machine.memory_limit)
     settings: dict[str, Any] = {"workers": args.workers, "retry_failed": args.retry_failed}
     settings["parquet"] = args.parquet or args.manifest.suffix.lower() == ".parquet"
     try:

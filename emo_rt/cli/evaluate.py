@@ -45,7 +45,7 @@ def add_arguments(parser: Any) -> None:
                       help="what every frame needs where they shall be equal (default: %(default)g)")  # fmt: skip
     add_options(gate, AnimateOptions, only=("seed",))
     add_options(gate, PrepareOptions, only=("face_box",))
-    add_options(gate, Machine, leave_out=("bundle",))
+    add_options(gate, Machine, leave_out=("bundle", "memory_limit"))
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT.json", type=Path, help="everything, with a stable schema; - = stdout")
     output.add_argument("--markdown", metavar="OUT.md", type=Path, help="tables and definitions (default: to stdout)")
