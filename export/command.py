@@ -15,6 +15,7 @@ from emo_rt.export.checkpoints.echomimic import original_name as original_echomi
 from emo_rt.export.checkpoints.hallo import HalloFiles, HalloSettings, import_hallo, original_name
 from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
+from emo_rt.export.keep_fp32 import read_keep_fp32
 from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
@@ -76,6 +77,7 @@ def run(request: Request) -> None:
         source=weights.source,
         licence=weights.licence,
         offers=weights.offers,
+        keep_fp32={} if request.keep_fp32 is None else read_keep_fp32(request.keep_fp32),
         trained_on="photographs" if is_published else None,
     )
     bundle = export_bundle(weights.model, request.out, options, report)

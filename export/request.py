@@ -94,6 +94,9 @@ class Request:
     more on the way up. ``None`` = none.
 
     See :class:`emo_rt.export.onnx_export.ExportOptions`."""
+    keep_fp32: Annotated[Path | None, Outside(placeholder="FILE")] = None
+    """Nodes that compute in float32 all the same, a line each, as python -m emo_rt.engines.accuracy writes them. For
+    --dtype fp16. ``None`` = none."""
     check: bool | None = None
     """Run every graph in ONNX Runtime and compare it with torch. ``None`` = for demo and tiny only; full-size models
     take many minutes and twice the memory."""

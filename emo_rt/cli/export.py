@@ -16,7 +16,7 @@ from emo_rt.schema.option import options_of
 DTYPES = {"fp32": "float32", "fp16": "float16"}
 """``--dtype`` → name in a bundle."""
 WEIGHTS = ("preset", "random_weights", "seed")
-FORM = ("half_storage", "deep_cache", "check")
+FORM = ("half_storage", "deep_cache", "keep_fp32", "check")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
