@@ -92,8 +92,8 @@ def against_engine(bundle: Bundle, graph: str, feed: dict[str, Array], engine: P
     return "\n".join([f"{engine} against float32:", *(f"  {name}: {error:.1e}" for name, error in errors.items())])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 where no layer is past its bound, 1 where one is, 2 for a wrong setting."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.engines.accuracy", description=(__doc__ or "").strip())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder")
@@ -102,7 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--inputs", metavar="FILE.npz", type=Path, help="inputs of a real run (default: random ones)")
     parser.add_argument("--bound", type=float, default=BOUND, help="relative error of a tensor (default: %(default)g)")
     parser.add_argument("--keep", metavar="FILE", type=Path, help="write the nodes that must stay in float32")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 where no layer is past its bound, 1 where one is, 2 for a wrong setting."""
+    given = make_parser().parse_args(arguments)
     try:
         return _run(given)
     except EmoRtError as exc:

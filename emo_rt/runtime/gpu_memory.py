@@ -119,7 +119,7 @@ def _advice(bundle: Bundle, options: AnimateOptions, reckon: Reckon, limit: floa
         return "these settings fit: " + "; ".join(f"{words} ({_gb(need)})" for words, need in fits)
     needs = [need for _, need in _smaller(bundle, options, reckon)]
     least = f"; the least that any takes is {_gb(min(needs, key=lambda need: need.nbytes))}" if needs else ""
-    other = " exported in float16 takes about half" if bundle.dtype == "float32" else " of a smaller picture takes less"
+    other = " exported in float16 takes less" if bundle.dtype == "float32" else " of a smaller picture takes less"
     return f"no other setting of this bundle fits{least}; a bundle{other}"
 
 
