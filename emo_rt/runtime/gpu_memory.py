@@ -48,7 +48,8 @@ class MemoryNeed:
     running: int
     """Intermediate results."""
     tensors: int
-    """Inputs and outputs of the graphs: of one talker, and of the worker that makes the clips."""
+    """Inputs and outputs of the graphs: of one talker, and of the worker that makes the clips. Latents of a model that
+    makes a whole video at once, which grow with its length, are not in it."""
     libraries: int
     """What CUDA, cuBLAS and cuDNN take for themselves; a guess."""
 
