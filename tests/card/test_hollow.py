@@ -18,6 +18,10 @@ def test_a_hollow_bundle_takes_the_memory_of_a_real_one(tiny_bundle: Bundle, tmp
     hollow = hollow_bundle(tiny_bundle.config, tmp_path / "hollow", options)
     assert hollow.graphs == tiny_bundle.graphs
     for name in hollow.graphs:
-        assert onnxruntime_memory(hollow, name) == onnxruntime_memory(tiny_bundle, name)
+        made, real = onnxruntime_memory(hollow, name), onnxruntime_memory(tiny_bundle, name)
+        assert made.running == real.running
+        assert made.weights == pytest.approx(
+            real.weights, rel=0.02
+        )  # of small tensors that are equal the tracer keeps one
     stored = sum(file.stat().st_blocks * 512 for file in (hollow.path / "graphs").glob("*.bin"))
     assert stored < sum(file.stat().st_size for file in (hollow.path / "graphs").glob("*.bin"))
