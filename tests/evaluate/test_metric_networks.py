@@ -146,11 +146,11 @@ def test_a_report_has_what_the_networks_measure(files: dict[str, Path]) -> None:
     eyes = Eyes(i3d=files["i3d"], syncnet=files["syncnet"], deep3d=files["deep3d"])
     picture = np.asarray(Image.open(PORTRAIT).convert("RGB").resize((160, 160)))
     frames = np.stack([np.roll(picture, index % 3, axis=1) for index in range(17)])
-    sound = RNG.normal(0, 0.1, 17 * 640).astype(np.float32)
+    sound = RNG.normal(0, 0.1, 9 * 640).astype(np.float32)  # shorter than the video: four windows
     reading = eyes.read(of_frames("trembling", frames, 25, sound))
     assert [network.file for network in eyes.networks][-3:] == ["i3d.onnx", "deep3d.onnx", "syncnet.onnx"]
     assert reading.sync is not None
-    assert len(reading.sync) == 12
+    assert len(reading.sync) == 4
     assert reading.coefficients is not None
     assert np.isfinite(reading.coefficients).all()
     for name in ("lse_c", "lse_d"):
