@@ -83,7 +83,7 @@ class Request:
     markdown: Path | None = None
     """Tables as Markdown. ``None`` = none."""
     chart: Path | None = None
-    """Where the time goes, as a picture: .html, .svg or .png. ``None`` = none."""
+    """Where the time goes, as bars: .html or .svg. ``None`` = none."""
     compare: Annotated[Path | None, Outside(placeholder="OLD.json")] = None
     """Show ratios to an earlier --json result. ``None`` = none."""
     quiet: Annotated[bool, Outside(is_hidden=True)] = False
