@@ -99,8 +99,7 @@ def avatars(plan: Plan, folder: Path) -> list[Row]:
     """Frames per second by the number of avatars that speak at once."""
     with Subject(replace(plan.setting, bundle=plan.bundle or export(_tiny(), folder))) as subject:
         subject.run()
-        rows: list[Row] = several(subject, plan.avatars)["rows"]
-        return rows
+        return [asdict(row) for row in several(subject, plan.avatars).rows]
 
 
 SECTIONS: dict[str, Callable[[Plan, Path], list[Row]]] = {

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -48,7 +48,7 @@ class TestHarness:
     def test_samples(self) -> None:
         samples = harness.Samples((3.0, 1.0, 2.0))
         assert (samples.median, samples.percentile(0), samples.percentile(100)) == (2.0, 1.0, 3.0)
-        assert samples.to_dict()["repetitions"] == 3
+        assert samples.spread().repetitions == 3
 
     def test_measure_warms_up(self) -> None:
         calls: list[int] = []
@@ -161,7 +161,7 @@ class TestScenarios:
         assert all(row["slowest_s"] <= row["wall_s"] for row in rows)
 
     def test_cold_start_in_a_fresh_process(self, subject: Subject) -> None:
-        found = cold_start.cold_start(subject.setting, repetitions=1)
+        found = asdict(cold_start.cold_start(subject.setting, repetitions=1))
         assert set(cold_start.PHASES) < set(found)
         assert sum(found[name] for name in cold_start.PHASES) < found["process_s"]
 
