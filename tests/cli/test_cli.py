@@ -171,6 +171,7 @@ class TestAnimate:
         capsys.readouterr()
         before = out.read_bytes()
         assert "own input" in failure(capsys, animate("-o", out, "--overwrite", audio=out), 1)
+        assert "own input" in failure(capsys, animate("-o", tmp_path / "b.mp4", "--trace", out, audio=out), 1)
         assert out.read_bytes() == before
 
 
