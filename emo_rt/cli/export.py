@@ -6,16 +6,12 @@ import argparse
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from emo_rt.cli import terminal
 from emo_rt.cli.options import add_options, add_quiet, read_options
 from emo_rt.errors import ConfigError, MissingDependencyError
 from emo_rt.model.upgrade import upgrade_bundle
 from emo_rt.schema.option import options_of
-
-if TYPE_CHECKING:
-    from emo_rt.export.request import Request
 
 WEIGHTS = ("upgrade", "preset", "random_weights", "seed")
 FORM = ("dtype", "no_guidance", "both", "half_storage", "deep_cache", "check")
@@ -51,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     source = {args.source: read_options(args, SOURCES[args.source])} if args.source else {}
     request = read_options(args, Request, **source)
     if request.upgrade is not None:
-        _upgrade(request.upgrade, request)
+        _upgrade(request.upgrade, request.out, request.quiet)
         return
     try:
         from emo_rt.export import command
@@ -61,9 +57,9 @@ def run(args: argparse.Namespace) -> None:
     command.run(request)
 
 
-def _upgrade(old: Path, request: Request) -> None:
-    bundle = upgrade_bundle(old, request.out)
-    if not request.quiet:
+def _upgrade(old: Path, out: Path, quiet: bool) -> None:
+    bundle = upgrade_bundle(old, out)
+    if not quiet:
         facts = f"schema {bundle.schema}, {terminal.size(bundle.size_bytes)} in {len(bundle.files)} files"
         terminal.say(f"{bundle.path}: {facts}; {old} is as it was")
 

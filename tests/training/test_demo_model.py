@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(len(available_engines()) < 2, reason="needs `apt
 @pytest.fixture
 def people(monkeypatch: pytest.MonkeyPatch) -> list[quality_people.Person]:
     """Two people with two seconds each."""
-    monkeypatch.setattr(quality, "SECONDS", 2.0)
+    monkeypatch.setattr(quality_people, "SECONDS", 2.0)
     return quality_people.load_people(2, 128)
 
 
