@@ -343,18 +343,14 @@ def one_thread() -> onnxruntime.SessionOptions:
     return options
 
 
-@pytest.mark.parametrize(
-    "graphs", [("vae_encoder", "clip", "timestep"), pytest.param(("all",), marks=pytest.mark.slow)], ids="-".join
-)
-def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path, graphs: tuple[str, ...]) -> None:
+@pytest.mark.slow  # reading weights back runs every graph of the packaged model, forwards and backwards
+def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path) -> None:
     """Every graph of the bundled model, in torch with the weights that training would go on from. To one per cent: the
     bundle has its constants (centres of the speed buckets) rounded to fp16, and a wrong weight is far off."""
     bundle = Bundle.open("demo")
     unpack_bundle(tmp_path)
     model = stages.load_model(tmp_path, "vae", "hearing", "speed")
-    modules = [one for one in graph_modules(model) if one.spec.name in graphs or graphs == ("all",)]
-    assert len(modules) >= len(graphs)
-    for module in modules:
+    for module in graph_modules(model):
         given = example_inputs(module.spec, model.config)
         with torch.no_grad():
             ours = module(*given.values())
