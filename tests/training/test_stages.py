@@ -339,7 +339,6 @@ def test_disturbed_sound_keeps_its_length_and_range() -> None:
 def one_thread() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # seconds per graph
     return options
 
 
