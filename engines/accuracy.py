@@ -36,7 +36,7 @@ def example_feed(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[st
     feed: dict[str, Array] = {}
     for tensor in spec.inputs:
         shape = [windows.samples if isinstance(size, str) else size for size in tensor.shape]
-        feed[tensor.name] = rng.standard_normal(shape, np.float32).astype(tensor.dtype)  # type: ignore[arg-type]
+        feed[tensor.name] = rng.standard_normal(shape, np.float32).astype(tensor.dtype)
     fixed = {"timestep": 500.0, "guidance_scale": config.guidance, "speed": 0.7, "motion_scale": 1.0}
     for name in fixed.keys() & feed.keys():
         feed[name] = np.full_like(feed[name], fixed[name])

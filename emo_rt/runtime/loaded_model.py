@@ -98,17 +98,20 @@ class LoadedModel:
         raise ClosedError("the animator was closed; load it again")
 
     def resolve(self, options: AnimateOptions) -> ResolvedOptions:
-        """The options with the model's own in the place of what is open. Raises :class:`ConfigError`."""
-        return resolve(options, self.bundle, self.family)
+        """The options with the model's own in the place of what is open.
+
+        Raises :class:`ConfigError`, also where the model has not the step graphs or the solver not the steps. Nothing
+        is opened or run.
+        """
+        chosen = resolve(options, self.bundle, self.family)
+        solver_table(self.config.schedule, chosen.solver, len(step_graphs(chosen, self.bundle)))
+        return chosen
 
     def check(self, options: AnimateOptions) -> None:
-        """Raise :class:`ConfigError` unless the model has the step graphs, the solver the steps, the GPU the memory.
-
-        Nothing is opened or run. Raises :class:`ClosedError`, too.
-        """
+        """Raise what :meth:`resolve` raises, :class:`ConfigError` where the GPU has not the memory, and
+        :class:`ClosedError`."""
         self._opened("timestep")
-        chosen = self.resolve(options)
-        solver_table(self.config.schedule, chosen.solver, len(step_graphs(chosen, self.bundle)))
+        self.resolve(options)
         if self._memory_limit is not None:
             with self._lock:
                 opened = [name for name in self._graphs if self.bundle.graphs[name].role in ON_DEMAND]
