@@ -24,6 +24,10 @@ TABLE = "results.parquet"
 LOCK = ".lock"
 
 
+class FolderBusyError(OutputError):
+    """Another driver has the folder."""
+
+
 class OutputFolder:
     """A context manager. Knows which rows of a manifest are done and which are left."""
 
@@ -87,6 +91,9 @@ class OutputFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _has_video(self, result: RowResult) -> bool:
+        return (self._path / result.output).is_file()
+
     def _make_and_lock(self, opening: ExitStack) -> None:
         try:
             (self._path / VIDEOS).mkdir(parents=True, exist_ok=True)
@@ -100,7 +107,7 @@ class OutputFolder:
         result = self.journal.row(key).result
         if result is None:
             self.rows[key] = row
-        elif retry_failed if result.status != "ok" else not (self._path / result.output).is_file():
+        elif retry_failed if result.status != "ok" else not self._has_video(result):
             self.journal.again(key)
             self.rows[key] = row
         else:
@@ -108,7 +115,7 @@ class OutputFolder:
 
 
 def _lock(file: IO[bytes], folder: Path) -> None:
-    """For this process, until it ends. Raises :class:`OutputError` if another one has it."""
+    """For this process, until it ends. Raises :class:`FolderBusyError` if another one has it."""
     try:
         fcntl = importlib.import_module("fcntl")
     except ImportError:  # Windows: nothing keeps two drivers apart
@@ -116,4 +123,4 @@ def _lock(file: IO[bytes], folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
-        raise OutputError(f"another batch is writing to {folder}; wait for it, or choose another folder") from exc
+        raise FolderBusyError(f"another batch is writing to {folder}; wait for it, or choose another folder") from exc

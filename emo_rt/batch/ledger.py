@@ -115,6 +115,10 @@ class Ledger:
         """Whether nothing may run beside the row."""
         return self._journal.row(key).must_be_alone
 
+    def attempts(self, key: str) -> int:
+        """How often the row was begun."""
+        return self._journal.row(key).attempts
+
     def has_ended(self, key: str) -> bool:
         """Whether the last word on the row is said."""
         return self._journal.row(key).result is not None

@@ -11,10 +11,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from emo_rt.batch.crew import Crew
-from emo_rt.batch.folder import OutputFolder
 from emo_rt.batch.ledger import Ledger, Summary
 from emo_rt.batch.manifest import Row, read_manifest
 from emo_rt.batch.process import WorkerProcess
+from emo_rt.batch.remote_folder import open_folder
 from emo_rt.batch.schedule import Schedule
 from emo_rt.batch.task import Done, Model, Task
 from emo_rt.checks import check
@@ -65,7 +65,7 @@ def run_batch(
     start, model = time.monotonic(), model or Model()
     rows = read_manifest(manifest) if isinstance(manifest, str | os.PathLike) else list(manifest)
     bundle = Bundle.open(model.bundle).sha256
-    with OutputFolder(Path(folder), rows, bundle, retry_failed=retry_failed, parquet=parquet) as output:
+    with open_folder(folder, rows, bundle, retry_failed=retry_failed, parquet=parquet) as output:
         ledger = Ledger(output, bundle)
         with Crew(shared_out(model, workers), workers) as crew:
             try:
@@ -89,9 +89,7 @@ def shared_out(model: Model, workers: int) -> Model:
 class _Run:
     """One pass over the rows that are left."""
 
-    def __init__(
-        self, ledger: Ledger, progress: Callable[[Progress], None] | None, stop: threading.Event
-    ) -> None:
+    def __init__(self, ledger: Ledger, progress: Callable[[Progress], None] | None, stop: threading.Event) -> None:
         self._ledger, self._progress, self._stop = ledger, progress, stop
         self._schedule = Schedule()
 

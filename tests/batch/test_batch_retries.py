@@ -12,57 +12,14 @@ from emo_rt.batch.journal import Journal
 from emo_rt.batch.keys import Keys
 from emo_rt.batch.process import WorkerProcess
 from tests.batch.conftest import Manifest, events, results, row
-
-MOODY = """
-from pathlib import Path
-
-from emo_rt import errors
-from emo_rt.device.onnxruntime_cpu import OrtBackend, OrtBoundGraph, OrtGraph
-
-NAME, DEVICE, SCRIPT = "moody", "cpu", Path({script!r})
-
-
-class Moody(OrtBackend):
-    name = NAME
-
-    def _open(self, bundle, graph):
-        opened = super()._open(bundle, graph)
-        opened.__class__ = MoodyGraph if bundle.graphs[graph].role == "step" else OrtGraph
-        return opened
-
-
-class MoodyGraph(OrtGraph):
-    def bind(self, buffers):
-        return MoodyBoundGraph(self, buffers)
-
-
-class MoodyBoundGraph(OrtBoundGraph):
-    def run(self):
-        todo = SCRIPT.read_text().split()
-        SCRIPT.write_text(" ".join(todo[1:]))
-        if todo and todo[0] != "fine":
-            raise getattr(errors, todo[0])("as it is told")
-        super().run()
-
-
-def auto(bundle):
-    return "only by name"
-
-
-def open(threads):
-    return Moody(threads)
-"""
+from tests.moody import install
 
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the backend does at each solver step of any process, in words: ``fine``, or an error."""
     site, script = tmp_path / "site", tmp_path / "script"
-    about = site / "moody-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: moody\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[emo_rt.backends]\nmoody = moody\n")
-    (site / "moody.py").write_text(MOODY.format(script=str(script)))
+    install(site, script)
     monkeypatch.syspath_prepend(site)  # a new process gets it, too
     monkeypatch.setattr(ledger, "BACK_OFF_S", (0.0, 0.0))
     return script
