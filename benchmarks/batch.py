@@ -147,13 +147,16 @@ def local_cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def measure(ways: dict[str, Way], rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
+def measure(ways: dict[str, Way], rounds: int, folder: Path, minutes: float) -> dict[str, list[dict[str, float]]]:
     """By way and round: seconds per row by the clock and of processors, and until the first row had ended.
 
-    Every second round in reverse.
+    Every second round in reverse; no round begins that would end after ``minutes``.
     """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    begun = time.monotonic()
     for number in range(rounds):
+        if (time.monotonic() - begun) * (number + 1) > 60 * minutes * number > 0:
+            break
         for name in list(ways) if number % 2 == 0 else list(ways)[::-1]:
             start, _ = now()
             ended = ways[name](folder / f"{number} {name}")
@@ -214,6 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=4, help="solver steps (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of the loop and of all workers together")
     add_outputs(parser)
+    parser.add_argument("--minutes", type=float, default=60.0, help="fewer rounds if need be (default: %(default)s)")
     parser.add_argument("--ray", action="store_true", help="also on a Ray cluster of this machine (extra ray)")
     given = parser.parse_args(argv)
     cores = given.threads or len(os.sched_getaffinity(0))
@@ -235,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 ways[f"Ray, {workers} worker{'s' * (workers > 1)}"] = on_ray(manifest, model, workers)
         list(islice(_loop(animator, rows, folder, True), 2))  # warm
         before = environment(cores)
-        found = measure(ways, given.rounds, folder)
+        found = measure(ways, given.rounds, folder, given.minutes)
     setting = {key: getattr(given, key) for key in ("bundle", "rows", "portraits", "rounds", "seconds", "steps")}
     result = {"schema": SCHEMA, "benchmark": "batch", "environment": before, "setting": setting, "goal": GOAL}
     result |= {"ways": report(found), "rounds": found, "load_after": os.getloadavg()[0]}

@@ -134,7 +134,8 @@ class _Run:
     def _measured(self, has_gpu: bool) -> Share:
         ray, cpus = self._ray, float(self._model.threads or 1)
         measure = ray.remote(num_cpus=cpus, num_gpus=int(has_gpu), max_retries=1, max_calls=1)(measured)
-        return replace(_got(ray, measure.remote(self._model, cpus)), cpus=cpus)
+        share: Share = _got(ray, measure.remote(self._model, cpus))
+        return share
 
     def _pass(self, tasks: Sequence[Task], workers: int, share: Share, *, alone: bool) -> BaseException | None:
         """Give rows to Ray Data and wait. What it says where it fails: the next pass may go on."""
@@ -161,15 +162,15 @@ class _Run:
 
     def _dataset(self, tasks: Sequence[Task], workers: int, share: Share, alone: bool) -> Any:
         data, pyarrow = importlib.import_module("ray.data"), importlib.import_module("pyarrow")
-        context = data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.max_errored_blocks = -1  # the next pass brings what they had
         size = 1 if alone else BLOCK_ROWS
         tables = [pyarrow.Table.from_pylist([packed(task) for task in block]) for block in blocks(tasks, size)]
         most = min(workers, len(tables))
         with warnings.catch_warnings():  # no named parameter bounds restarts, and unbounded is Ray Data's default
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-            return self._mapped(data, data.from_arrow(tables), most, share, alone)
+            found = self._mapped(data, data.from_arrow(tables), most, share, alone)
+        found.context.enable_progress_bars = False
+        found.context.max_errored_blocks = -1  # the next pass brings what they had
+        return found
 
     def _mapped(self, data: Any, rows: Any, most: int, share: Share, alone: bool) -> Any:
         return rows.map(

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emo_rt.batch.folder import JOURNAL, RESULTS, TABLE, VIDEOS, OutputFolder
+from emo_rt.batch.folder import RESULTS, TABLE, VIDEOS, OutputFolder
+from emo_rt.batch.journal import JOURNAL
 from emo_rt.batch.manifest import Row
 from emo_rt.batch.remote import Remote, is_url
 from emo_rt.batch.result import RowResult

@@ -129,7 +129,8 @@ def application(options: ServeOnRay, name: str) -> Any:
             """Raises where only a new process helps: Serve then starts one."""
             _Replica.of_this_process().check_health()
 
-    return EmoRt.bind()
+    deployment: Any = EmoRt  # the decorators made one of it
+    return deployment.bind()
 
 
 def _job_scale(options: ServeOnRay) -> dict[str, Any]:
