@@ -45,6 +45,7 @@ def checked(bundle: str) -> dict[str, Any]:
     Opening a session takes a while also where nobody waits: its median there is added to the simulated wait, and a
     session holds its place for that long more.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray, serve = importlib.import_module("ray"), importlib.import_module("ray.serve")
     traffic = poisson(CONCURRENT, MEAN_S, SECONDS, seed=5)
     with closing(socket.socket()) as found:

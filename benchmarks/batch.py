@@ -138,6 +138,7 @@ def on_ray(manifest: Path, model: Model, workers: int) -> Way:
 @contextmanager
 def local_cluster() -> Iterator[None]:
     """A cluster of this machine, for the time of the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = importlib.import_module("ray")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     ray.init("local", num_cpus=4, object_store_memory=100_000_000, include_dashboard=False, **quiet)

@@ -126,7 +126,10 @@ class _Run:
             alone = [task for task, alone in left if alone]
             error = self._pass(together, workers, share, alone=False) if together else None
             error = self._pass(alone, 1, share, alone=True) if alone and not self._stop.is_set() else error
-            now = self._look().steps
+            state = self._look()
+            if state.failure is not None:
+                raise state.failure
+            now = state.steps
             if now == before and not self._stop.is_set():
                 raise BackendError(f"Ray made no row of {len(left)}: {error or 'it says nothing'}") from error
             before = now
@@ -229,6 +232,7 @@ def _connect(ray: Any, address: str | None, quiet: dict[str, Any]) -> None:
     except (ConnectionError, ValueError) as exc:
         if address not in (None, "local"):
             raise BackendError(f"there is no Ray cluster at {address}: {exc}") from exc
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
         cpus = max(FEWEST_CPUS, os.cpu_count() or 1)
         ray.init("local", num_cpus=cpus, object_store_memory=STORE_BYTES, include_dashboard=False, **quiet)
 

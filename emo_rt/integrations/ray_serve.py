@@ -43,6 +43,8 @@ REQUESTS = 100
 """Requests at a time of a replica that makes jobs: they ask and upload, and are short."""
 BEAT_S = 2.0
 """How often a replica is asked for its health, and says to the keeper that it lives."""
+LOOK_BACK_S = 15.0
+"""Over which Serve averages how many sessions there are. Its figures come every 10 s: less is refused."""
 BUSY = 0.75
 """Share of the sessions of a replica at which another one is started."""
 
@@ -146,7 +148,7 @@ def _live_scale(options: ServeOnRay) -> dict[str, Any]:
             "max_replicas": options.most_replicas,
             "target_ongoing_requests": BUSY * options.sessions,
             "upscale_delay_s": options.upscale_delay_s,
-            "look_back_period_s": max(1.0, options.upscale_delay_s),
+            "look_back_period_s": LOOK_BACK_S,
             "downscale_delay_s": options.downscale_delay_s,
         },
     }

@@ -61,6 +61,7 @@ def cluster(script: Path, store: str | None, environment: pytest.MonkeyPatch) ->
     from ray.cluster_utils import Cluster
 
     environment.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as Ray will do by itself; it warns otherwise
+    environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
     environment.setenv("PYTHONPATH", str(script.parent / "site"))
     head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     found = Cluster(initialize_head=True, head_node_args=head)
