@@ -131,6 +131,9 @@ def application(options: ServeOnRay, name: str) -> Any:
             """Raises where only a new process helps: Serve then starts one."""
             _Replica.of_this_process().check_health()
 
+        def __del__(self) -> None:
+            _Replica.close_here()
+
     deployment: Any = EmoRt  # the decorators made one of it
     return deployment.bind()
 
@@ -207,6 +210,13 @@ class _Replica:
         assert cls._here is not None
         return cls._here
 
+    @classmethod
+    def close_here(cls) -> None:
+        """The replica ends: its job goes back to the queue. Safe twice, and before the start."""
+        here, cls._here = cls._here, None
+        if here is not None:
+            here.service.close()
+
     def check_health(self) -> None:
         """Tell the keeper; drop jobs that nobody wants; look for new ones. Raises what is wrong."""
         if self.service.trouble is not None:
@@ -260,7 +270,7 @@ def _keeper(ray: Any, options: ServeOnRay) -> Any:
     name = f"emo_rt keeper of {Path(options.data).absolute()}"
     settings = {"name": name, "namespace": "emo_rt", "lifetime": "detached", "get_if_exists": True, "num_cpus": 0}
     keep_s = 3_600 * options.limits.keep_hours
-    return ray.remote(_LonelyKeeper).options(**settings).remote(options.data, keep_s)
+    return ray.remote(_LonelyKeeper).options(**settings).remote(str(Path(options.data).absolute()), keep_s)
 
 
 class _LonelyKeeper(Keeper):
