@@ -1,6 +1,6 @@
 """Do real live sessions wait as the simulation of the very same arrivals says?
 
-One replica on a Ray cluster that is started here, with places for two sessions; sessions of seconds that arrive at
+One replica on a Ray cluster that is started here, with a place for one session; sessions of seconds that arrive at
 random, so that many must wait. Expected: the same waits, but for what opening a session takes. Extra ``ray``, SimPy.
 
     python -m emo_rt.benchmarks.admission_check --bundle DIR
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,9 @@ from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
 from emo_rt.cli.demo import DEMO_PORTRAIT
 from emo_rt.errors import EmoRtError
 
-PLACES = 2
-"""Of the one replica. It must hold them in real time."""
-CONCURRENT, MEAN_S, SECONDS = 1.6, 4.0, 90.0
+PLACES = 1
+"""Of the one replica. It must hold them in real time; one does on any machine."""
+CONCURRENT, MEAN_S, SECONDS = 0.6, 4.0, 70.0
 """Sessions at a time on average, how long they last, and the length of the run."""
 
 
@@ -116,7 +116,10 @@ async def _session(port: int, at: float, duration: float) -> float:
         if first["type"] != "video.start":
             raise RuntimeError(f"a session did not begin: {first}")
         waited = time.monotonic() - asked
-        await asyncio.sleep(duration)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(duration):
+                async for _ in connection:  # a viewer takes what comes
+                    pass
         return waited
 
 
@@ -134,7 +137,7 @@ def table(result: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--bundle", default="demo", help="model that holds two sessions in real time")
+    parser.add_argument("--bundle", default="demo", help="model that holds a session in real time")
     add_outputs(parser)
     given = parser.parse_args(argv)
     result = {"schema": SCHEMA, "benchmark": "admission_check", "environment": environment(1), **checked(given.bundle)}

@@ -49,8 +49,15 @@ class Caller:
         data = None if body is None else json.dumps(body).encode()
         headers |= {} if data is None else {"Content-Type": "application/json"}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-            return bytes(answer.read())
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                    return bytes(answer.read())
+            except urllib.error.HTTPError as exc:  # what a replica says that is to be replaced: try again in a moment
+                if exc.code != 503 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
 
     def json(self, path: str, body: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         return dict(json.loads(self.ask(path, body, **more)))
