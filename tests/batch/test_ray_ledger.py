@@ -136,3 +136,13 @@ def test_without_ray(manifest: Manifest, tmp_path: Path) -> None:
         with pytest.raises(MissingDependencyError, match=r"emo_rt\[ray\]"):
             run_batch_on_ray(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_a_driver_that_was_killed_is_waited_for(
+    cloud: Cloud, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ledger goes a moment later."""
+    monkeypatch.setattr("emo_rt.batch.ray_ledger.time.sleep", lambda _: cloud.ledger.close())
+    other = Cloud(manifest(row("a"), name="again.jsonl"), tmp_path / "out")
+    assert len(other.keys) == 1
+    other.ledger.close()
