@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from emo_rt.animator import Animator
 from emo_rt.errors import ConfigError, DeviceLostError, EmoRtError
+from emo_rt.media.marking.provenance import FileSigner
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.clips import frame_count
@@ -72,6 +73,10 @@ class Service:
                 f"host {options.host} can be reached from other machines, and there is no key: make one with "
                 "`emo-rt serve --new-key NAME`, or listen on 127.0.0.1"
             )
+        if options.marks.c2pa_cert is not None and options.marks.c2pa_key is not None:
+            FileSigner(
+                options.marks.c2pa_cert, options.marks.c2pa_key, "emo_rt"
+            )  # now rather than after the first video
         limits = options.limits
         self.metrics = Metrics()
         self.decoders = Decoders(limits)
@@ -79,7 +84,7 @@ class Service:
         self.store = self._exit.enter_context(Store(options.folder, keep_s=3_600 * limits.keep_hours))
         self.avatars = Avatars(self.store, models)
         self.quotas = Quotas(limits, self.store)
-        self.runner = Runner(self.store, models, self.avatars, self._job_ended)
+        self.runner = Runner(self.store, models, self.avatars, self._job_ended, options.marks)
         self.live = set[Restartable]()
         """Open live connections; touched in the event loop only."""
         self.is_draining = False
@@ -266,7 +271,8 @@ class Service:
         except asyncio.CancelledError:  # the thread goes on, and nobody will have its session
             opening.add_done_callback(_close_session)
             raise
-        stream = LiveStream(session, size=size, fps=fps, fragment_frames=start.fragment_frames)
+        stream = LiveStream(session, size=size, fps=fps, fragment_frames=start.fragment_frames,
+                            marks=self.options.marks)  # fmt: skip
         self._streams = [one for one in self._streams if not one.is_over] + [stream]
         return stream
 
