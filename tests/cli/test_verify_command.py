@@ -20,14 +20,15 @@ def picture() -> np.ndarray:
     return np.asarray(Image.open(demo.DEMO_PORTRAIT).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS))
 
 
-def write(path: Path, picture: np.ndarray, options: VideoOptions = VideoOptions()) -> str:
-    with VideoWriter(path, width=256, height=256, fps=25, options=options) as writer:
+def write(path: Path, picture: np.ndarray, **options: object) -> str:
+    chosen = VideoOptions(**options)  # type: ignore[arg-type]
+    with VideoWriter(path, width=256, height=256, fps=25, options=chosen) as writer:
         writer.write(np.repeat(picture[None], 10, axis=0))
     return str(path)
 
 
 def test_for_people(picture: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path / "a.mp4", picture, VideoOptions(watermark_payload=42))
+    path = write(tmp_path / "a.mp4", picture, watermark_payload=42)
     assert main(["verify", path]) == 0
     told = capsys.readouterr().out
     assert "as AI-generated" in told
@@ -36,7 +37,7 @@ def test_for_people(picture: np.ndarray, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_for_programs(picture: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    marked = write(tmp_path / "a.mp4", picture, VideoOptions(watermark_key="ours", mark_generated=False))
+    marked = write(tmp_path / "a.mp4", picture, watermark_key="ours", mark_generated=False)
     assert main(["verify", marked, "--key", "ours", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {"schema", "is_generated", "file", "metadata", "c2pa", "watermark"}
@@ -50,7 +51,7 @@ def test_for_programs(picture: np.ndarray, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_no_mark(picture: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path / "a.mp4", picture, VideoOptions(watermark=False, mark_generated=False))
+    path = write(tmp_path / "a.mp4", picture, watermark=False, mark_generated=False)
     assert main(["verify", path]) == 0
     assert "no mark was found, which proves nothing" in capsys.readouterr().out
 

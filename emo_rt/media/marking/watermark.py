@@ -76,13 +76,14 @@ def _strengths(frame: Frames) -> NDArray[np.int8]:
     stride = side // SAMPLES
     seen = frame[: rows * side : stride, : columns * side : stride, 1].astype(np.int16)
     mean = _block_sums(seen) / np.float32(SAMPLES**2)
-    down = np.abs(np.diff(seen, axis=0, append=seen[-1:]))
-    across = np.abs(np.diff(seen, axis=1, append=seen[:, -1:]))
-    limit = np.full_like(down, LIVELY_MOST)  # an array: numpy has no fast minimum of an array and a number
-    changes = np.minimum(down, limit) + np.minimum(across, limit)
-    liveliness = _block_sums(changes) / np.float32(2 * SAMPLES**2)
+    changes = np.zeros((2, *seen.shape), np.int16)
+    np.subtract(seen[1:], seen[:-1], out=changes[0, :-1])
+    np.subtract(seen[:, 1:], seen[:, :-1], out=changes[1, :, :-1])
+    np.abs(changes, out=changes)
+    np.minimum(changes, np.full_like(changes, LIVELY_MOST), out=changes)  # of two arrays: faster than with a number
+    liveliness = _block_sums(changes[0] + changes[1]) / np.float32(2 * SAMPLES**2)
     strength = np.minimum(mean / BRIGHT_STEP, BRIGHT_MOST) * np.minimum(FLAT_SHARE + liveliness, 1) + liveliness
-    return np.clip(np.rint(strength), 1, STRONGEST).astype(np.int8)
+    return np.maximum(np.minimum(np.rint(strength), STRONGEST), 1).astype(np.int8)
 
 
 def _block_sums(values: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -97,7 +98,8 @@ def _add(pixels: Frames, laid: NDArray[np.int8], strengths: NDArray[np.int8], ta
     height, length = pixels.shape
     side = block_side(height, length // 3)
     spread = np.repeat(strengths, 3 * side, axis=1)
-    spread = np.pad(spread, ((0, 0), (0, length - spread.shape[1])), mode="edge")
+    if spread.shape[1] < length:
+        spread = np.pad(spread, ((0, 0), (0, length - spread.shape[1])), mode="edge")
     most = min(len(spread), max(1, STRIP_BYTES // (length * side)))
     scratch = np.zeros((4, most, side, length), np.int8)
     for rows, blocks in _strips(height, side, most):
