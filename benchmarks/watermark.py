@@ -138,7 +138,7 @@ def survival(name: str, picture: Image.Image, side: int, move: str, attacks: Seq
 def wrong_keys(picture: Image.Image, count: int) -> list[float]:
     """Best scores of keys that nothing was marked with, sorted."""
     evidence = evidence_of(encoded(Watermark(payload=PAYLOAD)(sway(picture, 256, "head")), 23))
-    return sorted(float(evidence.scores(Pattern(f"wrong key {number}")).max()) for number in range(count))
+    return sorted(evidence.look_for(Pattern(f"wrong key {number}")).score for number in range(count))
 
 
 def ms_per_megapixel(side: int) -> float:

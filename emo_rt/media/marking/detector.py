@@ -2,20 +2,25 @@
 
 Pictures are brought to one size, whitened (their mean taken off, divided by their local variance: the best weights
 where a picture is stronger in some places than in others), and summed. Then, for each of many sizes of a cell, the sum
-is folded onto one tile of the pattern and compared with the pilot at all offsets at once, by FFT. What is not the mark
-gives normal deviates there, so the largest of them tells how sure it is.
+is folded onto one tile of the pattern and compared with the pilot at all offsets at once, by FFT. The best places are
+decoded, and all cells together compared with the whole pattern of what was read.
+
+The key chooses the signs of the cells, so where there is no mark, that comparison is a sum of given numbers with random
+signs. Such a sum exceeds t standard deviations with a chance of at most exp(-t²/2), whatever the picture (Hoeffding,
+1963); there are as many chances as places and payloads. The threshold follows from that.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emo_rt.media.marking.code import CODED_BITS, decode, encode
+from emo_rt.media.marking.code import CODED_BITS, PAYLOAD_BITS, decode
 from emo_rt.media.marking.pattern import CELLS, Pattern, pulse
 
 SIDE = 256
@@ -29,6 +34,8 @@ FALSE_ALARM = 1e-6
 """Chance that a video without this mark is taken for one that has it."""
 PAYLOAD_SURE = 12.5
 """From here on a payload is told, in deviates. In white noise 3 of 60 were decoded wrong at 12, and none at 13."""
+DECODED = 3
+"""Places that are decoded: the best, each of another size of the cells."""
 MEAN_RADIUS, VARIANCE_RADIUS = 3, 4
 """Of the local means and variances, in pixels."""
 FLAT = 0.5
@@ -37,17 +44,13 @@ CLIP = 2.0
 """Deviations; a single bright pixel counts as much as this."""
 
 Real = NDArray[np.float32]
-Spectrum = NDArray[np.complex128]
+Spectrum = NDArray[Any]
 
 
 def threshold() -> float:
-    """Deviates that the largest of all places exceeds by chance once in a million videos (Bonferroni's bound)."""
-    places, low, high = len(SIZES) * FOLDED**2, 0.0, 20.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        rare = places * math.erfc(middle / math.sqrt(2)) / 2 < FALSE_ALARM
-        low, high = (low, middle) if rare else (middle, high)
-    return high
+    """Standard deviations that less than one of a million videos without the mark reach (see above)."""
+    chances = len(SIZES) * FOLDED**2 * 2.0**PAYLOAD_BITS
+    return math.sqrt(2 * math.log(chances / FALSE_ALARM))
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,9 @@ class Sighting:
     """What was found of one key."""
 
     score: float
-    """Deviates of the best place."""
+    """How well all cells fit what was read, at the best place, in standard deviations of chance."""
     is_found: bool
-    """Whether that is more than chance."""
+    """Whether that is more than chance gives."""
     payload: int | None
     """48 bits; ``None`` where they cannot be read for sure."""
 
@@ -69,7 +72,7 @@ class Evidence:
         self.frames = 0
         """Pictures that were added."""
         self._sum: Real | None = None
-        self._folds: list[Spectrum] | None = None
+        self._folds: Spectrum | None = None
 
     def add(self, luma: NDArray[np.uint8]) -> None:
         """One picture, (H, W). All have one size."""
@@ -82,29 +85,31 @@ class Evidence:
         self.frames += 1
         self._folds = None
 
-    def scores(self, pattern: Pattern) -> Real:
-        """The best deviate of each of :data:`SIZES`."""
-        sought = _spectrum_of(pattern)
-        return np.array([_deviates(fold, sought).max() for fold in self._folded()], np.float32)
-
     def look_for(self, pattern: Pattern) -> Sighting:
         """The mark of one key."""
-        scores = self.scores(pattern)
-        best = int(scores.argmax())
-        score = float(scores[best])
-        if score < threshold():
-            return Sighting(score, False, None)
-        fold = self._folded()[best]
-        row, column = np.unravel_index(int(_deviates(fold, _spectrum_of(pattern)).argmax()), (FOLDED, FOLDED))
-        seen = np.roll(np.fft.irfft2(fold), (-int(row), -int(column)), axis=(0, 1))[::2, ::2]
-        return Sighting(score, True, _payload(seen, pattern))
+        fits = np.fft.irfft2(self._folded() * _spectrum_of(pattern))  # size, row, column
+        peaks = fits.max(axis=(1, 2)) / np.maximum(fits.std(axis=(1, 2)), np.finfo(np.float32).tiny)
+        best = np.argsort(peaks)[::-1][:DECODED]
+        return max((self._decoded(int(size), fits[size], pattern) for size in best), key=lambda seen: seen.score)
 
-    def _folded(self) -> list[Spectrum]:
+    def _decoded(self, size: int, fit: NDArray[Any], pattern: Pattern) -> Sighting:
+        """What is at the best offset of one size of the cells."""
+        row, column = np.unravel_index(int(fit.argmax()), fit.shape)
+        seen = np.roll(np.fft.irfft2(self._folded()[size]), (-int(row), -int(column)), axis=(0, 1))[::2, ::2]
+        carries = pattern.bits >= 0
+        soft = np.bincount(pattern.bits[carries], weights=(seen * pattern.signs)[carries], minlength=CODED_BITS)
+        payload = decode(soft)
+        score = _agreement(seen, pattern.tile(payload))
+        is_sure = _agreement(seen[carries], pattern.tile(payload)[carries]) >= PAYLOAD_SURE
+        is_found = score >= threshold()
+        return Sighting(score, is_found, payload if is_found and is_sure else None)
+
+    def _folded(self) -> Spectrum:
         """Of each size of a cell: the spectrum of the folded sum, filtered with the form of a cell."""
         if self._folds is None:
             total = self._sum if self._sum is not None else np.zeros((SIDE, SIDE), np.float32)
             form = np.conj(np.fft.rfft2(pulse()))
-            self._folds = [np.fft.rfft2(_fold(total, size)) * form for size in SIZES]
+            self._folds = np.fft.rfft2(np.stack([_fold(total, size) for size in SIZES])) * form
         return self._folds
 
 
@@ -140,18 +145,7 @@ def _spectrum_of(pattern: Pattern) -> Spectrum:
     return np.conj(np.fft.rfft2(spread))
 
 
-def _deviates(fold: Spectrum, sought: Spectrum) -> Real:
-    """(128, 128): how well the pilot fits at each offset, in standard deviations of all."""
-    fits = np.fft.irfft2(fold * sought)
-    deviation = fits.std()
-    return (fits / deviation if deviation > 0 else fits).astype(np.float32)
-
-
-def _payload(seen: NDArray[np.float64], pattern: Pattern) -> int | None:
-    """(64, 64) cells → what they say, if that is sure."""
-    carries = pattern.bits >= 0
-    signed = (seen * pattern.signs)[carries]
-    soft = np.bincount(pattern.bits[carries], weights=signed, minlength=CODED_BITS)
-    payload = decode(soft)
-    score = float((soft * encode(payload)).sum() / (seen[carries].std() * math.sqrt(carries.sum())))
-    return payload if score >= PAYLOAD_SURE else None
+def _agreement(seen: NDArray[Any], signs: Real) -> float:
+    """Standard deviations of a sum of ``seen`` with random signs that the sum with these signs is."""
+    length = float(np.linalg.norm(seen))
+    return float((seen * signs).sum()) / length if length > 0 else 0.0
