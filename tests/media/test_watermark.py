@@ -197,6 +197,18 @@ def test_a_picture_without_details_is_no_mark() -> None:
     assert not Evidence().look_for(Pattern()).is_found
 
 
+def test_pictures_of_another_form_are_left_out(marked: Frames) -> None:
+    evidence = evidence_of(luma(marked[:4]))
+    evidence.add(np.zeros((64, 200), np.uint8))
+    assert evidence.frames == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 2000), (900, 16)])
+def test_odd_forms_are_looked_at(shape: tuple[int, int]) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (4, *shape), dtype=np.uint8)
+    assert not evidence_of(noise).look_for(Pattern()).is_found
+
+
 def test_found_at_half_size_and_in_a_part(marked: Frames) -> None:
     half = [np.asarray(Image.fromarray(frame).resize((128, 128), Image.Resampling.BICUBIC)) for frame in marked[::4]]
     assert evidence_of(luma(np.stack(half))).look_for(Pattern()).is_found

@@ -75,12 +75,14 @@ class Evidence:
         self._folds: Spectrum | None = None
 
     def add(self, luma: NDArray[np.uint8]) -> None:
-        """One picture, (H, W). All have one size."""
+        """One picture, (H, W). One of another form than the first, as few files have part-way, is left out."""
         height, width = luma.shape
         factor = SIDE / math.sqrt(height * width)
         size = (max(8, round(width * factor)), max(8, round(height * factor)))
         way = Image.Resampling.BOX if factor < 1 else Image.Resampling.BICUBIC
         white = _whitened(np.asarray(Image.fromarray(luma.astype(np.float32)).resize(size, way)))
+        if self._sum is not None and white.shape != self._sum.shape:
+            return
         self._sum = white if self._sum is None else self._sum + white
         self.frames += 1
         self._folds = None
