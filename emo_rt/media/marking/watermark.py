@@ -22,7 +22,7 @@ BLOCKS = 32
 """Blocks of one strength along the side of a square picture; two cells each."""
 SAMPLES = 4
 """Pixels that are looked at along the side of a block."""
-STRIP_BYTES = 1 << 17
+STRIP_BYTES = 1 << 16
 """Bytes that are worked on at a time, so that all that is needed of them stays in the processor's cache."""
 BRIGHT_STEP, BRIGHT_MOST = 33, 4
 """Strength per brightness: one more for each 33 of 255, up to four. An eye sees differences relative to brightness."""
