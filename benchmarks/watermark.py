@@ -36,7 +36,7 @@ PORTRAIT = Path(emo_rt.__file__).parent / "assets" / "portrait.png"
 PAYLOAD = 0x1234_5678_9ABC
 FPS, FRAMES, LOOKED_AT = 25, 100, 50
 """Frames per second, of a video, and of those that are looked at (each second one)."""
-SIDES = (128, 256, 512)
+SIDES = (256, 512, 128)
 MOVES = ("head", "all")
 HALF, CUT = 0.5, 0.1
 ATTACKS = tuple((crf, scale, cut) for scale, cut in ((1.0, 0.0), (HALF, 0.0), (1.0, CUT)) for crf in (18, 23, 30))
