@@ -80,7 +80,7 @@ def shaped(tile: Real) -> Real:
     wave: Real = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box))
     low = wave
     for axis in (0, 1):
-        low = sum((np.roll(low, by, axis) for by in range(-BLUR, BLUR + 1)), np.zeros_like(low)) / (2 * BLUR + 1)
+        low = np.mean([np.roll(low, by, axis) for by in range(-BLUR, BLUR + 1)], axis=0, dtype=np.float32)
     return wave - low
 
 
