@@ -104,8 +104,10 @@ class EmoVideoService(AIService):
         await super().cleanup()
 
     async def _end_utterance(self, end: Frame | None) -> None:
+        clears = self._clears
         await self._voice.end()
-        self._ends.append(end)
+        if clears == self._clears:  # otherwise it was interrupted while the queue was full, and has no last pair
+            self._ends.append(end)
 
     def _interrupt(self) -> None:
         self._clears += 1

@@ -66,6 +66,11 @@ def test_a_planted_lag_of_the_curve_is_read_exactly(frames: int, true_reading: R
     assert value("lip_lag", late) - value("lip_lag", true_reading) == pytest.approx(1000 * frames / FPS)
 
 
+def test_a_still_mouth_is_neither_late_nor_early(true_reading: Reading) -> None:
+    still = changed(true_reading, landmarks=np.repeat(true_reading.landmarks[:1], len(true_reading), axis=0))
+    assert take(METRICS["lip_lag"], still, Context()) == "the mouth stands still"
+
+
 def test_lips_that_follow_less_correlate_less(true_reading: Reading) -> None:
     """From what was read, the lips lose their share to those of any other moment."""
     other = true_reading.landmarks[np.random.default_rng(3).permutation(len(true_reading))]
