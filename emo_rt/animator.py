@@ -16,22 +16,16 @@ from types import TracebackType
 from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emo_rt.checks import check
 from emo_rt.device.registry import open_backend
 from emo_rt.errors import ClosedError, ConfigError, InputError
-from emo_rt.faces.locate import locate
-from emo_rt.faces.style import mismatch
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
-from emo_rt.media.box import Box
 from emo_rt.media.face import FaceDetector
-from emo_rt.media.framing import prepare_portrait
-from emo_rt.media.picture import PictureSource, load_picture
+from emo_rt.media.picture import PictureSource
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
-from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateChanges, AnimateOptions, ResolvedOptions
 from emo_rt.model.tuned import with_tuned
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
@@ -41,6 +35,7 @@ from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.session import LiveSession
 from emo_rt.runtime.live.settings import LiveChanges, LiveSettings
 from emo_rt.runtime.loaded_model import LoadedModel
+from emo_rt.runtime.preparation import frame_face
 from emo_rt.runtime.request import PrepareChanges, PrepareOptions
 from emo_rt.runtime.result import Video, audio_frames
 from emo_rt.runtime.runtime import Runtime
@@ -139,25 +134,7 @@ class Animator:
         :class:`InputError`, :class:`MissingDependencyError`.
         """
         chosen = read_options(options, changes, PrepareOptions)
-        family, face_box, face = self._model.family, chosen.face_box, chosen.face
-        if chosen.head_room is not None:
-            family.check_heeds({"head_room": chosen.head_room})
-        original = load_picture(picture)
-        if face_box is None and face is not None:
-            face_box = face.silhouette()
-        if face_box is not None and chosen.face_index is not None:
-            raise InputError(
-                f"face_index is {chosen.face_index}, and the face's place is given, too; expected one of them"
-            )
-        if face_box is None:
-            face_box, landmarks = locate(original, chosen.face_index, detector)
-            face = family.with_landmarks(face, landmarks)
-        portrait = prepare_portrait(
-            original, self.config.size, face_box=face_box, max_side=chosen.max_side, framing=family.crop
-        )
-        if isinstance(face_box, Box):
-            self._warn_of_style(original, face_box)
-        inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, chosen.head_room)
+        portrait, inputs = frame_face(picture, chosen, self.bundle, self._model.family, detector)
         return self._kept(make_avatar(self._model, portrait, inputs, partial(self._runtime.call, priority=priority)))
 
     def load_avatar(self, path: str | os.PathLike[str], *, priority: float = 0) -> Avatar:
@@ -167,12 +144,6 @@ class Animator:
         another model.
         """
         return self._kept(load_avatar(path, self._model, partial(self._runtime.call, priority=priority)))
-
-    def _warn_of_style(self, picture: NDArray[np.uint8], face: Box) -> None:
-        """Log where the model was trained on drawings and gets a photograph, or the other way round."""
-        problem = mismatch(self.bundle.trained_on, picture, face, self.config.name)
-        if problem is not None:
-            logger.warning("%s", problem)
 
     def resolve(self, options: AnimateOptions | None = None, **changes: Unpack[AnimateChanges]) -> ResolvedOptions:
         """What a run with these options does: the model's own is in the place of what they leave open.

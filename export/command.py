@@ -26,6 +26,8 @@ from emo_rt.model.bundle import RANDOM_WEIGHTS, Bundle
 from emo_rt.model.families.echomimic import offers
 from emo_rt.model.upgrade import refuse_used
 
+DTYPES = {"fp32": "float32", "fp16": "float16"}
+"""Name on the command line → name in a bundle."""
 FULL_SIZE = ("emo", "hallo", "echomimic")
 """Presets of billions of parameters, which are not compared with torch unless that is asked for."""
 LARGE = 200_000_000
@@ -68,7 +70,7 @@ def run(request: Request) -> None:
     full_size = total >= LARGE if is_published else request.preset in FULL_SIZE
     check = not full_size if request.check is None else request.check
     options = ExportOptions(
-        dtype=request.dtype,
+        dtype=DTYPES[request.dtype],
         half_storage=request.half_storage,
         guidance=request.guidance,
         deep_cache=request.deep_cache,
@@ -85,7 +87,7 @@ def run(request: Request) -> None:
 
 def _load(request: Request, report: _Reporter) -> Weights:
     """The model that was asked for. Sources of weights are added here."""
-    halved = request.dtype == "float16" or request.half_storage
+    halved = request.dtype == "fp16" or request.half_storage
     if request.hallo is not None:
         return _load_hallo(request.hallo, halved, report)
     if request.echomimic is not None:

@@ -101,7 +101,9 @@ class Reading:
     @property
     def rigid(self) -> Floats:
         """(T, n, 2) points of the skull in eye distances; the video's mean distance, so that its own noise is out."""
-        return np.asarray(self.landmarks[:, list(RIGID), :2] / np.nanmean(self.eye_distance), np.float64)
+        known = self.eye_distance[self.found]
+        unit = known.mean() if len(known) else np.nan
+        return np.asarray(self.landmarks[:, list(RIGID), :2] / unit, np.float64)
 
     @property
     def eye_opening(self) -> Floats:

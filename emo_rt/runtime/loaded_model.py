@@ -93,17 +93,19 @@ class LoadedModel:
         raise ClosedError("the animator was closed; load it again")
 
     def resolve(self, options: AnimateOptions) -> ResolvedOptions:
-        """The options with the model's own in the place of what is open. Raises :class:`ConfigError`."""
-        return resolve(options, self.bundle, self.family)
+        """The options with the model's own in the place of what is open.
+
+        Raises :class:`ConfigError`, also where the model has not the step graphs or the solver not the steps. Nothing
+        is opened or run.
+        """
+        chosen = resolve(options, self.bundle, self.family)
+        solver_table(self.config.schedule, chosen.solver, len(step_graphs(chosen, self.bundle)))
+        return chosen
 
     def check(self, options: AnimateOptions) -> None:
-        """Raise :class:`ConfigError` unless the model has the step graphs and the solver has the steps.
-
-        Nothing is opened or run. Raises :class:`ClosedError`, too.
-        """
+        """Raise what :meth:`resolve` raises, and :class:`ClosedError`."""
         self._opened("timestep")
-        chosen = self.resolve(options)
-        solver_table(self.config.schedule, chosen.solver, len(step_graphs(chosen, self.bundle)))
+        self.resolve(options)
 
     def open_graphs(self, options: AnimateOptions) -> None:
         """Open the step graphs that a run needs. The first time that takes seconds."""
