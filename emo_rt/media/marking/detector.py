@@ -100,7 +100,7 @@ class Evidence:
         seen = np.roll(np.fft.irfft2(self._folded()[size]), (-int(row), -int(column)), axis=(0, 1))[::2, ::2]
         carries = pattern.bits >= 0
         soft = np.bincount(pattern.bits[carries], weights=(seen * pattern.signs)[carries], minlength=CODED_BITS)
-        payload = decode(soft)
+        payload = decode(soft.astype(np.float64))
         score = _agreement(seen, pattern.tile(payload))
         is_sure = _agreement(seen[carries], pattern.tile(payload)[carries]) >= PAYLOAD_SURE
         is_found = score >= threshold()
@@ -119,7 +119,8 @@ def _whitened(picture: Real) -> Real:
     """(H, W) → its details, weighted by how rare they are around there."""
     detail = picture - _local_mean(picture, MEAN_RADIUS)
     deviation = np.sqrt(np.maximum(_local_mean(detail * detail, VARIANCE_RADIUS), 0)) + np.float32(FLAT)
-    return np.clip(detail / deviation, -CLIP, CLIP) / deviation
+    white: Real = np.clip(detail / deviation, -CLIP, CLIP) / deviation
+    return white
 
 
 def _local_mean(picture: Real, radius: int) -> Real:
@@ -128,7 +129,8 @@ def _local_mean(picture: Real, radius: int) -> Real:
     padded = np.pad(picture.astype(np.float64), (radius + 1, radius), mode="edge")
     sums = padded.cumsum(axis=0).cumsum(axis=1)
     total = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    return (total / side**2).astype(np.float32)
+    mean: Real = (total / side**2).astype(np.float32)
+    return mean
 
 
 def _fold(picture: Real, size: float) -> Real:
@@ -138,7 +140,8 @@ def _fold(picture: Real, size: float) -> Real:
     sampled = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC, box=box))
     padded = np.pad(sampled, ((0, -height % FOLDED), (0, -width % FOLDED)))
     down, across = (side // FOLDED for side in padded.shape)
-    return padded.reshape(down, FOLDED, across, FOLDED).sum(axis=(0, 2))
+    tile: Real = padded.reshape(down, FOLDED, across, FOLDED).sum(axis=(0, 2))
+    return tile
 
 
 def _spectrum_of(pattern: Pattern) -> Spectrum:

@@ -63,4 +63,4 @@ def _letters(height: int, width: int) -> NDArray[np.float32]:
     field = Image.new("L", (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin))
     ImageDraw.Draw(field).text((margin - left, margin - top), TEXT, fill=255, font=font)
     field.thumbnail((width, height))
-    return np.asarray(field, np.float32)[..., None] / 255
+    return np.asarray(field, np.float32)[..., None] / np.float32(255)

@@ -90,4 +90,5 @@ def pulse() -> Real:
     tile = np.zeros((CELLS, CELLS), np.float32)
     tile[0, 0] = 1
     half = CELLS * 2
-    return shaped(tile).reshape(half, 2, half, 2).mean(axis=(1, 3))
+    wave: Real = shaped(tile).reshape(half, 2, half, 2).mean(axis=(1, 3))
+    return wave

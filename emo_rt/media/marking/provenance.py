@@ -100,7 +100,7 @@ def read_provenance(file: IO[bytes] | io.RawIOBase) -> ProvenanceReading:
 
 def _reading(state: str, report: dict[str, Any]) -> ProvenanceReading:
     manifest = report.get("manifests", {}).get(report.get("active_manifest"), {})
-    generator = next(iter(manifest.get("claim_generator_info", [])), {})
+    generator: dict[str, Any] = next(iter(manifest.get("claim_generator_info", [])), {})
     named = " ".join(str(generator[part]) for part in ("name", "version") if part in generator)
     actions = [
         action

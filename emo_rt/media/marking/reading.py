@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from emo_rt.errors import InputError
 from emo_rt.media.marking.detector import Evidence, Sighting, threshold
 from emo_rt.media.marking.options import GENERATED
@@ -83,7 +85,7 @@ def _look_through(path: Path) -> tuple[str | None, Evidence]:
         for packet in media.packets(stream):
             for frame in packet.decode():
                 if decoded % (1 << evidence.frames // DENSE) == 0:
-                    evidence.add(frame.to_ndarray(format="gray"))
+                    evidence.add(np.asarray(frame.to_ndarray(format="gray"), np.uint8))
                 decoded += 1
             if decoded >= MOST_DECODED:
                 break

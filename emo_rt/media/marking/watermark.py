@@ -7,6 +7,7 @@ places take more. All three colours move by the same amount, so only the luma ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -65,7 +66,7 @@ class Watermark:
 
 def block_side(height: int, width: int) -> int:
     """Pixels along the side of a block: a multiple of four."""
-    return SAMPLES * max(1, round((height * width) ** 0.5 / BLOCKS / SAMPLES))
+    return SAMPLES * max(1, round(math.sqrt(height * width) / BLOCKS / SAMPLES))
 
 
 def _strengths(frame: Frames) -> NDArray[np.int8]:
@@ -90,7 +91,8 @@ def _block_sums(values: NDArray[np.int16]) -> NDArray[np.int16]:
     """Sums of 4 × 4 neighbours."""
     rows, columns = values.shape[0] // SAMPLES, values.shape[1] // SAMPLES
     down = values.reshape(rows, SAMPLES, -1).sum(axis=1, dtype=np.int16)
-    return down.reshape(rows, columns, SAMPLES).sum(axis=2, dtype=np.int16)
+    sums: NDArray[np.int16] = down.reshape(rows, columns, SAMPLES).sum(axis=2, dtype=np.int16)
+    return sums
 
 
 def _add(pixels: Frames, laid: NDArray[np.int8], strengths: NDArray[np.int8], target: Frames) -> None:
