@@ -18,7 +18,7 @@ Command
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +48,7 @@ from emo_rt.schema.option import Outside, check_options
 
 NAME = "bench"
 """``benchmark`` in the result file."""
-SCENARIOS: dict[str, Callable[[Subject], dict[str, Any]]] = {
+SCENARIOS: dict[str, Callable[[Subject], Any]] = {
     "latency": single_clip,
     "stream": stream,
     "throughput": offline,
@@ -57,7 +57,7 @@ SCENARIOS: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "overhead": runtime_overhead,
     "cold_start": lambda subject: cold_start(subject.setting, min(3, subject.setting.rounds)),
 }
-"""Scenarios by name, in the order in which they run."""
+"""Scenarios by name, in the order in which they run. Each gives a dataclass."""
 CPU_ONLY = ("overhead",)
 """Scenarios that are left out on a GPU unless they are asked for."""
 QUICK = {"steps": 2, "rounds": 1, "clips": 2}
@@ -83,7 +83,7 @@ class Request:
     markdown: Path | None = None
     """Tables as Markdown. ``None`` = none."""
     chart: Path | None = None
-    """Where the time goes, as a picture: .html, .svg or .png. ``None`` = none."""
+    """Where the time goes, as bars: .html or .svg. ``None`` = none."""
     compare: Annotated[Path | None, Outside(placeholder="OLD.json")] = None
     """Show ratios to an earlier --json result. ``None`` = none."""
     quiet: Annotated[bool, Outside(is_hidden=True)] = False
@@ -142,11 +142,11 @@ def measure(
     return result
 
 
-def _with_memory(scenario: Callable[[Subject], dict[str, Any]], subject: Subject) -> dict[str, Any]:
+def _with_memory(scenario: Callable[[Subject], Any], subject: Subject) -> dict[str, Any]:
     with PeakMemory() as memory:
         found = scenario(subject)
     on_gpu = subject.animator.device != "cpu"
-    return {**found, "peak_rss_bytes": memory.value, "device_bytes": device_memory() if on_gpu else None}
+    return {**asdict(found), "peak_rss_bytes": memory.value, "device_bytes": device_memory() if on_gpu else None}
 
 
 def _torch_comparison() -> Callable[[Subject, int, int], dict[str, Any]]:

@@ -64,13 +64,13 @@ SEED = 3
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure every way; the result holds figures or an error for each."""
-    config = preset(options.config)
+    device, config = _device_name(options.device), preset(options.config)
     work = count_work(config, options.steps)
     result: dict[str, Any] = {
         "benchmark": "gpu",
         "schema": SCHEMA,
         "config": options.config,
-        "device": _device_name(options.device),
+        "device": device,
         "settings": {name: getattr(options, name) for name in ("steps", "rounds", "clips")},
         "environment": environment(None),
         "step_tmac": work["graphs"]["step"] / 1e12,

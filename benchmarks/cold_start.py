@@ -8,24 +8,40 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 from emo_rt.benchmarks.subject import Setting
 from emo_rt.errors import BackendError
 
-PHASES = ("import_s", "load_s", "warmup_s", "prepare_s", "first_clip_s", "second_clip_s")
-"""What a child process reports, in order."""
 CHILD = "import sys; from emo_rt.benchmarks.cold_start import child; child(sys.argv[1], {start})"
 
 
-def cold_start(setting: Setting, repetitions: int) -> dict[str, Any]:
-    """Medians over processes of each phase, and ``process_s``: from the start of Python to the end of the process."""
+@dataclass(frozen=True)
+class ColdStart:
+    """Medians over processes, in seconds. The first six are phases, one after another."""
+
+    import_s: float
+    load_s: float
+    warmup_s: float
+    prepare_s: float
+    first_clip_s: float
+    second_clip_s: float
+    process_s: float
+    """From the start of Python to the end of the process."""
+    repetitions: int
+
+
+PHASES = tuple(field.name for field in fields(ColdStart))[:6]
+"""What a child process reports, in order."""
+
+
+def cold_start(setting: Setting, repetitions: int) -> ColdStart:
+    """Start so many processes, one after another. Raises :class:`BackendError`."""
     found = [_fresh_process(setting) for _ in range(repetitions)]
-    return {name: median(times[name] for times in found) for name in found[0]} | {"repetitions": repetitions}
+    return ColdStart(**{name: median(times[name] for times in found) for name in found[0]}, repetitions=repetitions)
 
 
 def _fresh_process(setting: Setting) -> dict[str, float]:

@@ -30,6 +30,18 @@ GEMM_SIDE = 1024
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How the times of one thing lie, in seconds."""
+
+    median_s: float
+    min_s: float
+    p90_s: float
+    p99_s: float
+    max_s: float
+    repetitions: int
+
+
+@dataclass(frozen=True)
 class Samples:
     """Times of one thing that was done several times, in seconds."""
 
@@ -45,16 +57,16 @@ class Samples:
         """``share``: 0 … 100; between two samples interpolated."""
         return float(np.percentile(self.seconds, share))
 
-    def to_dict(self) -> dict[str, float]:
-        """Plain values for the result file."""
-        return {
-            "median_s": self.median,
-            "min_s": min(self.seconds),
-            "p90_s": self.percentile(90),
-            "p99_s": self.percentile(99),
-            "max_s": max(self.seconds),
-            "repetitions": len(self.seconds),
-        }
+    def spread(self) -> Spread:
+        """What a result says of them."""
+        return Spread(
+            median_s=self.median,
+            min_s=min(self.seconds),
+            p90_s=self.percentile(90),
+            p99_s=self.percentile(99),
+            max_s=max(self.seconds),
+            repetitions=len(self.seconds),
+        )
 
 
 def measure(work: Callable[[], object], rounds: int, warmup: int = 1) -> Samples:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict, dataclass
 
-from emo_rt.benchmarks.harness import measure
+from emo_rt.benchmarks.harness import Spread, measure
 from emo_rt.benchmarks.subject import Subject
 
 
-def single_clip(subject: Subject) -> dict[str, Any]:
-    """Times of one clip, and ``real_time_factor``: seconds of work per second of video."""
+@dataclass(frozen=True)
+class Latency(Spread):
+    """Times of one clip."""
+
+    clip_s: float
+    """Seconds of video in a clip."""
+    real_time_factor: float
+    """Seconds of work per second of video, by the median."""
+
+
+def single_clip(subject: Subject) -> Latency:
+    """Make one clip over and over."""
     found = measure(subject.run, subject.setting.rounds)
-    return {**found.to_dict(), "clip_s": subject.clip_s, "real_time_factor": found.median / subject.clip_s}
+    factor = found.median / subject.clip_s
+    return Latency(**asdict(found.spread()), clip_s=subject.clip_s, real_time_factor=factor)

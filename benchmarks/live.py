@@ -10,7 +10,7 @@ Method
     result. The latency of a frame runs from the push of the last of its samples to the moment in which its pair was
     given; of each clip the worst frame counts. Pairs are taken in a thread of their own. The session steps down its
     ladder where it must; the preset at the end is in the result. At least 1,000 frames unless ``--frames`` asks for
-    fewer; with few, p99 says little.
+    fewer; with few, p99 says little. More sessions than the device can hold are refused; the line says so.
 
 Expected output
     One line per preset and number of sessions, then one line of JSON.
@@ -26,14 +26,14 @@ import json
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt import Animator, Avatar, ClosedError, LiveSession, LiveStats, QueueFull
+from emo_rt import Animator, Avatar, ClosedError, LiveSession, LiveStats, OverloadedError, QueueFull
 from emo_rt.benchmarks.harness import environment
 from emo_rt.cli import terminal
 from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE
@@ -102,15 +102,16 @@ def measure(animator: Animator, avatar: Avatar, preset: str, sessions: int, fram
     """So many sessions at once, each until it has shown ``frames`` frames of speech."""
     voice = np.concatenate(list(mono_16k(open_audio(DEMO_VOICE))))
     begun = time.monotonic()
-    opened = [
-        animator.live(avatar, preset=preset, paste_back=False, lag="drop", when_full="raise") for _ in range(sessions)
-    ]
-    opening_s = time.monotonic() - begun
-    listeners = [Listener(session, voice, frames) for session in opened]
-    for listener in listeners:
-        listener.start()
-    for listener in listeners:
-        listener.join()
+    with ExitStack() as opened:
+        listeners = list[Listener]()
+        for _ in range(sessions):
+            session = animator.live(avatar, preset=preset, paste_back=False, lag="drop", when_full="raise")
+            listeners.append(Listener(opened.enter_context(session), voice, frames))
+        opening_s = time.monotonic() - begun
+        for listener in listeners:
+            listener.start()
+        for listener in listeners:
+            listener.join()
     stats = [listener.stats for listener in listeners if listener.stats is not None]
     clip_s = animator.config.frames / animator.config.fps
     cost = stats[0].seconds_per_clip
@@ -133,6 +134,8 @@ def measure(animator: Animator, avatar: Avatar, preset: str, sessions: int, fram
 
 def as_line(row: dict[str, Any]) -> str:
     """One measurement for people."""
+    if "refused" in row:
+        return f"{row['preset']} × {row['sessions']}: refused ({row['refused']})"
     worst = max(row["latency_s"], key=lambda one: one["total"]["p99"])
     latency = "/".join(f"{worst['total'][share]:.2f}" for share in ("p50", "p90", "p99"))
     parts = ", ".join(f"{part} {values['p50']:.2f}" for part, values in worst.items() if part != "total")
@@ -162,7 +165,10 @@ def main(arguments: list[str] | None = None) -> int:
         avatar = animator.prepare(DEMO_PORTRAIT, face_box=DEMO_FACE)
         for preset in given.presets.split(","):
             for sessions in map(int, given.sessions.split(",")):
-                rows.append(measure(animator, avatar, preset, sessions, given.frames))
+                try:
+                    rows.append(measure(animator, avatar, preset, sessions, given.frames))
+                except OverloadedError as exc:  # the answer to "how many", too
+                    rows.append({"preset": preset, "sessions": sessions, "refused": str(exc)})
                 terminal.say(as_line(rows[-1]))
     terminal.say(json.dumps({"benchmark": "live", "environment": environment(given.threads), "rows": rows}))
     return 0

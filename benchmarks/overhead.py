@@ -11,6 +11,7 @@ taken within one run; what graphs lose by running in the runtime (cold caches, o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -23,8 +24,28 @@ GOAL = 0.03
 """Largest share of the time of a clip that the runtime may add."""
 
 
-def runtime_overhead(subject: Subject) -> dict[str, Any]:
-    """``overhead``: (end to end − bare) / end to end, of the least times of all rounds; 0.02 is 2 %. Below 0: noise.
+@dataclass(frozen=True)
+class Overhead:
+    """What the runtime adds to a clip."""
+
+    overhead: float
+    """(end to end − bare) / end to end, of the least times of all rounds; 0.02 is 2 %. Below 0: noise."""
+    smallest: float
+    """Of a single round; so is ``largest``."""
+    largest: float
+    end_to_end_s: float
+    bare_graphs_s: float
+    outside_graphs: float
+    """Share of a clip's time in which no graph runs."""
+    launches: int
+    """Runs of graphs per clip."""
+    goal: float
+    slower_in_the_runtime: dict[str, float]
+    """By graph: seconds per clip that it takes longer inside the runtime."""
+
+
+def runtime_overhead(subject: Subject) -> Overhead:
+    """Run the clip and its bare launches in alternation.
 
     Raises :class:`ConfigError` on a GPU: ``emo_rt.benchmarks.bench_gpu`` is for that.
     """
@@ -38,17 +59,17 @@ def runtime_overhead(subject: Subject) -> dict[str, Any]:
     rounds = interleaved({"end_to_end": subject.run, "bare": recording.replay}, max(2 * subject.setting.rounds, 3))
     shares = [(times["end_to_end"] - times["bare"]) / times["end_to_end"] for times in rounds]
     end_to_end, bare = (min(times[name] for times in rounds) for name in ("end_to_end", "bare"))
-    return {
-        "overhead": (end_to_end - bare) / end_to_end,
-        "smallest": min(shares),
-        "largest": max(shares),
-        "end_to_end_s": end_to_end,
-        "bare_graphs_s": bare,
-        "outside_graphs": median(_outside(subject, recorder) for _ in range(max(subject.setting.rounds, 3))),
-        "launches": len(recording.launches),
-        "goal": GOAL,
-        "slower_in_the_runtime": _slower(recording.by_graph(), recording.by_graph(recording.replay_timed())),
-    }
+    return Overhead(
+        overhead=(end_to_end - bare) / end_to_end,
+        smallest=min(shares),
+        largest=max(shares),
+        end_to_end_s=end_to_end,
+        bare_graphs_s=bare,
+        outside_graphs=median(_outside(subject, recorder) for _ in range(max(subject.setting.rounds, 3))),
+        launches=len(recording.launches),
+        goal=GOAL,
+        slower_in_the_runtime=_slower(recording.by_graph(), recording.by_graph(recording.replay_timed())),
+    )
 
 
 def _outside(subject: Subject, recorder: RecordingBackend) -> float:

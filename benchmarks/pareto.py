@@ -4,7 +4,7 @@ Question: which settings give the best video for a given time, and which are wor
 Theory: a step with guidance costs two halves, one without costs one, a cached one only the outermost layers. What a
 shortcut loses shows first in fine motion and detail: in the mouth's correlation and in the distance of features.
 
-    python -m emo_rt.benchmarks.pareto --json pareto.json --markdown pareto.md --plot pareto.svg
+    python -m emo_rt.benchmarks.pareto --json pareto.json --markdown pareto.md
 
 With ``--portrait`` and ``--voice`` it works for **any** bundle, without a checkout: every setting speaks that sentence
 and is held against the first by the regression gate of ``emo-rt evaluate`` (:mod:`emo_rt.evaluate.tuning`)::
@@ -31,17 +31,18 @@ from statistics import median
 from typing import Any
 
 from emo_rt import AnimateOptions, Animator
-from emo_rt.benchmarks import chart
 from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, interleaved, publish
-from emo_rt.benchmarks.quality import Person, Pixels, Reader, generate, load_people, measure
+from emo_rt.benchmarks.quality import generate
+from emo_rt.benchmarks.quality_measures import measure
+from emo_rt.benchmarks.quality_people import Person, Pixels, Reader, load_people
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options
 from emo_rt.errors import ConfigError
 from emo_rt.evaluate.footage import waveform
 from emo_rt.evaluate.subject import Speech
-from emo_rt.evaluate.tuning import Curve, Tried
+from emo_rt.evaluate.tuning import Curve, Tried, as_options, best_preset
 from emo_rt.media.audio import open_audio
 from emo_rt.model.presets import Preset
 
@@ -120,8 +121,16 @@ def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def gated(animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOptions], rounds: int) -> dict[str, Any]:
-    """Time of each setting, what it keeps of the first (:data:`BASE`), and what the regression gate says of it."""
-    curve = Curve(animator, speech, chosen[BASE])
+    """Time of each setting, what it keeps of the best, and what the regression gate says of it.
+
+    The best is :data:`BASE`, or the bundle's own where it cannot run that (a model of few steps).
+    """
+    base = BASE
+    if BASE not in chosen:
+        best = best_preset(animator.bundle)
+        base = f"{best.solver} {best.steps}"
+        chosen = {**chosen, base: as_options(best, animator.bundle)}
+    curve = Curve(animator, speech, chosen[base])
     tried: dict[str, Tried] = {}
 
     def make(name: str) -> None:
@@ -134,7 +143,7 @@ def gated(animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOption
             make(name)
             if earlier is not None and earlier.speed < tried[name].speed:  # the quickest of the rounds
                 tried[name] = earlier
-    rows = {name: gate_row(one, tried[BASE], curve.sound_s) for name, one in tried.items()}
+    rows = {name: gate_row(one, tried[base], curve.sound_s) for name, one in tried.items()}
     for name, row in rows.items():
         row["best"] = not any(is_better(other, row) for key, other in rows.items() if key != name)
     return rows
@@ -163,18 +172,6 @@ def gate_row(one: Tried, base: Tried, sound_s: float) -> dict[str, Any]:
     }
 
 
-def plot(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Score by seconds, a line per kind of setting."""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for name, row in rows.items():
-        solver, _, more = name.partition(",")
-        series.setdefault(more.strip() or solver.split()[0], []).append((row["seconds_per_video"], row["score"]))
-    lines = {kind: sorted(points) for kind, points in series.items()}
-    bottom = min(0.9, *(row["score"] for row in rows.values()))
-    title = "What is kept of 40-step DDIM, by seconds per video"
-    chart.save(path, chart.line_chart(title, "seconds", lines, log=True, bottom=bottom))
-
-
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
@@ -190,14 +187,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")
     parser.add_argument("--rounds", type=int, default=1)
     add_outputs(parser)
-    parser.add_argument("--plot", type=Path, metavar="OUT", help=".svg, .html or .png")
     given = parser.parse_args(arguments)
     if min(given.rounds, *given.steps) < 1 or given.people < 2:
         parser.error("--rounds and --steps are 1 or more, --people 2 or more")
     if (given.portrait is None) != (given.voice is None):
         parser.error("--portrait and --voice go together")
-    if given.plot:
-        chart.check_name(given.plot)
     chosen = settings(given.steps, given.solvers.split(","))
     with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
         chosen = {name: options for name, options in chosen.items() if is_possible(animator, options)}
@@ -216,8 +210,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "environment": environment(given.threads),
         "settings": rows,
     }
-    if given.plot:
-        plot(given.plot, rows)
     publish(result, markdown(rows), given)
     return 0
 

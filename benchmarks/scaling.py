@@ -16,7 +16,7 @@ Method
 
 Command
     python -m emo_rt.benchmarks.scaling [--only length,resolution,frames,avatars] [--lengths 1,10,60,600,3600]
-                                        [--steps 2] [--threads 1] [--bundle DIR] [--plots FOLDER] [--quick]
+                                        [--steps 2] [--threads 1] [--bundle DIR] [--quick]
                                         [--json FILE] [--markdown FILE]
 
 The tables are Markdown; the last line is JSON. ``--json`` and ``--markdown`` also write them to files.
@@ -39,7 +39,6 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.benchmarks import chart
 from emo_rt.benchmarks.harness import SCHEMA, PeakMemory, add_outputs, environment, measure, publish
 from emo_rt.benchmarks.subject import Setting, Subject
 from emo_rt.benchmarks.throughput import several
@@ -100,8 +99,7 @@ def avatars(plan: Plan, folder: Path) -> list[Row]:
     """Frames per second by the number of avatars that speak at once."""
     with Subject(replace(plan.setting, bundle=plan.bundle or export(_tiny(), folder))) as subject:
         subject.run()
-        rows: list[Row] = several(subject, plan.avatars)["rows"]
-        return rows
+        return [asdict(row) for row in several(subject, plan.avatars).rows]
 
 
 SECTIONS: dict[str, Callable[[Plan, Path], list[Row]]] = {
@@ -118,14 +116,6 @@ COLUMNS = {
     "avatars": ("avatars", "wall_s", "frames_per_second", "slowest_s"),
 }
 """Columns of each table; the first is what varies. ``…_predicted`` is the estimate divided by what came."""
-PLOTS = (
-    ("length", "seconds", "wall_s", "seconds of work", True),
-    ("length", "seconds", "peak_rss_bytes", "peak memory, bytes", True),
-    ("resolution", "size", "frame_s", "seconds per frame", False),
-    ("frames", "frames", "frame_s", "seconds per frame", False),
-    ("avatars", "avatars", "frames_per_second", "frames per second, all together", False),
-)
-"""Section, x, y, y in words, whether x is in powers of ten."""
 
 
 def run(plan: Plan) -> dict[str, Any]:
@@ -235,19 +225,6 @@ def tables(result: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def plot(result: dict[str, Any], folder: Path) -> list[Path]:
-    """One SVG per line of :data:`PLOTS` that was measured."""
-    written = []
-    folder.mkdir(parents=True, exist_ok=True)
-    for section, x, y, words, log in PLOTS:
-        points = [(row[x], row[y]) for row in result["sections"].get(section, []) if row[y] is not None]
-        if points:
-            path = folder / f"scaling-{section}-{y.removesuffix('_s').removesuffix('_bytes').replace('_', '-')}.svg"
-            chart.save(path, chart.line_chart(f"{words} by {x}", x, {words: points}, log=log))
-            written.append(path)
-    return written
-
-
 def _cell(column: str, value: float | None) -> str:
     if value is None:
         return "-"
@@ -277,22 +254,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--bundle", help="model for length and avatars (the preset tiny)")
-    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="write plots as SVG")
     parser.add_argument("--quick", action="store_true", help="short, only to see that it runs")
     add_outputs(parser)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables and the JSON line, write the plots."""
+    """Measure, print the tables and the JSON line."""
     parser = _parser()
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.only) - set(SECTIONS))
     if unknown or options.steps < 1 or min(options.lengths) <= 0:
         parser.error(f"--only takes {', '.join(SECTIONS)}; --steps is 1 or more, --lengths are more than 0")
     result = run(_plan(options))
-    if options.plots:
-        plot(result, options.plots)
     publish(result, tables(result), options)
     return 0
 

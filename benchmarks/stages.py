@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from emo_rt import VideoOptions
 from emo_rt.benchmarks.harness import measure, timed
@@ -26,8 +26,20 @@ STAGES = {
 """Stages in the order of a run, in words."""
 
 
-def breakdown(subject: Subject) -> dict[str, Any]:
-    """Seconds of each of :data:`STAGES`, ``step_once_s`` for a single step, and ``graphs``: every graph on its own."""
+@dataclass(frozen=True)
+class Breakdown:
+    """Where the time goes."""
+
+    seconds: dict[str, float]
+    """Of each of :data:`STAGES`."""
+    step_once_s: float
+    """Of a single solver step."""
+    graphs: dict[str, dict[str, float]]
+    """Every graph on its own: see :meth:`emo_rt.benchmarks.recording.Recording.by_graph`."""
+
+
+def breakdown(subject: Subject) -> Breakdown:
+    """Measure every stage and every graph."""
     rounds = subject.setting.rounds
     found: list[dict[str, float]] = []
     for _ in range(rounds + 1):
@@ -37,11 +49,8 @@ def breakdown(subject: Subject) -> dict[str, Any]:
     seconds = {name: median(stages[name] for stages in found[1:]) for name in found[0]}
     seconds["reference"] = measure(subject.prepare, rounds).median
     seconds["encode"] = _encode(subject)
-    return {
-        "seconds": {name: seconds[name] for name in STAGES if name in seconds},
-        "step_once_s": seconds["step"] / subject.setting.steps,
-        "graphs": _graphs(subject),
-    }
+    in_order = {name: seconds[name] for name in STAGES if name in seconds}
+    return Breakdown(in_order, seconds["step"] / subject.setting.steps, _graphs(subject))
 
 
 def _encode(subject: Subject) -> float:

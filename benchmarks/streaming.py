@@ -7,9 +7,9 @@ late if it comes after its time, at the model's frame rate or ``--fps``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
-from typing import Any
 
 from emo_rt.benchmarks.harness import Samples
 from emo_rt.benchmarks.subject import Subject
@@ -17,7 +17,25 @@ from emo_rt.model.config import ModelConfig
 from emo_rt.model.families.registry import family_of
 
 
-def stream(subject: Subject) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Streaming:
+    """One stream."""
+
+    first_frame_s: float
+    audio_needed_s: float | None
+    """See :func:`audio_needed`."""
+    clip_p50_s: float
+    """Seconds from clip to clip: median, and what 90 and 99 % stay below."""
+    clip_p90_s: float
+    clip_p99_s: float
+    clips: int
+    frames: int
+    fps: float
+    """Frames per second at which it is played."""
+    late_frames: int
+
+
+def stream(subject: Subject) -> Streaming:
     """One stream of ``setting.clips`` clips: first frame, times between clips, late frames."""
     options, fps = subject.setting.options(), subject.setting.fps or subject.config.fps
     subject.run()
@@ -26,17 +44,17 @@ def stream(subject: Subject) -> dict[str, Any]:
         arrivals.append(perf_counter() - start)
         sizes.append(len(chunk.frames))
     gaps = Samples(tuple(b - a for a, b in pairwise([0.0, *arrivals])))
-    return {
-        "first_frame_s": arrivals[0],
-        "audio_needed_s": audio_needed(subject.config),
-        "clip_p50_s": gaps.percentile(50),
-        "clip_p90_s": gaps.percentile(90),
-        "clip_p99_s": gaps.percentile(99),
-        "clips": len(arrivals),
-        "frames": sum(sizes),
-        "fps": fps,
-        "late_frames": late_frames(arrivals, sizes, fps),
-    }
+    return Streaming(
+        first_frame_s=arrivals[0],
+        audio_needed_s=audio_needed(subject.config),
+        clip_p50_s=gaps.percentile(50),
+        clip_p90_s=gaps.percentile(90),
+        clip_p99_s=gaps.percentile(99),
+        clips=len(arrivals),
+        frames=sum(sizes),
+        fps=fps,
+        late_frames=late_frames(arrivals, sizes, fps),
+    )
 
 
 def late_frames(arrivals: list[float], sizes: list[int], fps: float) -> int:

@@ -16,31 +16,28 @@ from types import TracebackType
 from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emo_rt.checks import check
+from emo_rt.device.onnxruntime_cuda import onnxruntime_memory
 from emo_rt.device.registry import open_backend
 from emo_rt.errors import ClosedError, ConfigError, InputError
-from emo_rt.faces.locate import locate
-from emo_rt.faces.style import mismatch
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
-from emo_rt.media.box import Box
 from emo_rt.media.face import FaceDetector
-from emo_rt.media.framing import prepare_portrait
-from emo_rt.media.picture import PictureSource, load_picture
+from emo_rt.media.picture import PictureSource
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array
-from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateChanges, AnimateOptions, ResolvedOptions
 from emo_rt.model.tuned import with_tuned
 from emo_rt.runtime.avatar import Avatar, load_avatar, make_avatar
 from emo_rt.runtime.clips import clip_count
 from emo_rt.runtime.estimate import Estimate, estimate
+from emo_rt.runtime.gpu_memory import MEMORY_LIMIT, MemoryNeed, memory_need
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.session import LiveSession
 from emo_rt.runtime.live.settings import LiveChanges, LiveSettings
 from emo_rt.runtime.loaded_model import LoadedModel
+from emo_rt.runtime.preparation import frame_face
 from emo_rt.runtime.request import PrepareChanges, PrepareOptions
 from emo_rt.runtime.result import Video, audio_frames
 from emo_rt.runtime.runtime import Runtime
@@ -77,6 +74,7 @@ class Animator:
         device: str = "auto",
         backend: str = "auto",
         threads: int | None = None,
+        memory_limit: float | None = None,
         verify: bool = True,
         runtime: Runtime | None = None,
     ) -> Animator:
@@ -85,20 +83,39 @@ class Animator:
         ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
         ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
         (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
-        CPU threads per graph, ``None`` = one per core. ``verify``: compare every file with its hash. ``runtime``: what
+        CPU threads per graph, ``None`` = one per core. ``memory_limit``: GB of a GPU's memory that one run may take, as
+        :meth:`estimate_memory` reckons it; settings that take more raise :class:`ConfigError`, which names those that
+        fit. ``verify``: compare every file with its hash. ``runtime``: what
         shares the device out among sessions; ``None`` = the one of this process and device. Presets that
         ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
         :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
+        usable = memory_limit is None or MEMORY_LIMIT.has(memory_limit)
+        check(usable, "memory_limit", memory_limit, f"{MEMORY_LIMIT}, or None")
         checked = with_tuned(Bundle.open(bundle, verify=verify))
         if checked.outdated:
             logger.warning("%s", checked.outdated)
-        model = LoadedModel(checked, open_backend(backend, device, threads, checked))
+        model = LoadedModel(checked, open_backend(backend, device, threads, checked), memory_limit)
         if runtime is not None and runtime.device != model.backend.device:
             model.close()
             check(False, "runtime", runtime.device, f"a runtime of the device {model.backend.device}")
         return cls(model, runtime)
+
+    @staticmethod
+    def estimate_memory(
+        bundle: str | Path = "demo", *, options: AnimateOptions | None = None, **changes: Unpack[AnimateChanges]
+    ) -> MemoryNeed:
+        """Memory of a GPU that a run with ONNX Runtime will take. Loads nothing and needs no GPU.
+
+        Reckoned from the bundle's graphs (``MemoryNeed.counted``: within 10 % of what the real library allocates),
+        and a guess of what CUDA's libraries take besides. Options as for :meth:`animate`. Needs the package ``onnx``.
+        Raises :class:`BundleError`, :class:`ConfigError`, :class:`MissingDependencyError`.
+        """
+        chosen = read_options(options, changes, AnimateOptions)
+        need = memory_need(with_tuned(Bundle.open(bundle, verify=False)), chosen, onnxruntime_memory)
+        assert need is not None
+        return need
 
     @property
     def config(self) -> ModelConfig:
@@ -139,25 +156,7 @@ class Animator:
         :class:`InputError`, :class:`MissingDependencyError`.
         """
         chosen = read_options(options, changes, PrepareOptions)
-        family, face_box, face = self._model.family, chosen.face_box, chosen.face
-        if chosen.head_room is not None:
-            family.check_heeds({"head_room": chosen.head_room})
-        original = load_picture(picture)
-        if face_box is None and face is not None:
-            face_box = face.silhouette()
-        if face_box is not None and chosen.face_index is not None:
-            raise InputError(
-                f"face_index is {chosen.face_index}, and the face's place is given, too; expected one of them"
-            )
-        if face_box is None:
-            face_box, landmarks = locate(original, chosen.face_index, detector)
-            face = family.with_landmarks(face, landmarks)
-        portrait = prepare_portrait(
-            original, self.config.size, face_box=face_box, max_side=chosen.max_side, framing=family.crop
-        )
-        if isinstance(face_box, Box):
-            self._warn_of_style(original, face_box)
-        inputs = family.portrait_inputs(portrait, face or FaceInputs(), original, chosen.head_room)
+        portrait, inputs = frame_face(picture, chosen, self.bundle, self._model.family, detector)
         return self._kept(make_avatar(self._model, portrait, inputs, partial(self._runtime.call, priority=priority)))
 
     def load_avatar(self, path: str | os.PathLike[str], *, priority: float = 0) -> Avatar:
@@ -167,12 +166,6 @@ class Animator:
         another model.
         """
         return self._kept(load_avatar(path, self._model, partial(self._runtime.call, priority=priority)))
-
-    def _warn_of_style(self, picture: NDArray[np.uint8], face: Box) -> None:
-        """Log where the model was trained on drawings and gets a photograph, or the other way round."""
-        problem = mismatch(self.bundle.trained_on, picture, face, self.config.name)
-        if problem is not None:
-            logger.warning("%s", problem)
 
     def resolve(self, options: AnimateOptions | None = None, **changes: Unpack[AnimateChanges]) -> ResolvedOptions:
         """What a run with these options does: the model's own is in the place of what they leave open.

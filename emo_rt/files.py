@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 from emo_rt.checks import check
 
@@ -27,6 +28,24 @@ def sha256_of(path: Path) -> str:
     """Hash of a file's content, as 64 hexadecimal digits. Raises :class:`OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def exclusive(path: Path) -> BinaryIO:
+    """The file, made if it is not there, locked for this process. The system lets go of it when the process ends.
+
+    Closing the file lets go of it, too. Raises :class:`BlockingIOError` where another process has it, and
+    :class:`OSError`. On Windows nothing is locked. (A builder of engines waits for its turn, and has ``filelock``.)
+    """
+    file = path.open("ab")
+    try:
+        fcntl = importlib.import_module("fcntl")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        pass
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 @contextmanager

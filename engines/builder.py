@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from emo_rt.checks import check
@@ -131,7 +131,7 @@ class _Build:
             emo_rt=__version__,
             seconds=round(seconds, 3),
             peak_memory_bytes=compiled.peak_memory_bytes,
-            report=make_report(compiled.facts, compiled.tensors_of, compiled.attentions),
+            report=asdict(make_report(compiled.facts, compiled.tensors_of, compiled.attentions)),
         )
         return put_plan(self.folder, record, scratch)
 

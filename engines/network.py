@@ -29,7 +29,8 @@ def parse(package: TensorRT, builder: Any, file: Path) -> Network:
     definition = builder.create_network(_creation_flags(package))
     parser = package.module.OnnxParser(definition, package.logger)
     if not parser.parse_from_file(str(file)):
-        reasons = "; ".join(str(parser.get_error(index).desc()) for index in range(parser.num_errors))
+        errors = [str(parser.get_error(index).desc()) for index in range(parser.num_errors)]
+        reasons = "; ".join(dict.fromkeys(errors))  # each node of a kind says the same
         reasons = reasons or "it does not say why"
         raise EngineBuildError(f"{package.name} {package.version} cannot read {file}: {reasons}")
     return Network(definition, parser, _permit_plain_attention(package, definition))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from emo_rt.engines.facts import EngineFacts
@@ -14,36 +15,70 @@ WAITING = ("signal", "wait")
 """Kinds of layers that compute nothing; they make other layers wait."""
 
 
-def make_report(facts: EngineFacts, checked_on: str, attentions: Sequence[str]) -> dict[str, Any]:
-    """Plain values for the sidecar. ``checked_on``: whose inputs and outputs were compared with the contract;
-    ``attentions``: names of the graph's attention nodes."""
+@dataclass(frozen=True)
+class Attention:
+    """What became of the graph's attention nodes. An attention is fused if a fused kernel names its ONNX node."""
+
+    in_graph: int
+    fused: int | None
+    """``None`` where TensorRT says nothing of its layers."""
+    not_fused: list[str] | None
+    """Names of nodes, at most :data:`SHOWN`."""
+
+
+@dataclass(frozen=True)
+class FullLayers:
+    """Layers that compute in fp32."""
+
+    count: int | None
+    names: list[str]
+    """At most :data:`SHOWN`."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the sidecar keeps, as plain values."""
+
+    source: str | None
+    interface_checked_on: str
+    """Whose inputs and outputs were compared with the contract."""
+    engines: int | None
+    scratch_bytes: int | None
+    weight_bytes: int | None
+    layers: int | None
+    kinds: dict[str, int]
+    """Layers by kind, the most frequent first."""
+    attention: Attention
+    fp32_layers: FullLayers
+
+
+def make_report(facts: EngineFacts, checked_on: str, attentions: Sequence[str]) -> Report:
+    """``checked_on``: see :class:`Report`; ``attentions``: names of the graph's attention nodes."""
     layers = [layer for layer in facts.layers if layer.kind not in WAITING]
     full = [layer for layer in layers if layer.types == {"float32"}]
-    return {
-        "source": facts.source,
-        "interface_checked_on": checked_on,
-        **{name: (facts.numbers or {}).get(name) for name in ("engines", "scratch_bytes", "weight_bytes")},
-        "layers": len(layers) if facts.layers else None,
-        "kinds": dict(Counter(layer.kind for layer in layers).most_common()),
-        "attention": _attention(facts, attentions),
-        "fp32_layers": {"count": len(full) if facts.layers else None, "names": [layer.name for layer in full[:SHOWN]]},
-    }
+    numbers = facts.numbers or {}
+    return Report(
+        source=facts.source,
+        interface_checked_on=checked_on,
+        engines=numbers.get("engines"),
+        scratch_bytes=numbers.get("scratch_bytes"),
+        weight_bytes=numbers.get("weight_bytes"),
+        layers=len(layers) if facts.layers else None,
+        kinds=dict(Counter(layer.kind for layer in layers).most_common()),
+        attention=_attention(facts, attentions),
+        fp32_layers=FullLayers(len(full) if facts.layers else None, [layer.name for layer in full[:SHOWN]]),
+    )
 
 
-def _attention(facts: EngineFacts, names: Sequence[str]) -> dict[str, Any]:
-    """An attention is fused if a fused kernel names its ONNX node."""
+def _attention(facts: EngineFacts, names: Sequence[str]) -> Attention:
     fused = {node for layer in facts.layers if layer.is_fused_attention for node in layer.nodes}
     plain = [name for name in names if name not in fused]
     known = bool(facts.layers) or not names
-    return {
-        "in_graph": len(names),
-        "fused": len(names) - len(plain) if known else None,
-        "not_fused": plain[:SHOWN] if known else None,
-    }
+    return Attention(len(names), len(names) - len(plain) if known else None, plain[:SHOWN] if known else None)
 
 
-def attention_text(report: dict[str, Any]) -> str:
-    """``16 of 16 fused``, ``none in the graph`` or ``unknown``."""
+def attention_text(report: Mapping[str, Any]) -> str:
+    """Of a sidecar's report: ``16 of 16 fused``, ``none in the graph`` or ``unknown``."""
     attention = report["attention"]
     if attention["in_graph"] == 0:
         return "-"

@@ -62,7 +62,8 @@ def main() -> None:
     parser.add_argument("--preset")
     arguments = parser.parse_args()
     with wave.open(arguments.voice) as file:
-        assert (file.getsampwidth(), file.getnchannels()) == (2, 1), "a WAV file of 16 bits and one channel, please"
+        if (file.getsampwidth(), file.getnchannels()) != (2, 1):
+            raise SystemExit(f"{arguments.voice} is not a WAV file of 16 bits and one channel")
         rate = file.getframerate()
         voice = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     with Animator.load(arguments.bundle) as animator:

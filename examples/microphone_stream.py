@@ -32,7 +32,8 @@ async def microphone(sound: NDArray[np.int16], rate: int, start: float) -> Async
 async def talk(animator: Animator, picture: str, voice: str, options: AnimateOptions) -> None:
     """Animate the sound as it comes, and say how late the frames are."""
     with wave.open(voice) as file:
-        assert file.getsampwidth() == 2, "a WAV file of 16 bits, please"
+        if file.getsampwidth() != 2:
+            raise SystemExit(f"{voice} has {8 * file.getsampwidth()} bits; expected a WAV file of 16 bits")
         rate, channels = file.getframerate(), file.getnchannels()
         sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, channels)
     avatar = await asyncio.to_thread(animator.prepare, picture)

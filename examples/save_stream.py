@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("--preset")
     arguments = parser.parse_args()
     with wave.open(arguments.voice) as file, Animator.load(arguments.bundle) as animator:
-        assert (file.getsampwidth(), file.getnchannels()) == (2, 1), "a WAV file of 16 bits and one channel, please"
+        if (file.getsampwidth(), file.getnchannels()) != (2, 1):
+            raise SystemExit(f"{arguments.voice} is not a WAV file of 16 bits and one channel")
         rate, fps, size = file.getframerate(), animator.config.fps, animator.config.size
         avatar = animator.prepare(arguments.picture)
         options = VideoOptions(fragmented=True, keyframe_interval=fps // 2)

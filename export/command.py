@@ -15,6 +15,7 @@ from emo_rt.export.checkpoints.echomimic import original_name as original_echomi
 from emo_rt.export.checkpoints.hallo import HalloFiles, HalloSettings, import_hallo, original_name
 from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
+from emo_rt.export.keep_fp32 import read_keep_fp32
 from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
 from emo_rt.export.onnx_export import ExportOptions, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
@@ -26,6 +27,8 @@ from emo_rt.model.bundle import RANDOM_WEIGHTS, Bundle
 from emo_rt.model.families.echomimic import offers
 from emo_rt.model.upgrade import refuse_used
 
+DTYPES = {"fp32": "float32", "fp16": "float16"}
+"""Name on the command line → name in a bundle."""
 FULL_SIZE = ("emo", "hallo", "echomimic")
 """Presets of billions of parameters, which are not compared with torch unless that is asked for."""
 LARGE = 200_000_000
@@ -68,7 +71,7 @@ def run(request: Request) -> None:
     full_size = total >= LARGE if is_published else request.preset in FULL_SIZE
     check = not full_size if request.check is None else request.check
     options = ExportOptions(
-        dtype=request.dtype,
+        dtype=DTYPES[request.dtype],
         half_storage=request.half_storage,
         guidance=request.guidance,
         deep_cache=request.deep_cache,
@@ -76,6 +79,7 @@ def run(request: Request) -> None:
         source=weights.source,
         licence=weights.licence,
         offers=weights.offers,
+        keep_fp32={} if request.keep_fp32 is None else read_keep_fp32(request.keep_fp32),
         trained_on="photographs" if is_published else None,
     )
     bundle = export_bundle(weights.model, request.out, options, report)
@@ -85,7 +89,7 @@ def run(request: Request) -> None:
 
 def _load(request: Request, report: _Reporter) -> Weights:
     """The model that was asked for. Sources of weights are added here."""
-    halved = request.dtype == "float16" or request.half_storage
+    halved = request.dtype == "fp16" or request.half_storage
     if request.hallo is not None:
         return _load_hallo(request.hallo, halved, report)
     if request.echomimic is not None:

@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ import torch
 from emo_rt.checks import check
 from emo_rt.errors import ExportError, MissingDependencyError, OutputError
 from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
+from emo_rt.export.keep_fp32 import check_graphs, keep_in_fp32
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.parity import ParityRow, check_graph
 from emo_rt.export.weights import WeightStore
@@ -60,11 +61,14 @@ class ExportOptions:
     """Licence of the weights."""
     offers: Mapping[str, Any] | None = None
     """Variants, presets and default preset of the manifest; ``None`` = the standard ones."""
+    keep_fp32: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Graph → nodes that compute in float32 where ``dtype`` is float16."""
     trained_on: Literal["drawings", "photographs"] | None = None
     """Kind of pictures that the model knows; a picture of the other kind is warned of. ``None`` = not said."""
 
     def __post_init__(self) -> None:
         check(self.dtype in ("float32", "float16"), "dtype", self.dtype, "'float32' or 'float16'")
+        check(not self.keep_fp32 or self.dtype == "float16", "keep_fp32", self.keep_fp32, "nothing, with float32")
         check(
             0 < len(self.guidance) == len(set(self.guidance)), "guidance", self.guidance, "True, False or one of each"
         )
@@ -129,9 +133,11 @@ def _write(model: EmoModel, folder: Path, options: ExportOptions, versions: dict
     model = _converted(model, getattr(torch, options.dtype))
     rows: list[ParityRow] = []
     modules = graph_modules(model, options.guidance)
+    check_graphs(options.keep_fp32, [module.spec.name for module in modules])
     for module in modules:
         report(f"exporting {module.spec.name}")
         traced = trace(module)
+        keep_in_fp32(traced, module.spec.name, options.keep_fp32.get(module.spec.name, ()))
         store.move_out(traced, module.spec.name)
         ir.save(traced, graphs / f"{module.spec.name}.onnx")
         del traced
@@ -176,6 +182,7 @@ def _provenance(options: ExportOptions, versions: dict[str, str]) -> dict[str, A
         "source": options.source,
         "licence": options.licence,
         "command": _command(sys.argv),
+        **({"keep_fp32": {graph: [*names] for graph, names in options.keep_fp32.items()}} if options.keep_fp32 else {}),
         **({"trained_on": options.trained_on} if options.trained_on else {}),
         "versions": versions,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
+from emo_rt.errors import ConfigError
 from emo_rt.export.presets import PRESETS
 from emo_rt.schema.kinds import Choice
 from emo_rt.schema.option import Outside
@@ -83,19 +84,42 @@ class Request:
     """Untrained weights, to measure speed."""
     seed: int = 0
     """Seed of the random weights."""
-    dtype: Annotated[Literal["float32", "float16"], Outside(is_hidden=True)] = "float32"
-    """Arithmetic inside the networks."""
+    upgrade: Annotated[Path | None, Outside(placeholder="BUNDLE")] = None
+    """Convert a bundle of an older emo_rt instead. Its weights keep every bit, and emo_rt[export] is not needed.
+    ``None`` = none."""
+    dtype: Literal["fp32", "fp16"] = "fp32"
+    """Arithmetic inside the networks: fp32 for CPUs, fp16 for GPUs."""
     half_storage: bool = False
     """Store fp32 weights as fp16: half the size."""
-    guidance: Annotated[tuple[bool, ...], Outside(is_hidden=True)] = (True,)
-    """Step graphs: with guidance, without, or both."""
+    no_guidance: bool = False
+    """Only the step graph without guidance, which is about half the work, instead of only the one with it."""
+    both: bool = False
+    """Both step graphs, with guidance and without."""
     deep_cache: Annotated[int | None, Outside(placeholder="LAYERS")] = None
     """Also step graphs for animate --deep-cache: they compute 0, 1, … of the outermost layers on the way down and one
     more on the way up. ``None`` = none.
 
     See :class:`emo_rt.export.onnx_export.ExportOptions`."""
+    keep_fp32: Annotated[Path | None, Outside(placeholder="FILE")] = None
+    """Nodes that compute in float32 all the same, a line each, as python -m emo_rt.engines.accuracy writes them. For
+    --dtype fp16. ``None`` = none."""
     check: bool | None = None
     """Run every graph in ONNX Runtime and compare it with torch. ``None`` = for demo and tiny only; full-size models
     take many minutes and twice the memory."""
     quiet: bool = False
     """No progress lines and no receipt."""
+
+    def __post_init__(self) -> None:
+        """Raises :class:`ConfigError` for options that exclude each other."""
+        if self.half_storage and self.dtype == "fp16":
+            raise ConfigError("--half-storage is for --dtype fp32; with fp16 the weights are halves already")
+        if self.both and self.no_guidance:
+            raise ConfigError("--both and --no-guidance exclude each other; leave one out")
+        if self.upgrade is not None and (self.hallo or self.echomimic or self.preset or self.random_weights):
+            raise ConfigError("--upgrade converts a bundle as it is; leave out --from, --preset and --random-weights")
+
+    @property
+    def guidance(self) -> tuple[bool, ...]:
+        """Which step graphs: with guidance (True), without (False). Accelerated weights were made for none."""
+        is_accelerated = self.echomimic is not None and self.echomimic.accelerated
+        return (True, False) if self.both else (not (self.no_guidance or is_accelerated),)

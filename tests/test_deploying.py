@@ -14,12 +14,14 @@ import pytest
 
 from emo_rt.device.tensorrt import plan as plans
 from emo_rt.device.tensorrt.package import EXTRAS, OLDEST
+from emo_rt.engines.accuracy import make_parser
 from tests import test_readme
 from tests.test_readme import ROOT, Block, blocks, known_extras, parsed
 
 DOCUMENT = ROOT / "docs" / "deploying.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
 BLOCKS = blocks(DOCUMENT)
+ACCURACY = "python -m emo_rt.engines.accuracy "
 INSTRUCTIONS = {"FROM", "COPY", "RUN", "ENV", "USER", "VOLUME", "CMD"}
 """Of a Dockerfile, as far as ours use them."""
 
@@ -38,6 +40,9 @@ def check_extras(text: str) -> None:
 
 def check_bash(block: Block) -> None:
     for line in block.lines:
+        if line.startswith(ACCURACY):
+            make_parser().parse_args(shlex.split(line.removeprefix(ACCURACY)))
+            continue
         commands = emo_rt_commands(line)
         assert commands or line.startswith("python3 -m venv "), line
         for arguments in commands:
@@ -92,6 +97,8 @@ def test_wrong_options_fail() -> None:
         check_bash(Block("bash", "emo-rt build my_bundle --no-such-option"))
     with pytest.raises(SystemExit):
         check_dockerfile(Block("dockerfile", 'CMD ["emo-rt", "build", "--no-such-option"]'))
+    with pytest.raises(SystemExit):
+        check_bash(Block("bash", f"{ACCURACY}my_bundle step --no-such-option"))
     with pytest.raises(AssertionError):
         check_bash(Block("bash", "curl example.com"))
 

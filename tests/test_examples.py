@@ -22,7 +22,8 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def run(name: str, folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments, "--bundle", "model"]
+    settings = ["--bundle", "model", "--preset", "realtime"]
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments, *settings]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -51,7 +52,7 @@ def own_face_finder(folder: Path) -> None:
 
 
 def live_to_file(folder: Path) -> None:
-    out = run("live_to_file.py", folder, "portrait.png", "speech.wav", "-o", "live.mp4", "--preset", "realtime")
+    out = run("live_to_file.py", folder, "portrait.png", "speech.wav", "-o", "live.mp4")
     assert out.startswith("interrupted after 0.24 s of speech\n")
     info = probe(folder / "live.mp4")
     assert set(info.codecs) == {"h264", "aac"}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from emo_rt.batch import tables
 from emo_rt.batch.journal import JOURNAL, Journal, ResultsFile
@@ -16,12 +14,16 @@ from emo_rt.batch.manifest import Row
 from emo_rt.batch.result import NUMBERS, TEXTS, RowResult
 from emo_rt.batch.task import Task
 from emo_rt.errors import OutputError
-from emo_rt.files import remove_leftovers
+from emo_rt.files import exclusive, remove_leftovers
 
 VIDEOS = "videos"
 RESULTS = "results.jsonl"
 TABLE = "results.parquet"
 LOCK = ".lock"
+
+
+class FolderBusyError(OutputError):
+    """Another driver has the folder."""
 
 
 class OutputFolder:
@@ -87,11 +89,18 @@ class OutputFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _has_video(self, result: RowResult) -> bool:
+        return (self._path / result.output).is_file()
+
     def _make_and_lock(self, opening: ExitStack) -> None:
         try:
             (self._path / VIDEOS).mkdir(parents=True, exist_ok=True)
-            _lock(opening.enter_context((self._path / LOCK).open("ab")), self._path)
+            opening.enter_context(exclusive(self._path / LOCK))
             remove_leftovers(self._path / VIDEOS)
+        except BlockingIOError as exc:
+            raise FolderBusyError(
+                f"another batch is writing to {self._path}; wait for it, or choose another folder"
+            ) from exc
         except OSError as exc:
             raise OutputError(f"the folder {self._path} cannot be written: {exc}") from exc
 
@@ -100,20 +109,8 @@ class OutputFolder:
         result = self.journal.row(key).result
         if result is None:
             self.rows[key] = row
-        elif retry_failed if result.status != "ok" else not (self._path / result.output).is_file():
+        elif retry_failed if result.status != "ok" else not self._has_video(result):
             self.journal.again(key)
             self.rows[key] = row
         else:
             self.known.append(replace(result, row=row.number))
-
-
-def _lock(file: IO[bytes], folder: Path) -> None:
-    """For this process, until it ends. Raises :class:`OutputError` if another one has it."""
-    try:
-        fcntl = importlib.import_module("fcntl")
-    except ImportError:  # Windows: nothing keeps two drivers apart
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        raise OutputError(f"another batch is writing to {folder}; wait for it, or choose another folder") from exc

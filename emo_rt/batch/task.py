@@ -19,6 +19,8 @@ class Model:
     """Runtime."""
     threads: int | None = None
     """CPU threads per graph. ``None`` = the cores, shared among the workers."""
+    memory_limit: float | None = None
+    """GB of a GPU's memory that each worker may take. ``None`` = all of it."""
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def _check_files(job: Job) -> None:
     for place in (job.frames_dir, job.trace):
         if place is not None:
             _check_folder(place)
+            _check_no_input(place, job)
 
 
 def _check_target(path: Path, job: Job) -> None:
@@ -121,7 +122,11 @@ def _check_target(path: Path, job: Job) -> None:
         return
     if not job.overwrite:
         raise OutputError(f"{path} exists; choose another name, or --overwrite to replace it")
-    if any(path.samefile(source) for source in (job.request.portrait, job.request.voice)):
+    _check_no_input(path, job)
+
+
+def _check_no_input(path: Path, job: Job) -> None:
+    if path.exists() and any(path.samefile(source) for source in (job.request.portrait, job.request.voice)):
         raise OutputError(f"{path} is the video's own input; choose another name")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options, add_overwrite, add_quiet
-from emo_rt.errors import ConfigError, OutputError
+from emo_rt.errors import ConfigError, InputError, OutputError
 from emo_rt.files import whole_file
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.request import PrepareOptions
@@ -19,6 +19,10 @@ EXAMPLES = """examples:
   emo-rt evaluate ours/ --truth true_videos/ --against wav2lip/ sadtalker/ --markdown table.md
   emo-rt evaluate --regression demo:quality demo:fast --portrait portrait.png --voice speech.wav
   emo-rt evaluate --regression before.mp4 after.mp4 --portrait portrait.png"""
+
+
+CONVERTED = {"i3d": "FVD", "syncnet": "LSE-C and LSE-D", "deep3d": "E-FID"}
+"""Networks of published measures, which a converter makes of their public files."""
 
 
 def add_arguments(parser: Any) -> None:
@@ -35,6 +39,9 @@ def add_arguments(parser: Any) -> None:
                         help="face-recognition network for F-SIM, like InsightFace's w600k_r50.onnx")  # fmt: skip
     parser.add_argument("--inception", metavar="FILE.onnx", type=Path,
                         help="Inception network for FID: (1, 3, 299, 299) in -1 … 1 to 2048 numbers")  # fmt: skip
+    for name, title in CONVERTED.items():
+        parser.add_argument(f"--{name}", metavar="FILE.onnx", type=Path,
+                            help=f"network for {title}, by python -m emo_rt.export.metrics.convert {name}")  # fmt: skip
     gate = parser.add_argument_group("regression gate: exit code 1 where B is worse than A")
     gate.add_argument("--regression", metavar=("A", "B"), nargs=2,
                       help="two of: a video file, or BUNDLE[:PRESET][@BACKEND], like demo:fast@openvino")  # fmt: skip
@@ -45,7 +52,7 @@ def add_arguments(parser: Any) -> None:
                       help="what every frame needs where they shall be equal (default: %(default)g)")  # fmt: skip
     add_options(gate, AnimateOptions, only=("seed",))
     add_options(gate, PrepareOptions, only=("face_box",))
-    add_options(gate, Machine, leave_out=("bundle",))
+    add_options(gate, Machine, leave_out=("bundle", "memory_limit"))
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="OUT.json", type=Path, help="everything, with a stable schema; - = stdout")
     output.add_argument("--markdown", metavar="OUT.md", type=Path, help="tables and definitions (default: to stdout)")
@@ -108,7 +115,8 @@ def _speech(args: argparse.Namespace) -> Any:
 def _against(args: argparse.Namespace) -> Any:
     from emo_rt.evaluate import Against
 
-    return Against(args.portrait, args.voice, args.truth, args.against, args.clip_frames, args.arcface, args.inception)
+    names = ("portrait", "voice", "truth", "clip_frames", "arcface", "inception", *CONVERTED)
+    return Against(systems=args.against, **{name: getattr(args, name) for name in names})
 
 
 def _teller(args: argparse.Namespace) -> Any:
@@ -119,6 +127,14 @@ def _check(args: argparse.Namespace) -> None:
     """Before minutes of work: whether every report can be written."""
     if args.clip_frames is not None and args.clip_frames < 1:
         raise ConfigError(f"clip_frames is {args.clip_frames}; expected 1 or more")
+    for name in ("arcface", "inception", *CONVERTED):
+        path = getattr(args, name)
+        if path is not None and not path.is_file():
+            raise InputError(f"there is no network {path}; --{name} expects an ONNX file")
+    if args.regression and args.against:
+        raise ConfigError("--against adds rows to a table; --regression compares two, leave one of them out")
+    if args.expect and not args.regression:
+        raise ConfigError("--expect is a question of the gate; pass --regression A B with it")
     for path in (args.json, args.markdown, args.html):
         if path is None or str(path) == "-":
             continue

@@ -13,10 +13,8 @@ from emo_rt.errors import ConfigError, MissingDependencyError
 from emo_rt.model.upgrade import upgrade_bundle
 from emo_rt.schema.option import options_of
 
-DTYPES = {"fp32": "float32", "fp16": "float16"}
-"""``--dtype`` → name in a bundle."""
-WEIGHTS = ("preset", "random_weights", "seed")
-FORM = ("half_storage", "deep_cache", "check")
+WEIGHTS = ("upgrade", "preset", "random_weights", "seed")
+FORM = ("dtype", "no_guidance", "both", "half_storage", "deep_cache", "keep_fp32", "check")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("-o", "--out", metavar="DIR", type=Path, required=True, help="bundle folder; new or empty")
     weights = parser.add_argument_group("model")
-    weights.add_argument(
-        "--upgrade", metavar="BUNDLE", type=Path,
-        help="convert a bundle of an older emo_rt instead; its weights keep every bit (needs no emo_rt[export])",
-    )  # fmt: skip
     add_options(weights, Request, only=WEIGHTS)
     published = parser.add_argument_group("published weights")
     published.add_argument(
@@ -40,15 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(published, HalloRequest)
     add_options(published, EchoMimicRequest, only=("accelerated",))
     form = parser.add_argument_group("form")
-    form.add_argument(
-        "--dtype", choices=DTYPES, default="fp32",
-        help="arithmetic: fp32 for CPUs, fp16 for GPUs (default: %(default)s)",
-    )  # fmt: skip
-    steps = form.add_mutually_exclusive_group()
-    steps.add_argument(
-        "--no-guidance", action="store_true", help="only the step graph without guidance (default: only with)"
-    )
-    steps.add_argument("--both", action="store_true", help="both step graphs (default: only with guidance)")
     add_options(form, Request, only=FORM)
     add_quiet(parser)
 
@@ -57,19 +42,13 @@ def run(args: argparse.Namespace) -> None:
     """Write the bundle, print the receipt."""
     from emo_rt.export.request import SOURCES, Request
 
-    if args.half_storage and args.dtype == "fp16":
-        raise ConfigError("--half-storage is for --dtype fp32; with fp16 the weights are halves already")
-    if args.upgrade is not None:
-        _upgrade(args)
+    if args.upgrade is None:
+        _check_source(args, SOURCES)
+    source = {args.source: read_options(args, SOURCES[args.source])} if args.source else {}
+    request = read_options(args, Request, **source)
+    if request.upgrade is not None:
+        _upgrade(request.upgrade, request.out, request.quiet)
         return
-    _check_source(args, SOURCES)
-    request = read_options(
-        args,
-        Request,
-        **({args.source: read_options(args, SOURCES[args.source])} if args.source else {}),
-        dtype=DTYPES[args.dtype],
-        guidance=(True, False) if args.both else (not (args.no_guidance or args.accelerated),),
-    )
     try:
         from emo_rt.export import command
     except ModuleNotFoundError as exc:
@@ -78,13 +57,11 @@ def run(args: argparse.Namespace) -> None:
     command.run(request)
 
 
-def _upgrade(args: argparse.Namespace) -> None:
-    if args.source or args.preset or args.random_weights:
-        raise ConfigError("--upgrade converts a bundle as it is; leave out --from, --preset and --random-weights")
-    bundle = upgrade_bundle(args.upgrade, args.out)
-    if not args.quiet:
+def _upgrade(old: Path, out: Path, quiet: bool) -> None:
+    bundle = upgrade_bundle(old, out)
+    if not quiet:
         facts = f"schema {bundle.schema}, {terminal.size(bundle.size_bytes)} in {len(bundle.files)} files"
-        terminal.say(f"{bundle.path}: {facts}; {args.upgrade} is as it was")
+        terminal.say(f"{bundle.path}: {facts}; {old} is as it was")
 
 
 def _check_source(args: argparse.Namespace, sources: Mapping[str, type]) -> None:

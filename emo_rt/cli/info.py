@@ -10,14 +10,16 @@ from typing import Any
 
 from emo_rt.cli import terminal
 from emo_rt.cli.options import add_json
+from emo_rt.device.onnxruntime_cuda import onnxruntime_memory
 from emo_rt.device.tensorrt.plan import Plan, engine_folders, graph_hash, plans_in, profile_shapes, stale_reason
-from emo_rt.errors import EngineIntegrityError
+from emo_rt.errors import EngineIntegrityError, MissingDependencyError
 from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle
 from emo_rt.model.families.registry import family_of
 from emo_rt.model.onnx_files import external_locations
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.model.resolve import resolve
 from emo_rt.model.tuned import with_tuned
+from emo_rt.runtime.gpu_memory import memory_need
 
 REPORT_SCHEMA = 1
 """Version of the JSON report; raised when a key changes its meaning or goes away."""
@@ -58,6 +60,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "defaults": {"steps": defaults.steps, "guidance": defaults.guidance, "preset": defaults.preset},
         "presets": {name: _preset(bundle, name) for name in bundle.presets},
         "options": sorted(family_of(config).heeds),
+        "gpu_memory": _gpu_memory(bundle),
         "dtype": bundle.dtype,
         "weights": bundle.weights,
         "untrained": bundle.is_untrained,
@@ -81,6 +84,7 @@ def as_text(report: dict[str, Any]) -> str:
         ("picture", f"{picture['width']}x{picture['height']} pixels, {picture['fps']} fps"),
         ("clip", clip["words"]),
         ("default", f"{defaults['preset']}: {defaults['steps']} steps, guidance {defaults['guidance']:g}"),
+        ("GPU memory", _gpu_memory_text(report["gpu_memory"])),
         ("numbers", f"computed in {report['dtype']}, stored in {report['weights']}"),
         ("licence", str(made.get("licence", "unknown"))),
         ("source", f"{source}: untrained, its picture is noise" if report["untrained"] else source),
@@ -100,6 +104,22 @@ def _preset(bundle: Bundle, name: str) -> dict[str, Any]:
     chosen = _resolved(bundle, name)
     kept = ("variant", "solver", "steps", "guidance", "guidance_interval", "deep_cache")
     return {name: getattr(chosen, name) for name in kept} | {"ladder": bundle.presets[name].ladder}
+
+
+def _gpu_memory(bundle: Bundle) -> dict[str, int] | None:
+    """Bytes that the default preset takes with ONNX Runtime; ``None`` without the package ``onnx``."""
+    try:
+        need = memory_need(bundle, AnimateOptions(), onnxruntime_memory)
+    except MissingDependencyError:
+        return None
+    return None if need is None else {"counted": need.counted, "with_libraries": need.nbytes}
+
+
+def _gpu_memory_text(need: dict[str, int] | None) -> str:
+    if need is None:
+        return "not known without the package onnx"
+    counted, whole = terminal.size(need["counted"]), terminal.size(need["with_libraries"])
+    return f"{counted} for a run of the default preset with ONNX Runtime, about {whole} with CUDA's libraries"
 
 
 def _preset_table(presets: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from emo_rt.animator import Animator
 from emo_rt.device.registry import DEVICES, THREADS, backend_names
+from emo_rt.runtime.gpu_memory import MEMORY_LIMIT
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.schema.kinds import Choice, NamedThing
 from emo_rt.schema.option import Outside
@@ -25,8 +26,16 @@ class Machine:
     threads: Annotated[int | None, THREADS] = None
     """CPU threads per graph. ``None`` = one per core."""
 
+    memory_limit: Annotated[float | None, MEMORY_LIMIT] = None
+    """Memory of a GPU that one run may take, in GB. ``None`` = all of it."""
+
     def load(self, runtime: Runtime | None = None) -> Animator:
         """Load the model. Raises what :meth:`emo_rt.Animator.load` raises."""
         return Animator.load(
-            self.bundle, device=self.device, backend=self.backend, threads=self.threads, runtime=runtime
+            self.bundle,
+            device=self.device,
+            backend=self.backend,
+            threads=self.threads,
+            memory_limit=self.memory_limit,
+            runtime=runtime,
         )

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from emo_rt.device.buffers import Buffer
+from emo_rt.device.graph_memory import GraphMemory
 from emo_rt.device.stream import HostStream, Stream
 from emo_rt.errors import BackendError
 from emo_rt.model.bundle import Bundle
@@ -80,6 +81,10 @@ class Backend(ABC):
 
     def memory_used(self) -> int | None:
         """Bytes that are taken on the device, by whatever process; ``None`` on the CPU."""
+        return None
+
+    def graph_memory(self, bundle: Bundle, graph: str) -> GraphMemory | None:
+        """Device memory that a graph will take, reckoned before it is opened; ``None`` on the CPU."""
         return None
 
     def __enter__(self) -> Self:

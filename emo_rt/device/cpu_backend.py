@@ -8,7 +8,7 @@ from typing import Any
 
 from emo_rt.device.base import Backend, BoundGraph, BoundTensors, Graph
 from emo_rt.device.buffers import Buffer, host_buffer
-from emo_rt.errors import BackendError, ClosedError
+from emo_rt.errors import BackendError, ClosedError, EmoRtError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import GraphSpec, TensorSpec
 
@@ -74,6 +74,8 @@ class CpuBoundGraph(BoundGraph):
         inner = self._graph.opened()
         try:
             self._run(inner)
+        except EmoRtError:  # it has said what it is
+            raise
         except Exception as exc:  # the runtimes' errors share no base class
             raise BackendError(f"graph {self._graph.spec.name} failed: {exc}") from exc
 

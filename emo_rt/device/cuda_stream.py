@@ -55,7 +55,7 @@ class CudaTimer(Timer):
 
 
 class CudaUpload(Upload):
-    """Pinned memory of one buffer's size."""
+    """Pinned memory of the largest buffer's size."""
 
     def __init__(self, stream: CudaStream, buffer: DeviceBuffer) -> None:
         self._stream, self._buffer = stream, buffer
@@ -66,8 +66,13 @@ class CudaUpload(Upload):
         values = fitting(self._buffer, values)
         self._copied.synchronize()  # the copy before may not have left the pinned memory yet
         self._pinned.write(values)
-        self._stream.inner.copy(self._buffer.view, self._pinned.view())
+        self._stream.inner.copy(self._buffer.view, self._pinned.view(0, self._buffer.view.nbytes))
         self._stream.inner.record(self._copied)
+
+    def retarget(self, buffer: Buffer) -> None:
+        self._buffer = on_device(buffer)
+        self._copied.synchronize()
+        self._pinned = large_enough(self._stream, self._pinned, self._buffer)
 
     def close(self) -> None:
         self._pinned.close()
@@ -75,7 +80,7 @@ class CudaUpload(Upload):
 
 
 class CudaDownload(Download):
-    """Pinned memory of one buffer's size."""
+    """Pinned memory of the largest buffer's size."""
 
     def __init__(self, stream: CudaStream, buffer: DeviceBuffer) -> None:
         self._stream, self._buffer = stream, buffer
@@ -83,8 +88,13 @@ class CudaDownload(Download):
         self._copied = stream.device.event()
 
     def start(self) -> None:
-        self._stream.inner.copy(self._pinned.view(), self._buffer.view)
+        self._stream.inner.copy(self._pinned.view(0, self._buffer.view.nbytes), self._buffer.view)
         self._stream.inner.record(self._copied)
+
+    def retarget(self, buffer: Buffer) -> None:
+        self._buffer = on_device(buffer)
+        self._copied.synchronize()
+        self._pinned = large_enough(self._stream, self._pinned, self._buffer)
 
     def result(self) -> Array:
         self._copied.synchronize()
@@ -172,6 +182,15 @@ class CudaStream(Stream):
 
     def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
         return CudaCapturedGraph(self, self.inner.capture(enqueue))
+
+
+def large_enough(stream: CudaStream, pinned: cuda.PinnedMemory, buffer: DeviceBuffer) -> cuda.PinnedMemory:
+    """The same pinned memory, or larger in its place. No copy may be using it."""
+    if pinned.nbytes >= buffer.view.nbytes:
+        return pinned
+    larger = stream.device.pinned(buffer.view.nbytes)
+    pinned.close()
+    return larger
 
 
 def on_device(buffer: Buffer) -> DeviceBuffer:

@@ -13,8 +13,10 @@ from emo_rt.device.base import Graph
 from emo_rt.device.cuda import Device
 from emo_rt.device.cuda_backend import CudaBackend
 from emo_rt.device.cuda_stream import CudaStream
+from emo_rt.device.graph_memory import GraphMemory
 from emo_rt.device.onnxruntime_cuda_graph import OrtCudaGraph
 from emo_rt.device.onnxruntime_gpu import import_onnxruntime, require_gpu
+from emo_rt.errors import MissingDependencyError
 from emo_rt.model.bundle import Bundle
 
 SELF_CAPTURED = ("step",)
@@ -40,3 +42,15 @@ class OrtCudaBackend(CudaBackend):
         return OrtCudaGraph(
             self._ort, bundle, graph, stream, self._own and bundle.graphs[graph].role in SELF_CAPTURED, self._external
         )
+
+    def graph_memory(self, bundle: Bundle, graph: str) -> GraphMemory | None:
+        return onnxruntime_memory(bundle, graph)
+
+
+def onnxruntime_memory(bundle: Bundle, graph: str) -> GraphMemory:
+    """What a graph will take on a GPU. Needs no GPU. Raises :class:`MissingDependencyError` without ``onnx``."""
+    try:
+        from emo_rt.device.cuda_form.memory import graph_memory
+    except ImportError as exc:
+        raise MissingDependencyError(f"reckoning memory needs {exc.name}; install emo_rt[gpu]") from exc
+    return graph_memory(bundle.graph_path(graph), bundle.dtype)

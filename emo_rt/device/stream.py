@@ -76,6 +76,10 @@ class Upload(Closable, ABC):
         Raises ``ValueError`` for another shape.
         """
 
+    @abstractmethod
+    def retarget(self, buffer: Buffer) -> None:
+        """Write another buffer from now on. Takes memory only for one that is larger than all before."""
+
 
 class Download(Closable, ABC):
     """Reads one buffer again and again."""
@@ -87,6 +91,10 @@ class Download(Closable, ABC):
     @abstractmethod
     def result(self) -> Array:
         """Wait for the copy that was started last; a new array."""
+
+    @abstractmethod
+    def retarget(self, buffer: Buffer) -> None:
+        """Read another buffer from now on. Takes memory only for one that is larger than all before."""
 
 
 class CapturedGraph(ABC):
@@ -182,6 +190,9 @@ class HostUpload(Upload):
     def write(self, values: Array) -> None:
         self._buffer.write(values)
 
+    def retarget(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+
 
 class HostDownload(Download):
     """Copies the buffer's memory."""
@@ -194,6 +205,9 @@ class HostDownload(Download):
 
     def result(self) -> Array:
         return self._buffer.read().copy()
+
+    def retarget(self, buffer: Buffer) -> None:
+        self._buffer = buffer
 
 
 class HostStream(Stream):

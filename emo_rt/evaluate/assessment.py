@@ -14,18 +14,21 @@ import numpy as np
 
 from emo_rt.errors import InputError, MissingDependencyError
 from emo_rt.evaluate.context import ARCFACE, DLIB, Context, PortraitFacts
-from emo_rt.evaluate.expression import expressions
-from emo_rt.evaluate.fid import fid, joined_features
+from emo_rt.evaluate.deep3d import Deep3D
+from emo_rt.evaluate.expression import coefficients, expressions
+from emo_rt.evaluate.fid import fid, fvd, joined_clips, joined_features
 from emo_rt.evaluate.footage import Footage, expanded, open_video, videos_in
-from emo_rt.evaluate.frechet import too_few
+from emo_rt.evaluate.frechet import FrechetSample, too_few
+from emo_rt.evaluate.i3d import I3D
 from emo_rt.evaluate.identity import ArcFaceRecogniser, DlibRecogniser, NetworkFile, Recogniser
 from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.intervals import Sample, estimate
 from emo_rt.evaluate.metrics import METRICS, Metric, take
 from emo_rt.evaluate.moments import worst_moments
 from emo_rt.evaluate.pictures import sharpness
-from emo_rt.evaluate.reading import Reading, read
+from emo_rt.evaluate.reading import Networks, Reading, read
 from emo_rt.evaluate.report import Detail, Report, Row, Value
+from emo_rt.evaluate.syncnet import SyncNet
 from emo_rt.faces import FaceFinder, default_finder
 from emo_rt.faces.networks import NETWORKS, asset
 from emo_rt.files import sha256_of
@@ -34,6 +37,10 @@ from emo_rt.media.picture import load_picture
 Name: TypeAlias = "str | os.PathLike[str]"
 Said: TypeAlias = Callable[[str], None]
 
+FILES = ("portrait", "voice", "truth", "arcface", "inception", "i3d", "syncnet", "deep3d")
+"""Names of what a report was called with."""
+SETS = {"fid": fid, "fvd": fvd}
+"""Measures of whole sets of videos."""
 PORTRAITS = (".png", ".jpg", ".jpeg", ".webp")
 """How names of portraits in a folder end."""
 
@@ -56,12 +63,30 @@ class Against:
     """ArcFace network as ONNX, for F-SIM."""
     inception: Name | None = None
     """Inception network as ONNX, for FID."""
+    i3d: Name | None = None
+    """I3D network as ONNX, for FVD: see :mod:`emo_rt.export.metrics`."""
+    syncnet: Name | None = None
+    """SyncNet as ONNX, for LSE-C and LSE-D."""
+    deep3d: Name | None = None
+    """Network of a 3D face model as ONNX, for E-FID."""
+
+    def eyes(self) -> Eyes:
+        """The networks, opened. Raises what :class:`Eyes` raises."""
+        return Eyes(self.arcface, self.inception, i3d=self.i3d, syncnet=self.syncnet, deep3d=self.deep3d)
 
 
 class Eyes:
     """The networks that look at videos, opened once."""
 
-    def __init__(self, arcface: Name | None = None, inception: Name | None = None) -> None:
+    def __init__(
+        self,
+        arcface: Name | None = None,
+        inception: Name | None = None,
+        *,
+        i3d: Name | None = None,
+        syncnet: Name | None = None,
+        deep3d: Name | None = None,
+    ) -> None:
         """Raises :class:`MissingDependencyError` where nothing can run the face networks, :class:`InputError`."""
         self.finder: FaceFinder = default_finder()
         self.recognisers: dict[str, Recogniser] = {}
@@ -75,12 +100,18 @@ class Eyes:
         if arcface is not None:
             self.recognisers[ARCFACE] = ArcFaceRecogniser(Path(arcface))
             del self.missing[ARCFACE]
-        self._inception = None if inception is None else Inception(Path(inception))
+        self._networks = Networks(
+            self.recognisers,
+            None if inception is None else Inception(Path(inception)),
+            None if i3d is None else I3D(Path(i3d)),
+            None if deep3d is None else Deep3D(Path(deep3d)),
+            None if syncnet is None else SyncNet(Path(syncnet)),
+        )
 
     def read(self, footage: Footage) -> Reading:
         """One pass over a video; none for one that was looked at before."""
         if footage not in self._seen:
-            self._seen[footage] = read(footage, self.finder, self.recognisers, self._inception)
+            self._seen[footage] = read(footage, self.finder, self._networks)
         return self._seen[footage]
 
     def portrait(self, path: Path) -> PortraitFacts:
@@ -99,8 +130,7 @@ class Eyes:
             NetworkFile(f"Face Landmarker, {name} (Google, built in)", f"{name}.onnx", sha256_of(asset(f"{name}.onnx")))
             for name in NETWORKS
         ]
-        named = [one.network for one in self.recognisers.values()]
-        return built_in + named + ([] if self._inception is None else [self._inception.network])
+        return built_in + self._networks.files
 
 
 def picture_of(folder: Path, video: str) -> Path | None:
@@ -151,16 +181,10 @@ def evaluate(
     opened = [one for source in videos for one in _opened(source)]
     if not opened:
         raise InputError("there is no video to evaluate; give one or more")
-    eyes = Eyes(against.arcface, against.inception)
+    eyes = against.eyes()
     portraits = Portraits(against.portrait, eyes)
     truths = [] if against.truth is None else _looks(map(open_video, videos_in(against.truth)), eyes, said)
-    context = Context(
-        portrait_of=portraits.of,
-        true_expressions=np.concatenate([expressions(one.reading) for one in truths]) if truths else None,
-        true_frames=joined_features([one.reading for one in truths]),
-        clip_frames=against.clip_frames,
-        missing=eyes.missing,
-    )
+    context = held_against(against, eyes, portraits, [one.reading for one in truths])
     voiced = [one if against.voice is None else one.with_voice(against.voice) for one in opened]
     own = _looks(voiced, eyes, said)
     rows = [_row(one.footage.name, "video", [one], context) for one in own]
@@ -173,6 +197,19 @@ def evaluate(
         rows.append(_row(Path(str(against.truth)).name, "truth", truths, context))
     details = [Detail(one.footage, one.reading, worst_moments(one.reading, context)) for one in own]
     return Report(rows, eyes.networks, _settings(against), details)
+
+
+def held_against(against: Against, eyes: Eyes, portraits: Portraits, truths: Sequence[Reading]) -> Context:
+    """What readings are compared with."""
+    return Context(
+        portrait_of=portraits.of,
+        true_expressions=np.concatenate([expressions(one) for one in truths]) if truths else None,
+        true_frames=joined_features(truths),
+        true_clips=joined_clips(truths),
+        true_coefficients=coefficients(truths),
+        clip_frames=against.clip_frames,
+        missing=eyes.missing,
+    )
 
 
 def _opened(source: Name | Footage) -> list[Footage]:
@@ -208,25 +245,23 @@ def measured(metric: Metric, readings: Sequence[Reading], context: Context, is_t
     """One measure of one or several videos, with its interval; or why there is none."""
     if metric.pooled and is_truth:
         return "the true videos are what it is held against"
-    if metric.name == "fid":
-        return fid(readings, context)
+    if metric.name in SETS:
+        return SETS[metric.name](readings, context)
     taken = [take(metric, reading, context) for reading in readings]
+    pooled = [one for one in taken if isinstance(one, FrechetSample)]
+    if pooled:
+        whole = FrechetSample.joined(pooled)
+        return too_few(int(whole.counts.sum()), len(whole.true.mean), "the videos") or whole.estimate(metric.draws)
     samples = [one for one in taken if isinstance(one, Sample)]
     if not samples:
         return next(one for one in taken if isinstance(one, str))
-    if metric.pooled:
-        features = readings[0].blendshapes.shape[1]
-        refused = too_few(sum(int(reading.found.sum()) for reading in readings), features, "the videos")
-        if refused:
-            return refused
-        samples = [Sample.joined(samples)]
     found = estimate(samples, metric.draws)
     return "no frame counted" if found is None else found
 
 
 def _settings(against: Against) -> Mapping[str, str | int | list[str] | None]:
     """File names only: a report may be shown to others."""
-    one = {name: getattr(against, name) for name in ("portrait", "voice", "truth", "arcface", "inception")}
+    one = {name: getattr(against, name) for name in FILES}
     names: dict[str, str | int | list[str] | None] = {k: v and Path(v).name for k, v in one.items()}
     return {**names, "systems": [Path(one).name for one in against.systems], "clip_frames": against.clip_frames}
 

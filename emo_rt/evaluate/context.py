@@ -36,6 +36,10 @@ class Context:
     """(n, 51) blendshapes of all frames of the true videos."""
     true_frames: Floats | None = None
     """(n, d) Inception's features of all frames of the true videos."""
+    true_clips: Floats | None = None
+    """(n, 400) I3D's features of all clips of the true videos."""
+    true_coefficients: Floats | None = None
+    """(n, 64) expression coefficients of all frames of the true videos."""
     clip_frames: int | None = None
     """Frames in a clip of the model."""
     missing: Mapping[str, str] = field(default_factory=dict)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.evaluate.context import Context
-from emo_rt.evaluate.frechet import Normal, distance, too_few
-from emo_rt.evaluate.intervals import Sample, block_starts
+from emo_rt.evaluate.frechet import FrechetSample, Normal, too_few
+from emo_rt.evaluate.intervals import Sample
 from emo_rt.evaluate.reading import Reading
 
 Values = NDArray[np.float64]
@@ -30,31 +32,26 @@ def expressions(reading: Reading) -> Values:
     return reading.blendshapes[reading.found].astype(np.float64)
 
 
-def e_fid(reading: Reading, context: Context) -> Sample | str:
-    """Moments of the blendshapes; the distance to the true ones. The number of frames is checked over all videos."""
-    if context.true_expressions is None:
+def e_fid(reading: Reading, context: Context) -> FrechetSample | str:
+    """The blendshapes against the true ones. The number of frames is checked over all videos."""
+    return _against_truth(reading.blendshapes.astype(np.float64), context.true_expressions, reading.fps)
+
+
+def e_fid_3dmm(reading: Reading, context: Context) -> FrechetSample | str:
+    """The same of a 3D face model's expression coefficients."""
+    if reading.coefficients is None:
+        return "needs a network of a 3D face model: --deep3d FILE.onnx"
+    return _against_truth(reading.coefficients, context.true_coefficients, reading.fps)
+
+
+def coefficients(readings: Sequence[Reading]) -> Values | None:
+    """(n, 64) of all frames with a face; ``None`` where no network looked."""
+    found = [one.coefficients[one.found] for one in readings if one.coefficients is not None]
+    return np.concatenate(found) if found else None
+
+
+def _against_truth(features: Values, true: Values | None, fps: float) -> FrechetSample | str:
+    if true is None:
         return "needs a folder of true videos"
-    refused = too_few(len(context.true_expressions), context.true_expressions.shape[1], "the true videos")
-    return refused or frechet_sample(
-        reading.blendshapes.astype(np.float64), Normal.of(context.true_expressions), reading.fps
-    )
-
-
-def frechet_sample(features: Values, true: Normal, fps: float) -> Sample:
-    """The sample of a Fréchet distance: sums of the features (T, d) and of their products, in blocks."""
-    size = features.shape[1]
-    centred = features - true.mean  # small numbers: products of large ones would cancel
-    starts = block_starts(len(features), fps)
-    sums, counts = [], []
-    for part in np.split(centred, starts[1:]):
-        good = part[np.isfinite(part).all(axis=1)]
-        sums.append(np.concatenate([good.sum(axis=0), (good.T @ good).reshape(-1)]))
-        counts.append(float(len(good)))
-    whole = sum(counts)
-
-    def value(means: Values) -> Values:
-        mean, products = means[..., :size], means[..., size:].reshape(*means.shape[:-1], size, size)
-        covariance = (products - mean[..., :, None] * mean[..., None, :]) * (whole / max(whole - 1, 1))
-        return distance(Normal(mean + true.mean, covariance), true)
-
-    return Sample(np.array(sums), np.repeat(np.array(counts)[:, None], size + size * size, axis=1), value)
+    refused = too_few(len(true), true.shape[1], "the true videos")
+    return refused or FrechetSample.of(features, Normal.of(true), fps)

@@ -7,10 +7,13 @@ covariance that is not of full rank; such sets are refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from emo_rt.evaluate.intervals import ENOUGH_VIDEOS, SEED, Estimate, block_starts, ends
 
 Values = NDArray[np.float64]
 
@@ -47,3 +50,73 @@ def too_few(count: int, dimensions: int, whose: str) -> str | None:
     if count >= least:
         return None
     return f"{whose} have {count} samples; a Fréchet distance of {dimensions} features needs {least} or more"
+
+
+@dataclass(frozen=True, eq=False)
+class FrechetSample:
+    """Sums of the features and of their products over blocks, of one video or of several; and the true set."""
+
+    sums: Values
+    """(blocks, d + d²), of features minus the true mean: products of large numbers would cancel."""
+    counts: Values
+    """(blocks,) vectors that counted."""
+    true: Normal
+    """What the distance is to."""
+
+    @classmethod
+    def of(cls, features: Values, true: Normal, fps: float) -> FrechetSample:
+        """Of (T, d) features of one video; rows with NaN do not count."""
+        centred = features - true.mean
+        sums, counts = [], []
+        for part in np.split(centred, block_starts(len(features), fps)[1:]):
+            good = part[np.isfinite(part).all(axis=1)]
+            sums.append(np.concatenate([good.sum(axis=0), (good.T @ good).reshape(-1)]))
+            counts.append(float(len(good)))
+        return cls(np.array(sums), np.array(counts), true)
+
+    @classmethod
+    def joined(cls, samples: Sequence[FrechetSample]) -> FrechetSample:
+        """Of all frames of several videos. From :data:`ENOUGH_VIDEOS` on, a video is one block."""
+        if len(samples) >= ENOUGH_VIDEOS:
+            sums, counts = (
+                np.array([getattr(one, name).sum(axis=0) for one in samples]) for name in ("sums", "counts")
+            )
+        else:
+            sums, counts = (np.concatenate([getattr(one, name) for one in samples]) for name in ("sums", "counts"))
+        return cls(sums, counts, samples[0].true)
+
+    @property
+    def whole(self) -> float:
+        """The distance."""
+        return float(self.at(np.ones(len(self.sums))))
+
+    def at(self, weights: Values) -> Values:
+        """(…, blocks) how often each block is in → (…,) the distance."""
+        size, total = len(self.true.mean), weights @ self.counts
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = (weights @ self.sums) / total[..., None]
+            unbiased = total / np.maximum(total - 1, 1)
+        mean, products = means[..., :size], means[..., size:].reshape(*means.shape[:-1], size, size)
+        covariance = (products - mean[..., :, None] * mean[..., None, :]) * unbiased[..., None, None]
+        return distance(Normal(mean + self.true.mean, covariance), self.true)
+
+    def estimate(self, draws: int) -> Estimate:
+        """With its interval. A mix has fewer different frames than the video, which alone makes its distance larger;
+        that bias, the mean of the mixes over the value, is taken off."""
+        value, mixes = self.whole, self.at(self._weights(draws, self))
+        low, high = ends(np.maximum(mixes - (mixes.mean() - value), 0), value)
+        return Estimate(value, low, high, len(self.sums))
+
+    def change(self, after: FrechetSample, draws: int) -> Estimate:
+        """From this video to another of as many blocks, both resampled alike."""
+        weights = self._weights(draws, after)
+        value = after.whole - self.whole
+        low, high = ends(after.at(weights) - self.at(weights), value)
+        return Estimate(value, low, high, len(self.sums))
+
+    def _weights(self, draws: int, other: FrechetSample) -> Values:
+        """(draws, blocks) how often each block is in a mix; mixes without two frames of both are left out."""
+        blocks = len(self.sums)
+        rng = np.random.default_rng(SEED)
+        weights = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=draws).astype(np.float64)
+        return weights[np.minimum(weights @ self.counts, weights @ other.counts) > 1]

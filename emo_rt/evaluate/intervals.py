@@ -49,12 +49,6 @@ class Sample:
         counts = np.add.reduceat(np.isfinite(moments).astype(np.float64), starts, axis=0)
         return cls(sums, counts, value or _first)
 
-    @classmethod
-    def joined(cls, samples: Sequence[Sample]) -> Sample:
-        """One sample of the blocks of several videos."""
-        sums, counts = (np.concatenate([getattr(s, name) for s in samples]) for name in ("sums", "counts"))
-        return cls(sums, counts, samples[0].value)
-
     def at(self, weights: Values) -> Values:
         """(…, blocks) how often each block is in → (…,) the measure. NaN where nothing counted."""
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -113,11 +107,11 @@ def _estimate(pairs: Sequence[tuple[Sample, Sample | None]], draws: int) -> Esti
     rng = np.random.default_rng(SEED)
     if good.sum() >= ENOUGH_VIDEOS:
         picked = rng.integers(int(good.sum()), size=(draws, int(good.sum())))
-        low, high = _ends(whole[good][picked].mean(axis=1), value)
+        low, high = ends(whole[good][picked].mean(axis=1), value)
         return Estimate(value, low, high, int(good.sum()))
     used = [pair for pair, usable in zip(pairs, good, strict=True) if usable]
     mixes = np.mean([_mixes(sample, other, rng, draws) for sample, other in used], axis=0)
-    low, high = _ends(mixes, value)
+    low, high = ends(mixes, value)
     return Estimate(value, low, high, sum(len(sample.sums) for sample, _ in used))
 
 
@@ -130,7 +124,7 @@ def _mixes(sample: Sample, other: Sample | None, rng: np.random.Generator, draws
     return second - first
 
 
-def _ends(mixes: Values, value: float) -> tuple[float, float]:
+def ends(mixes: Values, value: float) -> tuple[float, float]:
     """Percentiles of what the mixes give; mixes without any counting frame are left out."""
     mixes = mixes[np.isfinite(mixes)]
     if not len(mixes):

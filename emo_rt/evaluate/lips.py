@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.evaluate.context import Context
 from emo_rt.evaluate.intervals import Sample
 from emo_rt.evaluate.reading import Reading
+from emo_rt.evaluate.syncnet import RATE, lse_c, lse_d
 
 Values = NDArray[np.float64]
 
@@ -59,7 +62,27 @@ def lag(reading: Reading, context: Context) -> Sample | str:
     pairs = lagged_pairs(reading.loudness, reading.opening)
     if not np.ptp(reading.loudness):
         return "the sound has no voice: it is silent or even throughout"
+    if np.nanvar(reading.opening) <= STILL:
+        return "the mouth stands still"
     return Sample.of(pairs, reading.fps, lambda means: LAGS[correlations(means).argmax(axis=-1)] * frame_ms)
+
+
+def sync_distance(reading: Reading, context: Context) -> Sample | str:
+    """LSE-D."""
+    return _sync(reading, lse_d)
+
+
+def sync_confidence(reading: Reading, context: Context) -> Sample | str:
+    """LSE-C."""
+    return _sync(reading, lse_c)
+
+
+def _sync(reading: Reading, value: Callable[[Values], Values]) -> Sample | str:
+    if reading.sync is None:
+        return "needs SyncNet: --syncnet FILE.onnx, and a sound"
+    if not len(reading.sync):
+        return "the video or its sound is too short for SyncNet"
+    return Sample.of(reading.sync, RATE, value)
 
 
 def silence_opening(reading: Reading, context: Context) -> Sample | str:

@@ -13,17 +13,18 @@ import numpy as np
 
 from emo_rt.evaluate import lips, motion, picture
 from emo_rt.evaluate.context import ARCFACE, DLIB, Context
-from emo_rt.evaluate.expression import e_fid, expression_range
-from emo_rt.evaluate.fid import fid_of_one
+from emo_rt.evaluate.expression import e_fid, e_fid_3dmm, expression_range
+from emo_rt.evaluate.fid import of_sets
+from emo_rt.evaluate.frechet import FrechetSample
 from emo_rt.evaluate.intervals import Sample
 from emo_rt.evaluate.reading import Reading
 
-Taken: TypeAlias = "Sample | str"
+Taken: TypeAlias = "Sample | FrechetSample | str"
 """What a video adds to a measure, or why it adds nothing."""
 MESH = "face_landmarks"
 """Network that landmark measures build on: the built-in Face Landmarker."""
-INCEPTION = "inception"
-"""Network of FID: the user names it."""
+INCEPTION, I3D, SYNCNET, DEEP3D = "inception", "i3d", "syncnet", "deep3d"
+"""Networks of FID, FVD, LSE and E-FID: the user names them."""
 SHAPES = "face_blendshapes"
 """Network that expression measures build on."""
 
@@ -59,8 +60,10 @@ class Metric:
 def _similarity(recogniser: str, why_not: str) -> Callable[[Reading, Context], Taken]:
     def take(reading: Reading, context: Context) -> Taken:
         seen, own = reading.embeddings.get(recogniser), context.portrait_embedding(recogniser, reading)
-        if own is None or seen is None:
+        if own is None:
             return context.missing.get(recogniser, why_not)
+        if seen is None:
+            return "no face was found in the frames that were looked at"
         if recogniser == ARCFACE:
             return Sample.of(seen @ own, reading.fps)
         return Sample.of(np.linalg.norm(seen - own, axis=1), reading.fps)
@@ -78,6 +81,13 @@ METRICS: Mapping[str, Metric] = {
         Metric("lip_lag", "lips late by", "ms", "nearer",
                "lag from −10 to +10 frames at which lip gap and loudness correlate best; positive: lips late",
                "own; as SyncNet's offset (Chung and Zisserman 2016)", 45.0, lips.lag, (MESH,)),
+        Metric("lse_c", "LSE-C (SyncNet's confidence)", "", "higher",
+               "median over shifts of −15 … +15 frames of the mean distance of SyncNet's vectors of lips and sound, "
+               "minus the smallest", "Chung and Zisserman 2016; Prajwal et al. 2020", 0.5, lips.sync_confidence,
+               (MESH, SYNCNET)),
+        Metric("lse_d", "LSE-D (SyncNet's distance)", "", "lower",
+               "smallest mean distance over shifts of −15 … +15 frames between SyncNet's vectors of lips and sound",
+               "Chung and Zisserman 2016; Prajwal et al. 2020", 0.5, lips.sync_distance, (MESH, SYNCNET)),
         Metric("silence_opening", "open in silence", "eye distances", "lower",
                "mean lip gap in frames that are silent (25 dB below the loud parts) with two neighbours each side",
                "own", 0.02, lips.silence_opening, (MESH,)),
@@ -100,6 +110,10 @@ METRICS: Mapping[str, Metric] = {
                "Fréchet distance between the 51 blendshapes of all frames and those of the true videos; not the "
                "paper's E-FID, whose coefficients come from a 3D face model", "Tian et al. 2024 (EMO), own features",
                0.05, e_fid, (MESH, SHAPES), True, 100),
+        Metric("e_fid", "E-FID", "", "lower",
+               "Fréchet distance between the 64 expression coefficients of a 3D face model (Deep3DFaceRecon) of all "
+               "frames and those of the true videos", "Tian et al. 2024 (EMO); Deng et al. 2019", 0.1, e_fid_3dmm,
+               (MESH, DEEP3D), True, 100),
         Metric("identity", "identity distance", "", "lower",
                "mean Euclidean distance of dlib's face embedding to the portrait's; above 0.6 is somebody else",
                "dlib; King 2017", 0.04, _similarity(DLIB, "needs the portrait"), (MESH, DLIB)),
@@ -108,7 +122,11 @@ METRICS: Mapping[str, Metric] = {
                "Tian et al. 2024; Deng et al. 2019", 0.03, _similarity(ARCFACE, "needs the portrait"), (MESH, ARCFACE)),
         Metric("fid", "FID", "", "lower",
                "Fréchet distance between Inception's features of all frames and those of the true videos, resized as "
-               "pytorch-fid does", "Heusel et al. 2017; Seitzer 2020", 2.0, fid_of_one, (INCEPTION,), True, 0),
+               "pytorch-fid does", "Heusel et al. 2017; Seitzer 2020", 2.0, of_sets, (INCEPTION,), True, 0),
+        Metric("fvd", "FVD", "", "lower",
+               "Fréchet distance between I3D's 400 logits of clips of 16 frames (from every eighth frame on) and those "
+               "of the true videos, resized to 224 pixels by bilinear interpolation", "Unterthiner et al. 2018", 20.0,
+               of_sets, (I3D,), True, 0),
         Metric("sharpness", "sharpness of the face", "%", "nearer",
                "root mean square of the Laplacian over the standard deviation of luma, the face brought to 160 pixels",
                "own; focus measure of Pech-Pacheco et al. 2000", 1.5, picture.sharpness, (MESH,)),

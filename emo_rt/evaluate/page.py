@@ -40,10 +40,10 @@ PLAYED = {"h264", "vp8", "vp9", "av1"}
 """Codecs that browsers play as they are; other videos are encoded again."""
 TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm"}
 GROUPS = {
-    "Lips": ("lip_correlation", "lip_lag", "silence_opening", "mouth_range"),
+    "Lips": ("lip_correlation", "lip_lag", "lse_c", "lse_d", "silence_opening", "mouth_range"),
     "Motion": ("jitter", "head_speed", "head_range", "blinks", "frozen", "border_jump"),
-    "Expression and identity": ("expression_range", "e_fid_blendshapes", "identity", "f_sim", "face_found"),
-    "Picture": ("fid", "sharpness", "background_flicker", "length_gap"),
+    "Expression and identity": ("expression_range", "e_fid_blendshapes", "e_fid", "identity", "f_sim", "face_found"),
+    "Picture": ("fid", "fvd", "sharpness", "background_flicker", "length_gap"),
 }
 """Headings of the table, with the measures under them."""
 

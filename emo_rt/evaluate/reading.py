@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from emo_rt.errors import InputError
 from emo_rt.evaluate import pictures
+from emo_rt.evaluate.deep3d import Deep3D
 from emo_rt.evaluate.footage import Footage, Frame
-from emo_rt.evaluate.identity import Recogniser, Vector
+from emo_rt.evaluate.i3d import I3D, ClipFeatures
+from emo_rt.evaluate.identity import NetworkFile, Recogniser, Vector
 from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.sound import loudness, silences
+from emo_rt.evaluate.syncnet import SyncNet, face_crops
 from emo_rt.faces import FaceFinder
 from emo_rt.media.face import Face
 
@@ -62,6 +65,12 @@ class Reading:
     """By recogniser, (T, d): NaN in frames that were not looked at."""
     inception: Floats | None
     """(T, d) features of whole frames, where there is a network for them."""
+    clips: Floats | None
+    """(n, 400) features of short clips, where there is a network for them."""
+    coefficients: Floats | None
+    """(T, 64) expression coefficients of a 3D face model, where there is a network for them."""
+    sync: Floats | None
+    """(windows, 31) SyncNet's distances by shift of the sound, where there is that network and a sound."""
     loudness: Floats | None
     """(T,) 0 … 1, where there is a sound."""
     video_s: float
@@ -92,7 +101,9 @@ class Reading:
     @property
     def rigid(self) -> Floats:
         """(T, n, 2) points of the skull in eye distances; the video's mean distance, so that its own noise is out."""
-        return np.asarray(self.landmarks[:, list(RIGID), :2] / np.nanmean(self.eye_distance), np.float64)
+        known = self.eye_distance[self.found]
+        unit = known.mean() if len(known) else np.nan
+        return np.asarray(self.landmarks[:, list(RIGID), :2] / unit, np.float64)
 
     @property
     def eye_opening(self) -> Floats:
@@ -114,14 +125,32 @@ def _length(vectors: NDArray[Any]) -> Floats:
     return np.asarray(np.linalg.norm(vectors.astype(np.float64), axis=-1))
 
 
+@dataclass(frozen=True)
+class Networks:
+    """What looks at a video besides the built-in face networks."""
+
+    recognisers: Mapping[str, Recogniser] = field(default_factory=dict)
+    inception: Inception | None = None
+    i3d: I3D | None = None
+    deep3d: Deep3D | None = None
+    syncnet: SyncNet | None = None
+
+    @property
+    def files(self) -> list[NetworkFile]:
+        """Those that are there, with their hashes."""
+        more = (self.inception, self.i3d, self.deep3d, self.syncnet)
+        return [one.network for one in (*self.recognisers.values(), *more) if one is not None]
+
+
 @dataclass
 class Notes:
     """What is gathered while the frames pass."""
 
-    recognisers: Mapping[str, Recogniser]
+    networks: Networks
     every: int
     """Frames from one look at the identity to the next."""
-    inception: Inception | None = None
+    clips: ClipFeatures | None = None
+    coefficients: list[Vector | None] = field(default_factory=list)
     features: list[Vector] = field(default_factory=list)
     faces: list[Face | None] = field(default_factory=list)
     sharpness: list[float] = field(default_factory=list)
@@ -138,8 +167,7 @@ class Notes:
             raise InputError(f"a video changes from {self.size} to {(height, width)} pixels; expected one size")
         self.size = (height, width)
         face = faces[0] if faces else None
-        if self.inception is not None:
-            self.features.append(self.inception.features(frame))
+        self._look(frame, face)
         grey = pictures.luma(frame)
         changed = np.full_like(grey, np.nan) if self._before is None else np.abs(grey - self._before)
         self._before = grey
@@ -148,27 +176,42 @@ class Notes:
         self.cells.append(nothing if face is None else pictures.cells_of(face.box, height, width))
         self.sharpness.append(np.nan if face is None else pictures.sharpness(frame, face.box))
         if face is not None and len(self.faces) % self.every == 0:
-            for name, recogniser in self.recognisers.items():
+            for name, recogniser in self.networks.recognisers.items():
                 self.embeddings.setdefault(name, {})[len(self.faces)] = recogniser.embed(frame, face.landmarks)
         self.faces.append(face)
 
+    def _look(self, frame: Frame, face: Face | None) -> None:
+        """By the networks that the user has named."""
+        if self.networks.inception is not None:
+            self.features.append(self.networks.inception.features(frame))
+        if self.clips is not None:
+            self.clips.add(frame)
+        if self.networks.deep3d is not None:
+            seen = None if face is None else self.networks.deep3d.expression(frame, face.landmarks)
+            self.coefficients.append(seen)
 
-def read(
-    footage: Footage,
-    finder: FaceFinder,
-    recognisers: Mapping[str, Recogniser] | None = None,
-    inception: Inception | None = None,
-) -> Reading:
-    """Look at every frame of a video once. The largest face of the first frame is followed.
+
+def read(footage: Footage, finder: FaceFinder, networks: Networks | None = None) -> Reading:
+    """Look at every frame of a video once, and once more with SyncNet. The largest face of the first frame is followed.
 
     Raises :class:`InputError` for a video without frames or of changing size.
     """
-    notes = Notes(recognisers or {}, max(1, round(footage.fps / LOOKS_PER_S)), inception)
+    networks = networks or Networks()
+    clips = None if networks.i3d is None else ClipFeatures(networks.i3d)
+    notes = Notes(networks, max(1, round(footage.fps / LOOKS_PER_S)), clips)
     for frame, faces in _followed(footage, finder):
         notes.add(frame, faces)
     if notes.size is None:
         raise InputError(f"{footage.name} has no frame; expected a video")
     return _reading(footage, notes, notes.size)
+
+
+def _sync(footage: Footage, notes: Notes) -> Floats | None:
+    """A second pass: places are smoothed over time, which needs them all."""
+    boxes = [None if face is None else face.box for face in notes.faces]
+    if notes.networks.syncnet is None or footage.sound is None or not any(boxes):
+        return None
+    return notes.networks.syncnet.distances(face_crops(footage.frames(), boxes, footage.fps), footage.sound)
 
 
 def _followed(footage: Footage, finder: FaceFinder) -> Iterator[tuple[Frame, list[Face]]]:
@@ -202,6 +245,9 @@ def _reading(footage: Footage, notes: Notes, size: tuple[int, int]) -> Reading:
         face_cells=np.any(wide, axis=0) if wide else np.zeros(cells.shape[1:], bool),
         embeddings={name: _scattered(found, count) for name, found in notes.embeddings.items()},
         inception=np.stack(notes.features) if notes.features else None,
+        clips=None if notes.clips is None else notes.clips.features,
+        coefficients=_rows(notes.coefficients, (64,)) if notes.coefficients else None,
+        sync=_sync(footage, notes),
         loudness=None if footage.sound is None else loudness(footage.sound, count, footage.fps),
         video_s=footage.video_s,
         audio_s=footage.audio_s,

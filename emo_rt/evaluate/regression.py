@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.errors import InputError
-from emo_rt.evaluate.assessment import Against, Eyes, Portraits
+from emo_rt.evaluate.assessment import Against, Eyes, Portraits, held_against
 from emo_rt.evaluate.context import DLIB, Context
-from emo_rt.evaluate.footage import Footage
+from emo_rt.evaluate.footage import Footage, open_video, videos_in
+from emo_rt.evaluate.frechet import FrechetSample, too_few
 from emo_rt.evaluate.identity import NetworkFile
 from emo_rt.evaluate.intervals import Estimate, Sample, estimate_change
 from emo_rt.evaluate.lips import LAGS, correlations, lagged_pairs
@@ -188,9 +189,9 @@ def compare(
             f"{first.name} has {first.fps:g} frames a second, {second.name} {second.fps:g}; expected one rate"
         )
     against = against or Against()
-    eyes = eyes or Eyes(against.arcface, against.inception)
-    portraits = Portraits(against.portrait, eyes)
-    context = Context(portrait_of=portraits.of, clip_frames=against.clip_frames, missing=eyes.missing)
+    eyes = eyes or against.eyes()
+    truths = [] if against.truth is None else [eyes.read(open_video(path)) for path in videos_in(against.truth)]
+    context = held_against(against, eyes, Portraits(against.portrait, eyes), truths)
     if against.voice is not None:
         first, second = (one.with_voice(against.voice) for one in (first, second))
     likeness, structure = frame_likeness(first, second)
@@ -241,6 +242,8 @@ def _face_checks(first: Reading, second: Reading, expect: Expect) -> Iterator[Ch
     count = min(len(first), len(second))
     both = first.found[:count] & second.found[:count]
     if not both.any():
+        words = "no face was found in both, so nothing says that one is as good"
+        yield Check("frames with a face in both", 0, "1 or more", expect == "equal", words=words)
         return
     apart = np.linalg.norm((first.landmarks[:count] - second.landmarks[:count])[..., :2], axis=-1).mean(axis=1)
     percent = 100 * np.asarray(apart / first.eye_distance[:count], np.float64)
@@ -283,10 +286,16 @@ def _changes(first: Reading, second: Reading, context: Context) -> Iterator[Chan
             yield change
 
 
-def _change(metric: Metric, before: Sample, after: Sample) -> Change | None:
+def _change(metric: Metric, before: Sample | FrechetSample, after: Sample | FrechetSample) -> Change | None:
     if len(before.sums) != len(after.sums):  # other lengths: the check of the frames has failed already
         return None
-    moved = estimate_change([before], [after], metric.draws)
+    if isinstance(before, FrechetSample) and isinstance(after, FrechetSample):
+        few = too_few(int(min(before.counts.sum(), after.counts.sum())), len(before.true.mean), "the videos")
+        moved = None if few else before.change(after, metric.draws)
+    elif isinstance(before, Sample) and isinstance(after, Sample):
+        moved = estimate_change([before], [after], metric.draws)
+    else:
+        return None
     if moved is None:
         return None
     return Change(

@@ -160,7 +160,7 @@ def _definitions(report: Report) -> str:
         metric.name: reason
         for metric in METRICS.values()
         for row in report.rows[:1]
-        if isinstance(reason := row.values.get(metric.name), str)
+        if metric not in report.metrics and isinstance(reason := row.values.get(metric.name), str)
     }
     lines += [f"- `{name}` is not measured: {reason}." for name, reason in missing.items()]
     note = "↓ lower is better, ↑ higher, ↔ nearer to true videos. In brackets: 95 % interval by bootstrap."

@@ -12,6 +12,8 @@ from emo_rt.errors import BundleIntegrityError
 
 Schema = dict[int, "Schema"]
 
+LOCATION = b"location"
+"""Key of an entry that names a file."""
 MAX_DEPTH = 100
 """Messages inside messages; protobuf itself refuses deeper nesting."""
 
@@ -53,12 +55,15 @@ def _locations(message: memoryview, schema: Schema, depth: int) -> Iterator[str]
         raise ValueError(f"more than {MAX_DEPTH} messages lie inside each other")
     if schema is _ENTRY:
         entry = _entry(message)
-        if entry.get(1) == "location":
+        if entry.get(1) == LOCATION.decode():
             yield entry.get(2, "")
         return
     for number, value, _ in _fields(message):
-        if value is not None and number in schema:
-            yield from _locations(value, schema[number], depth - 1)
+        if value is None or number not in schema:
+            continue
+        if schema[number] is _NODE and LOCATION not in bytes(value):  # nearly all nodes: not worth their parsing
+            continue
+        yield from _locations(value, schema[number], depth - 1)
 
 
 def _renamed(message: memoryview, schema: Schema, names: Mapping[str, str], depth: int) -> bytes:
@@ -66,9 +71,9 @@ def _renamed(message: memoryview, schema: Schema, names: Mapping[str, str], dept
         raise ValueError(f"more than {MAX_DEPTH} messages lie inside each other")
     if schema is _ENTRY:
         entry = _entry(message)
-        if entry.get(1) != "location" or entry.get(2) not in names:
+        if entry.get(1) != LOCATION.decode() or entry.get(2) not in names:
             return bytes(message)
-        return _field(1, b"location") + _field(2, names[entry[2]].encode())
+        return _field(1, LOCATION) + _field(2, names[entry[2]].encode())
     parts = []
     for number, value, whole in _fields(message):
         if value is None or number not in schema:

@@ -19,6 +19,7 @@ from emo_rt.model.families.registry import family_of
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.model.resolve import resolve, step_graphs
 from emo_rt.model.solvers import solver_table
+from emo_rt.runtime.gpu_memory import check_limit, check_loading
 from emo_rt.runtime.step_tables import StepTable, StepTables
 
 ON_DEMAND = ("step",)
@@ -34,8 +35,10 @@ AUDIO_MASK = "audio_mask."
 class LoadedModel:
     """Owns the opened graphs. A context manager; :meth:`close` is safe twice."""
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, memory_limit: float | None = None) -> None:
+        """``memory_limit``: GB of a GPU that a run may take. Raises :class:`ConfigError` where none can do with it."""
         self.bundle, self.backend = bundle, backend
+        self._memory_limit = memory_limit
         self.family = family_of(bundle.config)
         """What this checkpoint's family does in a way of its own."""
         self._lock = threading.Lock()
@@ -44,6 +47,8 @@ class LoadedModel:
         self._closed = False
         try:
             _check_complete(bundle)
+            if memory_limit is not None:
+                check_loading(bundle, backend.graph_memory, memory_limit)
             names = [name for name, graph in bundle.graphs.items() if graph.role not in ON_DEMAND]
             self._graphs = {name: backend.open(bundle, name) for name in names}
             self._tables = {
@@ -93,17 +98,24 @@ class LoadedModel:
         raise ClosedError("the animator was closed; load it again")
 
     def resolve(self, options: AnimateOptions) -> ResolvedOptions:
-        """The options with the model's own in the place of what is open. Raises :class:`ConfigError`."""
-        return resolve(options, self.bundle, self.family)
+        """The options with the model's own in the place of what is open.
+
+        Raises :class:`ConfigError`, also where the model has not the step graphs or the solver not the steps. Nothing
+        is opened or run.
+        """
+        chosen = resolve(options, self.bundle, self.family)
+        solver_table(self.config.schedule, chosen.solver, len(step_graphs(chosen, self.bundle)))
+        return chosen
 
     def check(self, options: AnimateOptions) -> None:
-        """Raise :class:`ConfigError` unless the model has the step graphs and the solver has the steps.
-
-        Nothing is opened or run. Raises :class:`ClosedError`, too.
-        """
+        """Raise what :meth:`resolve` raises, :class:`ConfigError` where the GPU has not the memory, and
+        :class:`ClosedError`."""
         self._opened("timestep")
-        chosen = self.resolve(options)
-        solver_table(self.config.schedule, chosen.solver, len(step_graphs(chosen, self.bundle)))
+        self.resolve(options)
+        if self._memory_limit is not None:
+            with self._lock:
+                opened = [name for name in self._graphs if self.bundle.graphs[name].role in ON_DEMAND]
+            check_limit(self.bundle, options, self.backend.graph_memory, self._memory_limit, opened)
 
     def open_graphs(self, options: AnimateOptions) -> None:
         """Open the step graphs that a run needs. The first time that takes seconds."""

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from dataclasses import fields
+from dataclasses import asdict
 from io import BufferedReader
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -97,9 +97,9 @@ class Decoders:
 
 def _decoded(reply: dict[str, Any]) -> Decoded:
     """A child that a stranger's file has taken over may answer anything. Raises :class:`ApiError`."""
-    expected = {one.name: one.default for one in fields(Decoded)}
+    expected: dict[str, Any] = asdict(Decoded())
     for name, default in expected.items():
-        value = reply.get(name)
+        value: Any = reply.get(name)
         if type(value) is not type(default) or not 0 <= value < 1 << 40:
             raise ApiError(500, "internal_error", "the decoder answers in an unexpected form")
     return Decoded(**{name: reply[name] for name in expected})

@@ -1,8 +1,8 @@
 """Linux's Landlock: a process gives up all files but those of some folders, and signals to others, for ever.
 
 Three system calls, so there is no package for them here: those that exist are months old and have one author each,
-which is more to trust than these lines. Numbers and structures are those of ``linux/landlock.h``; the calls have the same
-numbers on every processor.
+which is more to trust than these lines. Numbers and structures are those of ``linux/landlock.h``; the calls have the
+same numbers on every processor.
 """
 
 from __future__ import annotations

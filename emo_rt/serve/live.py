@@ -100,7 +100,9 @@ class LiveConnection:
         with self._service.quotas.session(self._owner):
             opened = await open_session(self._service, start, self._owner)
             close = partial(opened.close, self._service)
-            self._stream = stream = LiveStream(opened.session, fragment_frames=start.fragment_frames, close=close)
+            self._stream = stream = LiveStream(
+                opened.session, fragment_frames=start.fragment_frames, close=close, marks=self._service.options.marks
+            )
             await self._say(self._start_message(stream, start.fragment_frames))
             await self._both_ways(stream)
             await self._say(self._done_message(stream))

@@ -7,11 +7,12 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotYet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from emo_rt.media.marking.options import MarkOptions
 from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.runtime.live.pair import LivePair
 from emo_rt.runtime.live.session import LiveSession
@@ -43,12 +44,14 @@ class LiveStream:
     The thread closes the session, as the task that called may be cancelled at any ``await``.
     """
 
-    def __init__(self, session: LiveSession, *, fragment_frames: int, close: Callable[[], None]) -> None:
-        """``close``: closes the session. Starts at once; call it in an event loop."""
+    def __init__(
+        self, session: LiveSession, *, fragment_frames: int, close: Callable[[], None], marks: MarkOptions
+    ) -> None:
+        """``close``: closes the session; ``marks``: in the pictures. Starts at once; call it in an event loop."""
         self.session, self._close = session, close
         self.frames = 0
         """Pictures that were given."""
-        self._options = VideoOptions(
+        encoding = VideoOptions(
             fragmented=True,
             keyframe_interval=fragment_frames,
             profile="baseline",
@@ -56,6 +59,7 @@ class LiveStream:
             crf=23,
             generator=f"emo_rt {__version__}",
         )
+        self._options = encoding.with_marks(replace(marks, c2pa_cert=None, c2pa_key=None))  # streams cannot be signed
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue(QUEUED)
         self._is_gone = threading.Event()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from PIL import Image
 
 from emo_rt.animator import Animator
 from emo_rt.errors import Cancelled, DeviceLostError, EmoRtError
-from emo_rt.media.video_file import VideoWriter
+from emo_rt.media.marking.frame_marks import FrameMarker
+from emo_rt.media.marking.options import MarkOptions
+from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.memory import peak_memory
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import Request
@@ -60,7 +62,9 @@ class _Running:
 class Runner:
     """Makes jobs, one at a time on each device. Made by the service; :meth:`close` ends the threads."""
 
-    def __init__(self, store: Store, places: Places, avatars: Avatars, ended: Ended) -> None:
+    def __init__(self, store: Store, places: Places, avatars: Avatars, ended: Ended, marks: MarkOptions) -> None:
+        """``marks``: of all videos."""
+        self._marks = marks
         self._store, self._avatars, self._ended = store, avatars, ended
         self.signal = Signal()
         """Told when a job's status changes."""
@@ -232,7 +236,7 @@ class Runner:
             progress=note,
         )
         self._store.note_size(job, f"{video.width}x{video.height}")
-        write_video(video, request, place)
+        write_video(video, self._marked(request), place)
         stats = video.stats
         assert stats is not None
         peak = peak_memory()
@@ -243,6 +247,11 @@ class Runner:
         }
         return measured, f"{video.duration_s:.2f}"
 
+    def _marked(self, request: Request) -> VideoOptions:
+        """As the caller wants it encoded, with the server's marks; a label may also be the caller's wish."""
+        is_labelled = self._marks.visible_label or request.video.visible_label
+        return request.video.with_marks(replace(self._marks, visible_label=is_labelled))
+
     def _avatar(self, job: Job, animator: Animator, request: Request) -> Avatar:
         if job.avatar is None:
             return prepared(animator, self._store.place(job), request.prepare)
@@ -252,17 +261,17 @@ class Runner:
         return self._avatars.get(record, animator)
 
 
-def write_video(video: Video, request: Request, place: Path) -> None:
+def write_video(video: Video, options: VideoOptions, place: Path) -> None:
     """Make the video into its file, and its first frame into another."""
     size = {"width": video.width, "height": video.height, "fps": video.fps}
     thumbnail: NDArray[np.uint8] | None = None
     with (
-        VideoWriter(place / VIDEO, **size, audio=video.audio, options=request.video) as writer,
+        VideoWriter(place / VIDEO, **size, audio=video.audio, options=options) as writer,
         closing(video.chunks()) as chunks,
     ):
         for chunk in chunks:
             writer.write(chunk.frames)
             if thumbnail is None:
-                thumbnail = chunk.frames[0].copy()
+                (thumbnail,) = FrameMarker(options, video.fps)(chunk.frames[:1], 0)
     assert thumbnail is not None
     Image.fromarray(thumbnail).save(place / THUMBNAIL, quality=QUALITY)

@@ -6,7 +6,6 @@ a folder without a row, which the next start removes. A job that was running sta
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from emo_rt.errors import ConfigError
+from emo_rt.files import exclusive
 from emo_rt.serve.errors import room_on_disk
 from emo_rt.serve.records import COMPLETED, FAILED, IN_PROGRESS, QUEUED, AvatarRecord, Job
 from emo_rt.serve.schema import SCHEMA, VERSION
@@ -43,7 +43,10 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("jobs", "avatars", "incoming"):
             (folder / name).mkdir(exist_ok=True, mode=0o700)
-        self._lock_file = _locked(folder / "lock")
+        try:
+            self._lock_file = exclusive(folder / "lock")
+        except BlockingIOError as exc:
+            raise ConfigError(f"another server uses {folder}; stop it, or choose another folder") from exc
         self._lock = threading.RLock()
         # The folder may be an old one that all can read; SQLite's other files get the rights of this one.
         os.close(os.open(folder / "store.sqlite", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -248,8 +251,7 @@ class Store:
         """Safe twice."""
         with self._lock:
             self._database.close()
-            if not self._lock_file.closed:
-                self._lock_file.close()
+            self._lock_file.close()
 
     def __enter__(self) -> Store:
         return self
@@ -296,14 +298,3 @@ def folder_bytes(folder: Path) -> int:
 
 def _table(record: Job | AvatarRecord) -> str:
     return "jobs" if isinstance(record, Job) else "avatars"
-
-
-def _locked(path: Path) -> Any:
-    """An open file that no other process has locked. The system lets go of it when this process ends, however."""
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        file.close()
-        raise ConfigError(f"another server uses {path.parent}; stop it, or choose another folder") from exc
-    return file

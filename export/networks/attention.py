@@ -39,7 +39,8 @@ def attend_shared(attention: Attention, hidden: Tensor, context: KeyValue) -> Te
 def mix(queries: Tensor, context: KeyValue, heads: int) -> Tensor:
     """Softmax attention of ``queries`` (batch, tokens, channels): the same shape.
 
-    In an exported graph it is one ``Attention`` on three dimensions, which no transpose surrounds.
+    In an exported graph it is one ``Attention`` on three dimensions, which no transpose surrounds. It does not say
+    ``softmax_precision``: TensorRT for RTX 1.7.1 refuses to read a graph that does.
     """
     if torch.compiler.is_exporting():
         mixed: Tensor = torch.onnx.ops.attention(queries, *context, q_num_heads=heads, kv_num_heads=heads)[0]

@@ -7,13 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
 from torch.nn.utils.parametrize import is_parametrized
 
 from emo_rt import Bundle, ConfigError
@@ -48,7 +48,7 @@ class TestHarness:
     def test_samples(self) -> None:
         samples = harness.Samples((3.0, 1.0, 2.0))
         assert (samples.median, samples.percentile(0), samples.percentile(100)) == (2.0, 1.0, 3.0)
-        assert samples.to_dict()["repetitions"] == 3
+        assert samples.spread().repetitions == 3
 
     def test_measure_warms_up(self) -> None:
         calls: list[int] = []
@@ -161,7 +161,7 @@ class TestScenarios:
         assert all(row["slowest_s"] <= row["wall_s"] for row in rows)
 
     def test_cold_start_in_a_fresh_process(self, subject: Subject) -> None:
-        found = cold_start.cold_start(subject.setting, repetitions=1)
+        found = asdict(cold_start.cold_start(subject.setting, repetitions=1))
         assert set(cold_start.PHASES) < set(found)
         assert sum(found[name] for name in cold_start.PHASES) < found["process_s"]
 
@@ -238,42 +238,17 @@ class TestReport:
 
     @pytest.mark.parametrize("ending", chart.FORMATS)
     def test_charts(self, result: dict[str, Any], tmp_path: Path, ending: str) -> None:
-        file = tmp_path / f"stages{ending}"
-        chart.write(file, report.stage_bars(result))
-        if ending == ".png":
-            with Image.open(file) as picture:
-                assert picture.width == chart.WIDTH
-                assert len(picture.getcolors(100_000) or []) > 2
-        else:
-            text = file.read_text(encoding="utf-8")
-            assert text.count(f'fill="{chart.BAR}"') == len(report.stage_bars(result))
-            assert (ending == ".html") == text.startswith("<!doctype html>")
-
-    def test_line_charts(self) -> None:
-        drawing = chart.line_chart("a & b", "x", {"one": [(1, 2), (10, 3)], "two": [(1, 0), (100, 5)]}, log=True)
-        assert "a &amp; b" in chart.as_svg(drawing)
-        assert len([points for points, colour in drawing.lines if colour in chart.LINES]) == 2
-        assert all(0 <= x <= chart.WIDTH and 0 <= y <= drawing.height for points, _ in drawing.lines for x, y in points)
-        assert {"1", "10", "100"} <= {text for *_, text in drawing.words}
-
-    def test_many_lines_with_many_points_stay_readable(self) -> None:
-        series = {f"line {n}": [(8.3 + n + 9 * i, 0.9 + 0.01 * n) for i in range(8)] for n in range(9)}
-        drawing = chart.line_chart("title", "s", series, log=True, bottom=0.9)
-        boxes = [box[:2] for box in drawing.boxes if box[2] == 12]
-        assert len(set(boxes)) == 9, "each name has its place in the legend"
-        assert len({colour for *_, colour in drawing.boxes}) == 9, "and its colour"
-        assert all(x + chart.KEY <= chart.WIDTH for x, _ in boxes)
-        lowest = max(y for points, colour in drawing.lines if colour == chart.GRID for _, y in points)
-        assert max(y for _, y in boxes) < min(y for points, _ in drawing.lines for _, y in points)
-        assert [text for _, y, _, text in drawing.words if y == lowest + 16] == ["10", "20", "50"]
-
-    @pytest.mark.parametrize(
-        ("low", "high", "log", "expected"),
-        [(1, 12, False, [2, 4, 6, 8, 10, 12]), (8.3, 81, True, [10, 20, 50]), (1.1, 1.9, True, [1.1, 1.9]),
-         (3, 3, False, [3]), (0.002, 0.03, True, [0.002, 0.005, 0.01, 0.02])],
-    )  # fmt: skip
-    def test_ticks_are_round(self, low: float, high: float, log: bool, expected: list[float]) -> None:
-        assert chart.ticks(low, high, log) == pytest.approx(expected)
+        file, bars = tmp_path / f"stages{ending}", report.stage_bars(result)
+        chart.write(file, [*bars, ("a & b", 0.0)])
+        text = file.read_text(encoding="utf-8")
+        assert (ending == ".html") == text.startswith("<!doctype html>")
+        drawing = ElementTree.fromstring(text[text.index("<svg") :])
+        found = drawing.findall(f".//*[@fill='{chart.BAR}']")
+        widths = [float(bar.attrib["width"]) for bar in found]
+        longest = max(seconds for _, seconds in bars)
+        room = chart.WIDTH - chart.LABEL - chart.VALUE
+        assert widths == pytest.approx([max(room * seconds / longest, 1) for _, seconds in bars] + [1], abs=0.1)
+        assert "a & b" in [text.text for text in drawing.iter() if text.text]
 
 
 class TestCommand:
@@ -301,7 +276,7 @@ class TestCommand:
             (["--fps", "0"], "more than 0"),
             (["--steps", "0"], "1 to 1000"),
             (["--against", "diffusers"], "torch"),
-            (["--chart", "a.pdf"], ".html, .svg, .png"),
+            (["--chart", "a.pdf"], ".html, .svg"),
             (["--chart", "a.svg", "--only", "latency"], "add stages"),
         ],
     )
@@ -327,7 +302,7 @@ class TestCommand:
 
 
 class TestScaling:
-    def test_sections(self, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_sections(self, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scaling, "export", lambda config, folder: str(tiny_bundle.path))  # exports take a minute
         options = scaling._parser().parse_args(["--quick", "--steps", "2", "--threads", "1"])
         found = scaling.run(replace(scaling._plan(options), lengths=(1.0,)))
@@ -337,7 +312,6 @@ class TestScaling:
         assert row["wall_predicted"] > 0
         assert all(set(scaling.COLUMNS[name]) <= set(rows[0]) for name, rows in found["sections"].items())
         assert scaling.tables(found).count("## ") == 4
-        assert len(scaling.plot(found, tmp_path / "plots")) == len(scaling.PLOTS)
 
     def test_wrong_arguments(self) -> None:
         for arguments in (["--only", "colour"], ["--steps", "0"], ["--lengths", "0"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emo_rt import Bundle
+from emo_rt import Animator, Bundle
 from emo_rt.cli import animate as animate_command
 from emo_rt.cli import demo, main, make_parser, terminal
 from emo_rt.media import audio
@@ -95,7 +96,10 @@ class TestAnimate:
         assert main(animate("-o", tmp_path / "out.mp4", "-q")) == 0
         assert capsys.readouterr().out == ""
 
-    def test_options_reach_the_run_and_the_encoder(self, animate: Animate, tmp_path: Path) -> None:
+    def test_options_reach_the_run_and_the_encoder(
+        self, animate: Animate, tmp_path: Path, tiny_animator: Animator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Animator, "load", lambda *_, **__: contextlib.nullcontext(tiny_animator))  # once for all
         videos = {}
         for name, more in {
             "plain": [],
@@ -167,6 +171,7 @@ class TestAnimate:
         capsys.readouterr()
         before = out.read_bytes()
         assert "own input" in failure(capsys, animate("-o", out, "--overwrite", audio=out), 1)
+        assert "own input" in failure(capsys, animate("-o", tmp_path / "b.mp4", "--trace", out, audio=out), 1)
         assert out.read_bytes() == before
 
 
@@ -350,20 +355,24 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 class TestProgress:
-    def test_no_bar_without_a_terminal(self, animate: Animate, tmp_path: Path) -> None:
-        done = subprocess.run(command(*animate("-o", str(tmp_path / "a.mp4"))), capture_output=True, check=True)
-        assert b"\r" not in done.stderr
-        assert b"animating" not in done.stderr
+    def test_no_bar_without_a_terminal(
+        self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(animate("-o", tmp_path / "a.mp4")) == 0
+        seen = capsys.readouterr().err
+        assert "\r" not in seen
+        assert "animating" not in seen
 
     @pytest.mark.parametrize(("more", "drawn"), [((), True), (("-q",), False)])
     def test_bar_on_a_terminal(self, animate: Animate, tmp_path: Path, more: tuple[str, ...], drawn: bool) -> None:
         screen, side = pty.openpty()
         try:
-            arguments = command(*animate("-o", tmp_path / "a.mp4", *more))
-            subprocess.run(arguments, stdout=subprocess.DEVNULL, stderr=side, check=True)
-            seen = os.read(screen, 100_000).decode()
+            with open(side, "w", encoding="utf-8") as terminal_side, contextlib.redirect_stderr(terminal_side):
+                assert main(animate("-o", tmp_path / "a.mp4", *more)) == 0
+                terminal_side.write("end")
+                terminal_side.flush()
+                seen = os.read(screen, 100_000).decode().removesuffix("end")
         finally:
-            os.close(side)
             os.close(screen)
         assert ("animating [" in seen) is drawn
         assert ("100 %" in seen) is drawn
@@ -381,9 +390,13 @@ class TestProgress:
 
 
 class TestDemo:
-    def test_receipt(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        """Without looking for a face: the demo knows where it is."""
-        monkeypatch.setattr("emo_rt.animator.locate", None)
+    def test_receipt(
+        self, bundle_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Without looking for a face: the demo knows where it is. README's first command runs the packaged model."""
+        monkeypatch.setattr("emo_rt.runtime.preparation.locate", None)
+        bundle_copy.rename(tmp_path / "demo")  # a folder of that name goes before it
+        monkeypatch.chdir(tmp_path)
         out = tmp_path / "demo.mp4"
         assert main(["demo", "-o", str(out), "--steps", "1", "--threads", "1"]) == 0
         found, printed = probe(out), capsys.readouterr()

@@ -18,7 +18,7 @@ from emo_rt import Bundle
 from emo_rt.device.base import Backend, Graph
 from emo_rt.device.buffers import Buffer, Buffers, host_buffer
 from emo_rt.device.registry import open_backend
-from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, ConfigError
+from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, ConfigError, DeviceLostError
 from emo_rt.model.bundle import write_manifest
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import GraphSpec, TensorSpec
@@ -260,6 +260,18 @@ def test_a_manifest_that_lies_about_an_input_is_refused_at_the_run(
     opened = backend.open(described(double_bundle.path, GraphSpec("double", (spec,), (Y,))), "double")
     with pytest.raises(BackendError, match="graph double"):
         opened.bind(Buffers(backend, [spec, Y])).run()
+
+
+def test_an_error_of_ours_keeps_its_type(graph: Graph, buffers: Buffers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost device is never taken for a clip that failed."""
+
+    def lose(_: object) -> None:
+        raise DeviceLostError("gone")
+
+    bound = graph.bind(buffers)
+    monkeypatch.setattr(bound, "_run", lose)
+    with pytest.raises(DeviceLostError, match="gone"):
+        bound.run()
 
 
 def test_a_file_that_the_runtime_refuses_is_named(double_bundle: Bundle, backend: Backend) -> None:

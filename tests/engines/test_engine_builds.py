@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
-from emo_rt import Bundle
+from emo_rt import Bundle, EngineBuildError
 from emo_rt.device.tensorrt.gpus import Gpu
 from emo_rt.device.tensorrt.package import load_package
 from emo_rt.device.tensorrt.plan import find_plan
 from emo_rt.engines.builder import Built, build_engines
+from emo_rt.engines.network import parse
 from emo_rt.engines.options import BuildRequest
 from emo_rt.export.presets import preset
 from tests.conftest import ExportTiny
@@ -83,6 +85,20 @@ def test_hallo_layout(hallo_bundle: Bundle, tmp_path: Path) -> None:
     ReferenceNet is in a graph twice with the same weights."""
     (built,) = build(hallo_bundle, "sm89", tmp_path, graphs=("clip",))
     assert built.plan.record.report["engines"] == 1
+
+
+def test_what_every_node_of_a_kind_is_refused_for_is_told_once(half_bundle: Bundle, tmp_path: Path) -> None:
+    """Also why exports leave ``softmax_precision`` out: the parser refuses it."""
+    model = onnx.load(half_bundle.graph_path("reference"))
+    attentions = [node for node in model.graph.node if node.op_type == "Attention"]
+    assert len(attentions) > 2
+    for node in attentions:
+        node.attribute.append(onnx.helper.make_attribute("softmax_precision", 1))
+    onnx.save(model, tmp_path / "refused.onnx")
+    package = load_package("tensorrt_rtx")
+    with pytest.raises(EngineBuildError, match="softmax precision") as caught:
+        parse(package, package.module.Builder(package.logger), tmp_path / "refused.onnx")
+    assert str(caught.value).count("softmax precision") == 1
 
 
 @pytest.mark.slow

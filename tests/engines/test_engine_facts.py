@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from enum import Enum
 from types import SimpleNamespace
 from typing import Any
@@ -113,7 +114,7 @@ def test_inspector_of_either_version(output: dict[str, str], types: set[str]) ->
 
 class TestReport:
     def test_counts(self) -> None:
-        report = make_report(from_log(LINES), "build log", ["attention_1", "attention_2"])
+        report = asdict(make_report(from_log(LINES), "build log", ["attention_1", "attention_2"]))
         assert report["engines"] == 1
         assert report["layers"] == 3
         assert report["kinds"] == {"kgen": 2, "correlation": 1}
@@ -122,13 +123,13 @@ class TestReport:
         assert attention_text(report) == "1 of 2"
 
     def test_does_not_claim_what_it_did_not_see(self) -> None:
-        report = make_report(EngineFacts("build log"), "network", ["attention_1"])
+        report = asdict(make_report(EngineFacts("build log"), "network", ["attention_1"]))
         assert report["engines"] is None
         assert report["layers"] is None
         assert report["attention"] == {"in_graph": 1, "fused": None, "not_fused": None}
         assert report["fp32_layers"]["count"] is None
         assert attention_text(report) == "? of 1"
-        assert attention_text(make_report(EngineFacts("build log"), "network", [])) == "-"
+        assert attention_text(asdict(make_report(EngineFacts("build log"), "network", []))) == "-"
 
 
 class TestInterface:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emo_rt.evaluate.frechet import Normal, distance, too_few
+from emo_rt.evaluate.frechet import FrechetSample, Normal, distance, too_few
 from emo_rt.evaluate.intervals import ENOUGH_VIDEOS, Sample, estimate, estimate_change
 
 RNG = np.random.default_rng(0)
@@ -69,6 +69,40 @@ def test_frechet_distance_is_that_of_scipy() -> None:
     root = linalg.sqrtm(one.covariance @ other.covariance).real
     expected = np.sum((one.mean - other.mean) ** 2) + np.trace(one.covariance + other.covariance - 2 * root)
     assert distance(one, other) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_distance_of_several_videos_is_that_of_all_their_frames() -> None:
+    """Videos of different lengths: the covariance is normalised by all frames, not by those of the first video."""
+    true = Normal.of(RNG.normal(0, 1, (200, 4)))
+    videos = [RNG.normal(shift, 2, (count, 4)) for shift, count in ((0.0, 7), (0.5, 90), (1.0, 40))]
+    joined = FrechetSample.joined([FrechetSample.of(video, true, 25) for video in videos])
+    assert joined.whole == pytest.approx(float(distance(Normal.of(np.concatenate(videos)), true)), rel=1e-9)
+
+
+def test_intervals_of_distances_are_not_above_the_value_only() -> None:
+    """Mixes of the same frames are further away than the frames themselves: that bias is taken off."""
+    true = Normal.of(RNG.normal(0, 1, (4000, 6)))
+    found = FrechetSample.of(RNG.normal(0.3, 1.2, (1000, 6)), true, 25).estimate(200)
+    assert found.low < found.value < found.high
+    assert found.value - found.low > 0.25 * (found.high - found.low)
+
+
+def test_many_videos_are_blocks_of_a_distance() -> None:
+    true = Normal.of(RNG.normal(0, 1, (200, 3)))
+    samples = [FrechetSample.of(RNG.normal(0, 1, (100, 3)), true, 25) for _ in range(ENOUGH_VIDEOS)]
+    assert FrechetSample.joined(samples).estimate(20).blocks == ENOUGH_VIDEOS
+    assert FrechetSample.joined(samples[1:]).estimate(20).blocks == 4 * 7 + 7
+
+
+def test_a_face_in_one_second_only_has_a_distance() -> None:
+    """Mixes without that second have no frame at all."""
+    true = Normal.of(RNG.normal(0, 1, (200, 3)))
+    features = np.full((250, 3), np.nan)
+    features[:20] = RNG.normal(0, 1, (20, 3))
+    sample = FrechetSample.of(features, true, 25)
+    found = sample.estimate(100)
+    assert found.low <= found.value <= found.high
+    assert sample.change(sample, 100).value == 0
 
 
 def test_few_samples_are_refused_in_words() -> None:

@@ -66,6 +66,11 @@ def test_a_planted_lag_of_the_curve_is_read_exactly(frames: int, true_reading: R
     assert value("lip_lag", late) - value("lip_lag", true_reading) == pytest.approx(1000 * frames / FPS)
 
 
+def test_a_still_mouth_is_neither_late_nor_early(true_reading: Reading) -> None:
+    still = changed(true_reading, landmarks=np.repeat(true_reading.landmarks[:1], len(true_reading), axis=0))
+    assert take(METRICS["lip_lag"], still, Context()) == "the mouth stands still"
+
+
 def test_lips_that_follow_less_correlate_less(true_reading: Reading) -> None:
     """From what was read, the lips lose their share to those of any other moment."""
     other = true_reading.landmarks[np.random.default_rng(3).permutation(len(true_reading))]
@@ -108,13 +113,14 @@ def test_blinks_are_counted(true_reading: Reading, eyes: Eyes) -> None:
 
     one = clip(2, 1.6)
     open_eyes = [replace(pose, blink_left=0.0, blink_right=0.0) for pose in one.poses[:24]]
+    shut_eyes = [replace(pose, blink_left=1.0, blink_right=1.0) for pose in open_eyes]
+    shut, frames = drawn(shut_eyes, one.identity), drawn(open_eyes, one.identity)
     counted = []
     for blinks in range(5):
-        poses = list(open_eyes)
-        for blink in range(blinks):
-            for frame in range(6 * blink + 2, 6 * blink + 4):
-                poses[frame] = replace(poses[frame], blink_left=1.0, blink_right=1.0)
-        reading = eyes.read(of_frames("blinking", drawn(poses, one.identity), FPS))
+        if blinks:
+            start = 6 * (blinks - 1) + 2
+            frames[start : start + 2] = shut[start : start + 2]
+        reading = eyes.read(of_frames("blinking", frames, FPS))
         counted.append(value("blinks", reading) / 60 * len(reading) / FPS)
     assert counted == pytest.approx([0, 1, 2, 3, 4])
 

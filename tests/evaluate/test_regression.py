@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,30 @@ def test_a_planted_fault_is_caught(fault: Callable[[], NDArray[np.uint8]], expec
     assert words in result.verdict
     assert "**✗**" in result.markdown()
     assert json.loads(result.json())["passed"] is False
+
+
+def test_without_faces_nothing_is_as_good() -> None:
+    """Nothing was judged, so nothing passes; equal frames still are equal."""
+    grey = [of_frames(name, np.full((6, 64, 64, 3), shade, np.uint8), 25) for name, shade in (("A", 90), ("B", 200))]
+    judged = compare(*grey, "quality", eyes=EYES())
+    assert not judged.passed
+    assert "no face was found" in judged.verdict
+    assert compare(grey[0], grey[0], "equal", eyes=EYES()).passed
+
+
+def test_the_gate_takes_true_videos(tmp_path: Path) -> None:
+    """E-FID is one of its measures where there is a truth."""
+    from emo_rt.evaluate import Against
+    from emo_rt.media.video_file import VideoWriter
+
+    frames = np.concatenate([true_frames(5, SECONDS)] * 3)
+    with VideoWriter(tmp_path / "true.mp4", width=160, height=160, fps=25) as writer:
+        writer.write(frames)
+    video = of_frames("long", frames, 25)
+    result = compare(video, video, "quality", Against(truth=tmp_path), eyes=EYES())
+    change = next(one for one in result.changes if one.metric == "e_fid_blendshapes")
+    assert change.change.value == 0
+    assert change.before >= 0
 
 
 def test_worse_is_what_is_surely_worse_by_more_than_it_may() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def test_names_cannot_break_a_table(report: Report) -> None:
     assert rows[0].startswith("| a\\|b.mp4 |")
 
 
+def test_what_one_row_has_is_measured(report: Report) -> None:
+    """The first row lacks it, the second has it: the table must not say that nobody measured it."""
+    row = report.rows[0]
+    other = replace(row, name="other", values={**row.values, "fid": Estimate(3.0, 3.0, 3.0, 9)})
+    text = replace(report, rows=[row, other]).markdown()
+    assert "`fid` is not measured" not in text
+    assert "`fvd` is not measured" in text
+
+
 def test_numbers_for_people() -> None:
     assert [number(v) for v in (0, 0.00001, -0.0004, 0.1234, 1.234, 12.34, 1234.5)] == [
         "0", "0", "-0.0004", "0.123", "1.23", "12.3", "1234",
@@ -122,6 +132,9 @@ def test_rows_of_folders(videos: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["evaluate", "a.mp4", "--clip-frames", "0"], 2, "expected 1 or more"),
         (["evaluate", "--regression", "nowhere", "demo"], 2, "there is nothing to compare"),
         (["evaluate", "a.mp4", "--regression", "demo", "demo"], 2, "leave it out"),
+        (["evaluate", "a.mp4", "--i3d", "nowhere.onnx"], 1, "--i3d expects an ONNX file"),
+        (["evaluate", "a.mp4", "--expect", "equal"], 2, "--expect is a question of the gate"),
+        (["evaluate", "--regression", "demo", "demo", "--against", "x"], 2, "--against adds rows"),
         (["evaluate", "--regression", "demo", "demo:fast"], 2, "--portrait and --voice"),
     ],
 )

@@ -114,6 +114,24 @@ def test_after_an_interruption_nothing_old_comes_out(session: LiveSession, said:
     assert [frame.context_id for frame in down if isinstance(frame, TTSStoppedFrame)] == ["new"]
 
 
+def test_an_end_that_is_interrupted_while_it_waits_for_room_is_waited_for_by_nobody(session: LiveSession) -> None:
+    """Otherwise the pipeline could never stop: no pair is the last of what was forgotten."""
+
+    async def run() -> None:
+        service = EmoVideoService(session)
+        end = service._voice.end
+
+        async def interrupted() -> None:
+            service._interrupt()
+            await end()
+
+        service._voice.end = interrupted  # type: ignore[method-assign]
+        await service._end_utterance(None)
+        assert not service._ends
+
+    asyncio.run(run())
+
+
 def test_an_error_of_the_session_goes_upstream_and_the_pipeline_ends(session: LiveSession, said: np.ndarray) -> None:
     session._maker._fail(ZeroDivisionError("mine"))
     _, up = through(session, utterance(said))

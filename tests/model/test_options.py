@@ -66,6 +66,13 @@ def test_a_preset_that_the_model_does_not_have(tiny_animator: Animator) -> None:
         tiny_animator.resolve(preset="best")
 
 
+def test_steps_that_the_schedule_has_not_are_refused_at_once(tiny_animator: Animator) -> None:
+    """``leading`` spacing starts one timestep late, so that 1000 of 1000 do not fit."""
+    assert tiny_animator.resolve(solver="ddim", steps=999).steps == 999
+    with pytest.raises(ConfigError, match="steps"):
+        tiny_animator.resolve(solver="ddim", steps=1000)
+
+
 @pytest.mark.parametrize(
     ("interval", "steps", "guided"),
     [((0, 1), 3, "ggg"), ((0.2, 0.8), 5, ".ggg."), ((0, 0.5), 4, "gg.."), ((0.9, 1), 2, ".."), ((0.5, 1), 1, "g")],

@@ -342,6 +342,7 @@ def one_thread() -> onnxruntime.SessionOptions:
     return options
 
 
+@pytest.mark.slow  # reading weights back runs every graph of the packaged model, forwards and backwards
 def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path) -> None:
     """Every graph of the bundled model, in torch with the weights that training would go on from. To one per cent: the
     bundle has its constants (centres of the speed buckets) rounded to fp16, and a wrong weight is far off."""

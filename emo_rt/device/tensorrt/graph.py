@@ -15,6 +15,7 @@ from emo_rt.device.buffers import Buffer
 from emo_rt.device.cuda import Device, DeviceMemory
 from emo_rt.device.cuda_backend import CudaBackend
 from emo_rt.device.cuda_stream import CudaStream
+from emo_rt.device.graph_memory import GraphMemory
 from emo_rt.device.nvtx import marked
 from emo_rt.device.tensorrt.gpus import Gpu
 from emo_rt.device.tensorrt.kernels import KernelCache
@@ -62,6 +63,11 @@ class TrtBackend(CudaBackend):
         plan = find_plan(bundle, graph, self.package, self.gpu)
         engine = load_engine(self.package, self._runtime, plan, bundle)
         return TrtGraph(self, engine, bundle.graphs[graph], stream, KernelCache(plan))
+
+    def graph_memory(self, bundle: Bundle, graph: str) -> GraphMemory | None:
+        """What the builder said; engines of one stream share their scratch memory, so together they take less."""
+        record = find_plan(bundle, graph, self.package, self.gpu).record
+        return GraphMemory(record.size_bytes, int(record.report.get("scratch_bytes") or 0))
 
     def close(self) -> None:
         super().close()

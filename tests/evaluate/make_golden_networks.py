@@ -1,0 +1,128 @@
+"""Writes ``tests/evaluate/golden``: see :mod:`tests.evaluate.random_networks`. Only for who has the public code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from tests.evaluate.random_networks import GOLDEN, KEPT, random_input, random_sound, random_weights
+
+
+def filled(network: Any) -> dict[str, list[int]]:
+    """Put the random weights into a public network. Returns the shapes."""
+    import torch
+
+    shapes = {n: list(t.shape) for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
+    network.load_state_dict({n: torch.from_numpy(w) for n, w in random_weights(shapes).items()}, strict=False)
+    network.eval()
+    return shapes
+
+
+def write(name: str, shapes: dict[str, list[int]], **outputs: Any) -> None:
+    kept = {key: [float(f"{v:.8g}") for v in np.asarray(value).reshape(-1)] for key, value in outputs.items()}
+    text = json.dumps({"shapes": shapes, **kept}, separators=(",", ":"))
+    (GOLDEN / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def inception() -> None:
+    import torch
+    from pytorch_fid import inception as public
+
+    with (
+        mock.patch.object(public, "load_state_dict_from_url", return_value={}),
+        mock.patch.object(torch.nn.Module, "load_state_dict", return_value=None),
+    ):
+        network = public.fid_inception_v3()
+    shapes = filled(network)
+    with mock.patch.object(public, "fid_inception_v3", return_value=network):
+        whole = public.InceptionV3([3]).eval()
+    frames = np.round(random_input("frame", (2, 3, 120, 90), 0, 255)).astype(np.float32)
+    features = whole(torch.from_numpy(frames) / 255)[0]
+    write("inception", shapes, features=features.detach()[:, ::KEPT, 0, 0])
+
+
+def i3d(folder: Path) -> None:
+    import torch
+
+    sys.path.insert(0, str(folder))
+    network = importlib.import_module("pytorch_i3d").InceptionI3d(400)
+    shapes = filled(network)
+    logits = network(torch.from_numpy(random_input("clip", (1, 3, 16, 224, 224), -1, 1))).mean(dim=2)
+    write("i3d", shapes, features=logits.detach()[:, ::KEPT])
+
+
+def syncnet(folder: Path) -> None:
+    """Both networks, the coefficients of a sound, and what ``SyncNetInstance.evaluate`` makes of distances."""
+    import python_speech_features
+    import torch
+
+    sys.path.insert(0, str(folder))
+    network = importlib.import_module("SyncNetModel").S()
+    shapes = filled(network)
+    seen = network.forward_lip(torch.from_numpy(random_input("lips", (2, 3, 5, 224, 224), 0, 255)))
+    heard = network.forward_aud(torch.from_numpy(random_input("sound", (2, 1, 13, 20), -20, 20)))
+    with mock.patch.dict(sys.modules, cv2=mock.MagicMock()):
+        pairwise = importlib.import_module("SyncNetInstance").calc_pdist
+    one, other = (torch.from_numpy(random_input(part, (40, 24), 0, 1)) for part in ("one", "other"))
+    means = torch.stack(pairwise(one, other, vshift=15), 1).mean(1)
+    least = means.min()
+    write(
+        "syncnet",
+        shapes,
+        seen=seen.detach()[:, ::KEPT],
+        heard=heard.detach()[:, ::KEPT],
+        cepstra=python_speech_features.mfcc(random_sound(1.5), 16_000),
+        lse=[float(least), float(means.median() - least)],
+    )
+
+
+def deep3d(folder: Path) -> None:
+    """The network, and the place and size of an aligned crop."""
+    import torch
+    from PIL import Image
+
+    sys.path.insert(0, str(folder))
+    names = ("cv2", "skimage", "kornia", "kornia.geometry", "models.arcface_torch", "models.arcface_torch.backbones")
+    with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in names}):
+        sys.modules["numpy"].VisibleDeprecationWarning = DeprecationWarning  # type: ignore[attr-defined]
+        network = importlib.import_module("models.networks").define_net_recon("resnet50")
+        public = importlib.import_module("util.preprocess")
+    place = public.POS
+    shapes = filled(network)
+    found = network(torch.from_numpy(random_input("face", (1, 3, 224, 224), 0, 1)))
+    picture = np.round(random_input("portrait", (180, 240, 3), 0, 255)).astype(np.uint8)
+    points = np.array([[90.0, 70], [140, 66], [118, 98], [97, 122], [140, 119]])
+    space = random_input("space", (5, 3), -0.1, 0.1).astype(np.float64) + FIVE
+    flipped = np.stack([points[:, 0], 180 - 1 - points[:, 1]], axis=1)
+    with mock.patch.object(public, "POS", lambda *a: (place(*a)[0].ravel(), place(*a)[1])):  # for NumPy 2
+        _, crop, *_ = public.align_img(Image.fromarray(picture), flipped, space)
+    pixels = np.asarray(crop)[::KEPT, ::KEPT, 0]
+    write("deep3d", shapes, features=found.detach()[:, 80:144], crop=pixels, points=points, space=space)
+
+
+FIVE = np.array([[-0.3, 0.3, 0.3], [0.3, 0.3, 0.3], [0.0, 0.0, 0.6], [-0.25, -0.35, 0.4], [0.25, -0.35, 0.4]])
+"""Roughly a face in space."""
+
+
+def main() -> None:
+    """Write all files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("syncnet", "i3d", "deep3d"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    given = parser.parse_args()
+    GOLDEN.mkdir(exist_ok=True)
+    inception()
+    i3d(given.i3d)
+    syncnet(given.syncnet)
+    deep3d(given.deep3d)
+
+
+if __name__ == "__main__":
+    main()
