@@ -150,6 +150,23 @@ def test_what_a_killed_process_left_goes_with_the_next_writer(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX's locks")
+def test_leftovers_of_others_stop_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, real = tmp_path / ".emo_rt-1.part", Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path == old:
+            raise PermissionError
+        real(path, missing_ok)
+
+    old.touch()
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with whole_file(tmp_path / "a"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [".emo_rt-1.part", "a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX's locks")
 def test_the_first_writer_in_a_folder_sweeps_it(tmp_path: Path) -> None:
     old, new = tmp_path / ".emo_rt-1.part", tmp_path / ".emo_rt-2.part"
     for path in (old, new):
