@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow load soak fuzz audit sbom docs oldest card browser integrations
+.PHONY: check lint format types test slow load soak fuzz audit sbom docs oldest card browser integrations ray
 check: lint format types test
 
 lint format types oldest:
@@ -64,6 +64,12 @@ integrations:
 	$(PYTHON) -m venv build/integrations
 	build/integrations/bin/python -m pip install -q -e '.[cpu,livekit,pipecat]' filelock pytest
 	build/integrations/bin/python -m pytest -o addopts= -q -rs tests/integrations
+
+# Batches and the server on a real cluster of several nodes, and a store like S3, in an environment of their own.
+ray:
+	$(PYTHON) -m venv build/ray
+	build/ray/bin/python -m pip install -q -e '.[cpu,ray]' filelock pytest s3fs 'moto[server]'
+	build/ray/bin/python -m pytest -o addopts= -q -rs -W ignore::DeprecationWarning tests/cluster
 
 # The documentation as a site, in build/docs; the extra `docs`. A warning fails.
 docs:

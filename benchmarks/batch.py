@@ -1,7 +1,8 @@
 """What does `emo-rt batch` cost, and what does it save, against a loop over an Animator?
 
-The same rows in three or four ways, alternated round by round: a loop in this process that prepares each portrait once;
-the same loop as it is first written, with ``prepare`` for each row; a batch with one worker; with two. A row's time
+The same rows in four ways, alternated round by round: a loop in this process that prepares each portrait once; the same
+loop as it is first written, with ``prepare`` for each row; a batch with one worker; with two; with ``--ray`` also both
+on a Ray cluster of this machine. A row's time
 counts from the first finished row to the last, so that loading the model is not in it; it is reported beside it. The
 batch adds to a row: a journal line before and after it, a message to another process and back, the hash of the video,
 and two waits for the disk. Goal: 5 % or less per row with one worker. Two workers share the cores that one has.
@@ -9,13 +10,16 @@ and two waits for the disk. Goal: 5 % or less per row with one worker. Two worke
 On a machine with other work, times by the clock say little; processor time per row, of this process and its workers
 together over the second half of the rows (all models are loaded then), is nearly free of that. Linux only.
 
-    python -m emo_rt.benchmarks.batch --rows 40 --rounds 5
+    python -m emo_rt.benchmarks.batch --rows 40 --rounds 5 --ray
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import logging
+import math
 import multiprocessing
 import os
 import sys
@@ -23,6 +27,7 @@ import tempfile
 import time
 import wave
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from emo_rt import Animator, Request
-from emo_rt.batch import Model, Progress, Row, read_manifest, run_batch
+from emo_rt.batch import Cluster, Model, Progress, Row, Share, read_manifest, run_batch, run_batch_on_ray
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
 from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT
 from emo_rt.errors import EmoRtError
@@ -39,6 +44,8 @@ GOAL = 0.05
 """Largest share that the batch may add to a row."""
 Moment = tuple[float, float]
 """By the clock, and processor time of this process and its workers, in seconds."""
+LOOP = "loop, grouped"
+"""What the others are held against."""
 Way = Callable[[Path], list[Moment]]
 """Makes all rows in a new folder; when each of them had ended."""
 
@@ -110,13 +117,47 @@ def batch(manifest: Path, model: Model, workers: int) -> Way:
     return run
 
 
-def measure(ways: dict[str, Way], rounds: int, folder: Path) -> dict[str, list[dict[str, float]]]:
+def on_ray(manifest: Path, model: Model, workers: int) -> Way:
+    """`emo-rt batch --ray` with so many workers, on the cluster that this process is connected to.
+
+    A row ended when its video got its last byte. Processor time of a cluster is not measured.
+    """
+
+    def run(folder: Path) -> list[Moment]:
+        cluster = Cluster(share=Share(cpus=float(model.threads or 1)))
+        summary = run_batch_on_ray(manifest, folder, cluster=cluster, model=model, workers=workers)
+        if summary.failed or summary.poisoned:
+            raise EmoRtError(f"{summary.failed + summary.poisoned} rows failed; see {summary.results}")
+        shift = time.perf_counter() - time.time()
+        ended = sorted(video.stat().st_mtime for video in (folder / "videos").iterdir())
+        return [(at + shift, math.nan) for at in ended]
+
+    return run
+
+
+@contextmanager
+def local_cluster() -> Iterator[None]:
+    """A cluster of this machine, for the time of the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = importlib.import_module("ray")
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    ray.init("local", num_cpus=4, object_store_memory=100_000_000, include_dashboard=False, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def measure(ways: dict[str, Way], rounds: int, folder: Path, minutes: float) -> dict[str, list[dict[str, float]]]:
     """By way and round: seconds per row by the clock and of processors, and until the first row had ended.
 
-    Every second round in reverse.
+    Every second round in reverse; no round begins that would end after ``minutes``.
     """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    begun = time.monotonic()
     for number in range(rounds):
+        if (time.monotonic() - begun) * (number + 1) > 60 * minutes * number > 0:
+            break
         for name in list(ways) if number % 2 == 0 else list(ways)[::-1]:
             start, _ = now()
             ended = ways[name](folder / f"{number} {name}")
@@ -137,7 +178,7 @@ def compared(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
 
 def report(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """Rows per hour, time to the first row, and each way against the grouped loop."""
-    return {name: _report(rounds, found["loop, grouped"]) for name, rounds in found.items()}
+    return {name: _report(rounds, found[LOOP]) for name, rounds in found.items()}
 
 
 def _report(rounds: list[dict[str, float]], base: list[dict[str, float]]) -> dict[str, Any]:
@@ -158,6 +199,9 @@ def table(result: dict[str, Any]) -> str:
         cells = [name, f"{way['rows_per_hour']:.0f}", f"{way['first_s']:.1f} s"]
         for key in ("row_s", "cpu_s"):
             more = way[f"more_{key}"]
+            if math.isnan(way[key]):
+                cells += ["not measured", ""]
+                continue
             cells += [f"{way[key]:.3f}", f"{more['median']:+.1%} ({more['low']:+.1%} … {more['high']:+.1%})"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -174,21 +218,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=4, help="solver steps (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads of the loop and of all workers together")
     add_outputs(parser)
+    parser.add_argument("--minutes", type=float, default=60.0, help="fewer rounds if need be (default: %(default)s)")
+    parser.add_argument("--ray", action="store_true", help="also on a Ray cluster of this machine (extra ray)")
     given = parser.parse_args(argv)
     cores = given.threads or len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as name, Animator.load(given.bundle, device="cpu", threads=cores) as animator:
-        folder = Path(name)
+    with ExitStack() as exits:
+        folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
+        animator = exits.enter_context(Animator.load(given.bundle, device="cpu", threads=cores))
         manifest = write_rows(folder, given.rows, given.portraits, given.seconds, given.steps)
         rows = read_manifest(manifest)
         ways = {
-            "loop, grouped": loop(animator, rows, grouped=True),
+            LOOP: loop(animator, rows, grouped=True),
             "loop, prepare per row": loop(animator, rows, grouped=False),
             "batch, 1 worker": batch(manifest, Model(given.bundle, "cpu", threads=cores), 1),
             "batch, 2 workers": batch(manifest, Model(given.bundle, "cpu", threads=max(1, cores // 2)), 2),
         }
+        if given.ray:
+            exits.enter_context(local_cluster())
+            for workers in (1, 2):
+                model = Model(given.bundle, "cpu", threads=max(1, cores // workers))
+                ways[f"Ray, {workers} worker{'s' * (workers > 1)}"] = on_ray(manifest, model, workers)
         list(islice(_loop(animator, rows, folder, True), 2))  # warm
         before = environment(cores)
-        found = measure(ways, given.rounds, folder)
+        found = measure(ways, given.rounds, folder, given.minutes)
     setting = {key: getattr(given, key) for key in ("bundle", "rows", "portraits", "rounds", "seconds", "steps")}
     result = {"schema": SCHEMA, "benchmark": "batch", "environment": before, "setting": setting, "goal": GOAL}
     result |= {"ways": report(found), "rounds": found, "load_after": os.getloadavg()[0]}

@@ -46,7 +46,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", choices=("emo", "hallo", "demo", "tiny"), default="emo")
+    parser.add_argument("--preset", choices=("emo", "hallo", "echomimic", "demo", "tiny"), default="emo")
     parser.add_argument("--dtype", choices=("fp16", "fp32"), default="fp16", help="arithmetic of the exported graphs")
     parser.add_argument("--package", choices=("auto", "tensorrt", "tensorrt_rtx"), default="auto")
     parser.add_argument("--target", default="sm89", help="as emo-rt build has it")

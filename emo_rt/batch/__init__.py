@@ -9,9 +9,23 @@
 Call it under ``if __name__ == "__main__":``, as all that starts processes.
 """
 
+from emo_rt.batch.ledger import Summary
 from emo_rt.batch.manifest import Row, read_manifest
+from emo_rt.batch.ray_runner import Cluster, run_batch_on_ray
+from emo_rt.batch.ray_share import Share
 from emo_rt.batch.result import RowResult
-from emo_rt.batch.runner import Progress, Summary, run_batch
+from emo_rt.batch.runner import Progress, run_batch
 from emo_rt.batch.task import Model
 
-__all__ = ["Model", "Progress", "Row", "RowResult", "Summary", "read_manifest", "run_batch"]
+__all__ = [
+    "Cluster",
+    "Model",
+    "Progress",
+    "Row",
+    "RowResult",
+    "Share",
+    "Summary",
+    "read_manifest",
+    "run_batch",
+    "run_batch_on_ray",
+]

@@ -22,6 +22,10 @@ TABLE = "results.parquet"
 LOCK = ".lock"
 
 
+class FolderBusyError(OutputError):
+    """Another driver has the folder."""
+
+
 class OutputFolder:
     """A context manager. Knows which rows of a manifest are done and which are left."""
 
@@ -85,13 +89,16 @@ class OutputFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _has_video(self, result: RowResult) -> bool:
+        return (self._path / result.output).is_file()
+
     def _make_and_lock(self, opening: ExitStack) -> None:
         try:
             (self._path / VIDEOS).mkdir(parents=True, exist_ok=True)
             opening.enter_context(exclusive(self._path / LOCK))
             remove_leftovers(self._path / VIDEOS)
         except BlockingIOError as exc:
-            raise OutputError(
+            raise FolderBusyError(
                 f"another batch is writing to {self._path}; wait for it, or choose another folder"
             ) from exc
         except OSError as exc:
@@ -102,7 +109,7 @@ class OutputFolder:
         result = self.journal.row(key).result
         if result is None:
             self.rows[key] = row
-        elif retry_failed if result.status != "ok" else not (self._path / result.output).is_file():
+        elif retry_failed if result.status != "ok" else not self._has_video(result):
             self.journal.again(key)
             self.rows[key] = row
         else:

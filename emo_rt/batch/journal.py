@@ -9,7 +9,7 @@ attempt  a row starts; ``alone``: nothing else runs beside it
 retry    it ended with an error that may pass
 died     it ended with its worker
 stopped  the driver stopped it: that is not the row's fault
-lost     found by the next run: it ended with the driver. Only an attempt ``alone`` counts
+lost     it ended with the driver (found by the next run) or its machine. Only an attempt ``alone`` counts
 again    ``--retry-failed``: what was is forgotten
 result   the last word
 ======== ================================================================================
@@ -21,10 +21,10 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from emo_rt.batch.result import RowResult
 from emo_rt.errors import OutputError
@@ -76,14 +76,20 @@ class Journal:
         self.rows: dict[str, History] = {}
         self.inputs: dict[str, tuple[int, int, str]] = {}
         with _writing(path):
-            for event in _events(path):
-                self._apply(event)
+            for number, event in _events(path):
+                try:
+                    self._apply(event)
+                except (KeyError, TypeError, ValueError):
+                    logger.warning("%s: line %d is no event of this version and is left out", path, number)
             self._file = path.open("ab")
             _end_torn_line(path)
             sync_folder(path.parent)
-        for key, row in self.rows.items():
-            if row.is_open:
-                self._write("lost", key, alone=row.is_alone)
+        for key in self.open_rows():
+            self.lost(key)
+
+    def open_rows(self) -> list[str]:
+        """Rows that were begun, and nothing is known of the end."""
+        return [key for key, row in self.rows.items() if row.is_open]
 
     def row(self, key: str) -> History:
         """What is known of a row."""
@@ -100,6 +106,10 @@ class Journal:
     def died(self, key: str, exit_code: int | None) -> None:
         """Its worker died."""
         self._write("died", key, exit_code=exit_code)
+
+    def lost(self, key: str) -> None:
+        """It ended with the driver, or with its machine."""
+        self._write("lost", key, alone=self.row(key).is_alone)
 
     def stopped(self, key: str) -> None:
         """The driver stopped it."""
@@ -118,8 +128,8 @@ class Journal:
         self._append({"event": "input", "path": path, "size": size, "mtime_ns": mtime_ns, "sha256": sha256})
 
     def close(self) -> None:
-        """Safe twice."""
-        self._file.close()
+        """Safe twice. What a full disk did not take is let go: it was told to nobody."""
+        _close(self._file)
 
     def __enter__(self) -> Journal:
         return self
@@ -175,12 +185,17 @@ class ResultsFile:
             self._file.flush()
 
     def close(self) -> None:
-        """Safe twice."""
-        self._file.close()
+        """Safe twice. What a full disk did not take is let go: it was told to nobody."""
+        _close(self._file)
 
 
 def _line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):
+        file.close()  # writes what it still has; afterwards it is closed also where that fails
 
 
 @contextmanager
@@ -199,7 +214,7 @@ def _end_torn_line(path: Path) -> None:
             file.write(b"\n")
 
 
-def _events(path: Path) -> Iterator[Mapping[str, Any]]:
+def _events(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -210,4 +225,4 @@ def _events(path: Path) -> Iterator[Mapping[str, Any]]:
             except (ValueError, AssertionError):
                 logger.warning("%s: line %d cannot be read and is left out", path, number)
                 continue
-            yield event
+            yield number, event

@@ -12,6 +12,8 @@ from typing import Any
 
 from emo_rt.batch.journal import Journal
 from emo_rt.batch.manifest import FILES, Row
+from emo_rt.batch.remote import Remote, is_url
+from emo_rt.errors import InputError
 from emo_rt.files import sha256_of
 from emo_rt.model.identity import FaceInputs
 from emo_rt.runtime.request import PrepareOptions
@@ -60,7 +62,7 @@ class Keys:
 
     def _hash_of(self, path: str) -> str:
         if path not in self._seen:
-            self._seen[path] = self._looked_up(path)
+            self._seen[path] = _fingerprint(path) if is_url(path) else self._looked_up(path)
         return self._seen[path]
 
     def _looked_up(self, path: str) -> str:
@@ -76,6 +78,13 @@ class Keys:
             return ABSENT
         self._journal.know_input(path, found.st_size, found.st_mtime_ns, sha256)
         return sha256
+
+
+def _fingerprint(url: str) -> str:
+    try:
+        return Remote(url).fingerprint() or ABSENT
+    except InputError:  # the row says it
+        return ABSENT
 
 
 def _hash(content: Mapping[str, Any]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emo_rt.batch import tables
+from emo_rt.batch.remote import Remote, is_url, join, parent, suffix
 from emo_rt.errors import ConfigError, EmoRtError, InputError
 from emo_rt.files import path_of
 from emo_rt.runtime.request import SECTIONS, Request
@@ -22,8 +23,6 @@ ID, OPTIONS = "id", "options"
 """What a row has beside the fields of :class:`emo_rt.Request`."""
 KNOWN = {option.name: option for section in SECTIONS for option in options_of(section) if not option.is_hidden}
 """Fields of a request by their outside names."""
-REMOTE = re.compile(r"[A-Za-z][\w+.-]*://")
-"""How a path begins that is no file."""
 INPUTS = ("portrait", "voice")
 
 
@@ -55,7 +54,7 @@ class Row:
 
 
 def read_manifest(path: str | Path) -> list[Row]:
-    """All rows, in order. Paths in it are relative to its own folder.
+    """All rows, in order. Paths in it are relative to its own folder; they and ``path`` may be URLs (extra ``remote``).
 
     ``path``: ``.jsonl`` (an object a line), ``.csv`` (with a header) or ``.parquet`` (extra ``batch``). Each row has
     ``id``, ``portrait``, ``voice``, and options of :class:`emo_rt.Request`: as fields of their own, or in an object
@@ -63,27 +62,43 @@ def read_manifest(path: str | Path) -> list[Row]:
     :class:`ConfigError` for another kind of file, :class:`InputError` for a file that cannot be read or has no row,
     :class:`MissingDependencyError`.
     """
+    if is_url(path):
+        return _read_remote(str(path))
     path = path_of("manifest", path)
+    base = path.parent.absolute()
+    return _read(path, lambda name: name if is_url(name) else str(base / name))
+
+
+def _read_remote(url: str) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="emo_rt-") as folder:
+        path = Remote(url).fetch(Path(folder, f"manifest{suffix(url)}"))
+        return _read(path, lambda name: join(parent(url), name), called=url)
+
+
+def _read(path: Path, place: Callable[[str], str], called: str = "") -> list[Row]:
+    """``place``: where a file is that a row names. ``called``: name of the list in messages."""
+    name = called or str(path)
     reader = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows, ".parquet": tables.read_rows}.get(
         path.suffix.lower()
     )
     if reader is None:
-        raise ConfigError(f"the manifest {path} ends in {path.suffix!r}; expected .jsonl, .csv or .parquet")
+        raise ConfigError(f"the manifest {name} ends in {path.suffix!r}; expected .jsonl, .csv or .parquet")
     rows: list[Row] = []
     seen: dict[str, int] = {}
     try:
         for number, found in enumerate(reader(path), 1):
-            row = _row(number, found, path.parent.absolute(), seen)
+            row = _row(number, found, place, seen)
             seen.setdefault(row.id, number)
             rows.append(row)
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise InputError(f"the manifest {path} cannot be read: {exc}") from exc
+        raise InputError(f"the manifest {name} cannot be read: {exc}") from exc
     if not rows:
-        raise InputError(f"the manifest {path} has no row; expected one per video")
+        raise InputError(f"the manifest {name} has no row; expected one per video")
     return rows
 
 
-def _row(number: int, found: Mapping[str, Any] | EmoRtError, folder: Path, seen: Mapping[str, int]) -> Row:
+def _row(number: int, found: Mapping[str, Any] | EmoRtError, place: Callable[[str], str], seen: Mapping[str, int]
+         ) -> Row:  # fmt: skip
     if isinstance(found, EmoRtError):
         return Row(number, f"row {number}", str(found), {}, error=found)
     written = json.dumps(found, sort_keys=True, default=str)
@@ -93,7 +108,7 @@ def _row(number: int, found: Mapping[str, Any] | EmoRtError, folder: Path, seen:
         if name in seen:
             raise ConfigError(f"id {name!r} is that of row {seen[name]}, too; expected an id of its own")
         request = Request.from_dict(_flat(found))
-        return Row(number, name, written, _absolute(request.to_dict(), folder), request.digest())
+        return Row(number, name, written, _absolute(request.to_dict(), place), request.digest())
     except EmoRtError as exc:
         return Row(number, name, written, {}, error=exc)
 
@@ -119,16 +134,11 @@ def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
     return fields | dict(options)
 
 
-def _absolute(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
-    def place_one(name: str) -> str:
-        if REMOTE.match(name):
-            raise InputError(f"{name} is a remote path; only files are read: copy it here, or mount the store")
-        return str(folder / name)
+def _absolute(fields: dict[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    def placed(value: Any) -> Any:
+        return [place(one) for one in value] if isinstance(value, list) else place(value)
 
-    def place(value: Any) -> Any:
-        return [place_one(one) for one in value] if isinstance(value, list) else place_one(value)
-
-    return {name: place(value) if name in FILES else value for name, value in fields.items()}
+    return {name: placed(value) if name in FILES else value for name, value in fields.items()}
 
 
 def _json_lines(path: Path) -> Iterator[Mapping[str, Any] | EmoRtError]:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from emo_rt.animator import Animator
 from emo_rt.batch.faults import is_storage_full, is_transient
+from emo_rt.batch.manifest import FILES
+from emo_rt.batch.remote import Remote, fetched, is_url
 from emo_rt.batch.task import Done, Model, Ready, Task, Unusable
 from emo_rt.errors import DeviceLostError, EmoRtError, InputError
-from emo_rt.files import sha256_of, whole_file
+from emo_rt.files import PART, sha256_of, whole_file
 from emo_rt.media.video_target import output_errors
 from emo_rt.processes import kill_with_parent
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import Request
 from emo_rt.version import __version__
 
+FILES_BESIDE = tuple(name for name in FILES if name != "portrait")
+"""What a row needs whose portrait is prepared."""
 ORPHANED = 3
 """Exit code of a worker whose driver is gone."""
 
@@ -88,12 +95,15 @@ class RowMaker:
         return replace(done, wall_s=time.perf_counter() - start)
 
     def _made(self, task: Task) -> Done:
-        request = Request.from_dict(task.fields)
-        avatar, target = self._avatar(task.portrait, request), Path(task.output)
+        is_prepared = self._prepared is not None and task.portrait == self._portrait
+        with fetched(task.fields, FILES_BESIDE if is_prepared else FILES) as fields:
+            return self._made_here(task, Request.from_dict(fields))
+
+    def _made_here(self, task: Task, request: Request) -> Done:
+        avatar = self._avatar(task.portrait, request)
         video = self._animator.animate(avatar, request.voice, options=request.animate)
         options = replace(request.video, generator=f"emo_rt {__version__}")
-        whole = whole_file(target, suffix=target.suffix, durable=True)
-        with output_errors(f"the video {target} cannot be written"), whole as scratch:
+        with _written(task.output) as scratch:
             stats = video.save(scratch, options)
             digest = sha256_of(scratch)
         mark = options.mark_generated
@@ -119,3 +129,18 @@ class RowMaker:
         if isinstance(self._prepared, Avatar):
             self._prepared.close()
         self._prepared = None
+
+
+@contextmanager
+def _written(output: str) -> Iterator[Path]:
+    """A file to write to; at the end it is whole in its place, which may be a URL. Raises :class:`OutputError`."""
+    if is_url(output):
+        with tempfile.TemporaryDirectory(prefix="emo_rt-") as folder:
+            scratch = Path(folder, f"video{PART}.mp4")
+            yield scratch
+            Remote(output).put(scratch)
+        return
+    target = Path(output)
+    whole = whole_file(target, suffix=target.suffix, durable=True)
+    with output_errors(f"the video {target} cannot be written"), whole as scratch:
+        yield scratch

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
+from functools import partial
+from pathlib import PurePath
 from typing import Any
 
-from emo_rt.batch import Model, Progress, Summary, run_batch
+from emo_rt.batch import Cluster, Model, Progress, Summary, run_batch, run_batch_on_ray
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options, add_quiet, read_options
@@ -15,6 +16,7 @@ from emo_rt.cli.options import add_options, add_quiet, read_options
 EXAMPLES = """examples:
   emo-rt batch rows.jsonl -o videos --workers 2
   emo-rt batch rows.csv -o videos --retry-failed
+  emo-rt batch rows.jsonl -o /shared/videos --workers 16 --ray
 
 A row of rows.jsonl:
   {"id": "a1", "portrait": "a.png", "voice": "a1.wav", "options": {"mode": "fast", "seed": 7}}"""
@@ -27,15 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.epilog = EXAMPLES
     where = ".jsonl, .csv or .parquet with id, portrait, voice and options; paths from its folder"
-    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help=where)
+    parser.add_argument("manifest", metavar="MANIFEST", help=where)
     out = "folder for videos/, results.jsonl and journal.jsonl; the same command goes on where it ended"
-    parser.add_argument("-o", "--out", metavar="FOLDER", type=Path, required=True, help=out)
+    parser.add_argument("-o", "--out", metavar="FOLDER", required=True, help=out)
     workers = "processes, each with the model loaded; they share the cores (default: %(default)s)"
     parser.add_argument("--workers", metavar="N", type=int, default=1, help=workers)
     again = "run also the rows that failed or were given up (default: keep their results)"
     parser.add_argument("--retry-failed", action="store_true", help=again)
     table = "also write results.parquet at the end (default: if the manifest is one)"
     parser.add_argument("--parquet", action="store_true", help=table)
+    ray = "run on a Ray cluster, run from one of its machines (default ADDRESS: the one that is found, else a new one)"
+    parser.add_argument("--ray", metavar="ADDRESS", nargs="?", const="", default=None, help=ray)
     add_options(parser.add_argument_group("model and machine"), Machine)
     add_quiet(parser)
 
@@ -45,11 +49,12 @@ def run(args: argparse.Namespace) -> int:
     machine = read_options(args, Machine)
     model = Model(machine.bundle, machine.device, machine.backend, machine.threads)
     settings: dict[str, Any] = {"workers": args.workers, "retry_failed": args.retry_failed}
-    settings["parquet"] = args.parquet or args.manifest.suffix.lower() == ".parquet"
+    settings["parquet"] = args.parquet or PurePath(args.manifest).suffix.lower() == ".parquet"
     try:
         with terminal.ProgressBar("rows", quiet=args.quiet) as bar, terminal.stop_event(STOPPING) as stop:
             shown = _Shown(bar)
-            summary = run_batch(args.manifest, args.out, model=model, progress=shown.show, stop=stop, **settings)
+            run = run_batch if args.ray is None else partial(run_batch_on_ray, cluster=Cluster(args.ray or None))
+            summary = run(args.manifest, args.out, model=model, progress=shown.show, stop=stop, **settings)
     except KeyboardInterrupt:
         terminal.note(f"stopped; what has ended is in {args.out}, the same command goes on")
         return STOPPED

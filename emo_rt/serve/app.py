@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,8 +26,11 @@ from emo_rt.serve.service import Service
 from emo_rt.version import __version__
 
 
-def make_app(service: Service) -> ASGIApp:
-    """The application of a service. The service is started and closed with it."""
+def make_app(service: Service, inside: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> ASGIApp:
+    """The application of a service. The service is started and closed with it.
+
+    ``inside``: wraps what is behind the guard, where every caller is known.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -63,7 +66,7 @@ def make_app(service: Service) -> ASGIApp:
             allow_headers=["*"],
             expose_headers=["openai-poll-after-ms", "x-request-id", "retry-after"],
         )
-    return Guard(inner, service.options, service.keys, service.metrics.note_request)
+    return Guard(inside(inner), service.options, service.keys, service.metrics.note_request)
 
 
 def _add_errors(app: FastAPI, service: Service) -> None:

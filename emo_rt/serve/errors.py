@@ -6,6 +6,7 @@ import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from emo_rt.errors import (
@@ -44,6 +45,12 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.code, self.param = status, code, param
         self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It may cross processes."""
+        wait = self.headers.get("Retry-After")
+        made = partial(type(self), param=self.param, retry_after_s=None if wait is None else int(wait))
+        return made, (self.status, self.code, str(self))
 
     @property
     def body(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from emo_rt.errors import ConfigError
 from emo_rt.files import read_bounded, whole_file
+from emo_rt.serve.settings import ServeOptions
 
 FILE = "keys.json"
 """Name in the server's folder."""
@@ -49,6 +50,17 @@ class KeyRing:
             if hmac.compare_digest(known, presented):
                 found = name
         return found
+
+
+def keys_for(options: ServeOptions) -> KeyRing:
+    """The keys of a server. Raises :class:`ConfigError` where others can reach it and there is none."""
+    keys = KeyRing.load(options.folder)
+    if not options.is_loopback and not len(keys):
+        raise ConfigError(
+            f"host {options.host} can be reached from other machines, and there is no key: make one with "
+            "`emo-rt serve --new-key NAME`, or listen on 127.0.0.1"
+        )
+    return keys
 
 
 def add_key(folder: Path, name: str) -> str:

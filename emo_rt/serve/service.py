@@ -13,7 +13,7 @@ from typing import Protocol, Self, TypeVar
 import anyio.to_thread
 
 from emo_rt.animator import Animator
-from emo_rt.errors import ConfigError, DeviceLostError, EmoRtError
+from emo_rt.errors import DeviceLostError, EmoRtError
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.clips import frame_count
@@ -26,7 +26,7 @@ from emo_rt.serve.decoder import UPLOADED_PICTURE, UPLOADED_SOUND, Decoded
 from emo_rt.serve.decoding import Decoders
 from emo_rt.serve.errors import ApiError, refusal
 from emo_rt.serve.forms import Upload
-from emo_rt.serve.keys import KeyRing
+from emo_rt.serve.keys import keys_for
 from emo_rt.serve.live_start import LiveStart
 from emo_rt.serve.live_stream import LiveStream
 from emo_rt.serve.logs import event
@@ -63,20 +63,23 @@ class Restartable(Protocol):
 class Service:
     """Owns all but the animators. A context manager; :meth:`start` begins the work."""
 
-    def __init__(self, options: ServeOptions, models: Mapping[str, Animator]) -> None:
-        """``models``: by name; the first is taken where a caller names none. Raises :class:`ConfigError`."""
-        self.options, self.models = options, models
-        self.keys = KeyRing.load(options.folder)
-        if not options.is_loopback and not len(self.keys):
-            raise ConfigError(
-                f"host {options.host} can be reached from other machines, and there is no key: make one with "
-                "`emo-rt serve --new-key NAME`, or listen on 127.0.0.1"
-            )
+    def __init__(
+        self,
+        options: ServeOptions,
+        models: Mapping[str, Animator],
+        *,
+        store: Store | None = None,
+        makes_jobs: bool = True,
+    ) -> None:
+        """``models``: by name; the first is taken where a caller names none. ``store``: one that several services
+        share. ``makes_jobs``: whether queued jobs are made here. Raises :class:`ConfigError`."""
+        self.options, self.models, self._makes_jobs = options, models, makes_jobs
+        self.keys = keys_for(options)
         limits = options.limits
         self.metrics = Metrics()
         self.decoders = Decoders(limits)
         self._exit = ExitStack()
-        self.store = self._exit.enter_context(Store(options.folder, keep_s=3_600 * limits.keep_hours))
+        self.store = self._exit.enter_context(store or Store(options.folder, keep_s=3_600 * limits.keep_hours))
         self.avatars = Avatars(self.store, models)
         self.quotas = Quotas(limits, self.store)
         self.runner = Runner(self.store, models, self.avatars, self._job_ended)
@@ -108,7 +111,8 @@ class Service:
                 return
         self.is_warm = True
         event("ready", models=list(self.models))
-        self.runner.start()
+        if self._makes_jobs:
+            self.runner.start()
 
     async def drain(self) -> None:
         """Take nothing new; tell the live sessions; let the running job finish or put it back."""

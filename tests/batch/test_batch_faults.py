@@ -57,6 +57,7 @@ def test_a_worker_is_killed(tiny_bundle: Bundle, manifest: Manifest, tmp_path: P
     assert found["victim"]["sha256"] == found["twin"]["sha256"], "the second attempt gives the same video"
 
 
+@pytest.mark.slow
 def test_a_poison_pill(tiny_bundle: Bundle, manifest: Manifest, inputs: Path, tmp_path: Path) -> None:
     out, path = tmp_path / "out", manifest(row("pill", voice=endless(inputs)), row("a"), row("b"))
     with Killer(out, lambda key: key.startswith("pill"), times=3) as killer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,38 @@ def test_results_start_anew_with_what_is_known(tmp_path: Path) -> None:
 def test_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         Journal(tmp_path / "none" / "j")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_full_disk_is_one_error_and_closing_none(tmp_path: Path) -> None:
+    """What could not be written is tried again as the file is closed, and must not hide why the run ended."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal, results = Journal(tmp_path / "j"), ResultsFile(tmp_path / "r", [])
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        with pytest.raises(OutputError, match="cannot be written"):
+            journal.end(OK)
+        with pytest.raises(OutputError, match="cannot be written"):
+            results.add(OK)
+        journal.close()
+        results.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with Journal(tmp_path / "j") as journal:
+        assert journal.row("a-1").result is None
+
+
+def test_lines_of_another_version_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "j"
+    path.write_text('{}\n{"event": "attempt"}\n{"event": "result", "key": "a-1", "result": {"colour": "red"}}\n')
+    with Journal(path) as journal:
+        assert journal.row("a-1").result is None
+        journal.end(OK)
+    with Journal(path) as journal:
+        assert journal.row("a-1").result == OK
+    assert len(caplog.messages) == 6
 
 
 def keys(path: Path, journal: Path, bundle: str = "m") -> dict[str, str]:

@@ -34,7 +34,6 @@ def test_every_file_is_looked_for_beside_the_manifest(manifest: Manifest, inputs
         ('{"portrait": "a.png", "voice": "v.wav"}', ConfigError, "id of row 2 is None"),
         ('{"id": true, "portrait": "a.png", "voice": "v.wav"}', ConfigError, "id of row 2 is True"),
         ('{"id": "b", "portrait": "a.png"}', ConfigError, "voice"),
-        ('{"id": "b", "portrait": "s3://x/a.png", "voice": "v.wav"}', InputError, "s3://x/a.png is a remote path"),
         ('{"id": "b", "portrait": "a.png", "voice": "v.wav", "stepz": 2}', ConfigError, "steps"),
         ('{"id": "b", "portrait": "a.png", "voice": "v.wav", "steps": 0}', ConfigError, "steps is 0"),
         ('{"id": "b", "portrait": "a.png", "voice": "v.wav", "options": 3}', ConfigError, "options is 3"),

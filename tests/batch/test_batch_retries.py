@@ -7,61 +7,21 @@ from pathlib import Path
 import pytest
 
 from emo_rt import Bundle
-from emo_rt.batch import Model, run_batch, runner
+from emo_rt.batch import Model, ledger, read_manifest, run_batch
+from emo_rt.batch.journal import Journal
+from emo_rt.batch.keys import Keys
+from emo_rt.batch.process import WorkerProcess
 from tests.batch.conftest import Manifest, events, results, row
-
-MOODY = """
-from pathlib import Path
-
-from emo_rt import errors
-from emo_rt.device.onnxruntime_cpu import OrtBackend, OrtBoundGraph, OrtGraph
-
-NAME, DEVICE, SCRIPT = "moody", "cpu", Path({script!r})
-
-
-class Moody(OrtBackend):
-    name = NAME
-
-    def _open(self, bundle, graph):
-        opened = super()._open(bundle, graph)
-        opened.__class__ = MoodyGraph if bundle.graphs[graph].role == "step" else OrtGraph
-        return opened
-
-
-class MoodyGraph(OrtGraph):
-    def bind(self, buffers):
-        return MoodyBoundGraph(self, buffers)
-
-
-class MoodyBoundGraph(OrtBoundGraph):
-    def run(self):
-        todo = SCRIPT.read_text().split()
-        SCRIPT.write_text(" ".join(todo[1:]))
-        if todo and todo[0] != "fine":
-            raise getattr(errors, todo[0])("as it is told")
-        super().run()
-
-
-def auto(bundle):
-    return "only by name"
-
-
-def open(threads):
-    return Moody(threads)
-"""
+from tests.moody import install
 
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the backend does at each solver step of any process, in words: ``fine``, or an error."""
     site, script = tmp_path / "site", tmp_path / "script"
-    about = site / "moody-1.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: moody\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[emo_rt.backends]\nmoody = moody\n")
-    (site / "moody.py").write_text(MOODY.format(script=str(script)))
+    install(site, script)
     monkeypatch.syspath_prepend(site)  # a new process gets it, too
-    monkeypatch.setattr(runner, "BACK_OFF_S", (0.0, 0.0))
+    monkeypatch.setattr(ledger, "BACK_OFF_S", (0.0, 0.0))
     return script
 
 
@@ -90,3 +50,34 @@ def test_two_more_attempts(
     assert [event["event"] for event in events(out)][-6:] == ["attempt", "retry"] * 2 + ["attempt", "result"]
     assert len({event["worker"] for event in events(out) if event["event"] == "attempt"}) == workers
     assert script.read_text() == ""
+
+
+def test_a_last_try_stays_alone_after_an_error_that_passes(
+    tiny_bundle: Bundle, manifest: Manifest, tmp_path: Path, script: Path
+) -> None:
+    """It has killed two workers: a neighbour must not be taken for the third."""
+    script.write_text("BackendError fine")
+    out, path = tmp_path / "out", manifest(row("a"), row("b"))
+    out.mkdir()
+    with Journal(out / "journal.jsonl") as journal:
+        key = Keys(journal, tiny_bundle.sha256).key(read_manifest(path)[0])
+        for _ in range(2):
+            journal.begin(key, 1, alone=False)
+            journal.died(key, -9)
+    run_batch(path, out, model=Model(str(tiny_bundle.path), device="cpu", backend="moody", threads=1))
+    tries = [event["alone"] for event in events(out) if event["event"] == "attempt" and event["key"] == key]
+    assert tries == [False, False, True, True]
+
+
+def test_ctrl_c_between_the_journal_and_the_worker(
+    tiny_bundle: Bundle, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row was begun, and no worker has it: it is not suspected of anything."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkerProcess, "give", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(manifest(row("a")), tmp_path / "out", model=Model(str(tiny_bundle.path), device="cpu", threads=1))
+    assert [event["event"] for event in events(tmp_path / "out")][-2:] == ["attempt", "stopped"]

@@ -20,7 +20,7 @@ IN_MESH_BOX = Box(0.015, -0.08, 0.965, 0.96)
 MASK_GROWTH = 0.1
 """Share of the box's sides that the mask reaches beyond it, each way."""
 CROP_GROWTH = 0.5
-"""Share of the mask's sides that the crop reaches beyond it, each way."""
+"""Share of the detector's box's sides that the crop reaches beyond that box, each way; not beyond the mask."""
 
 
 def detector_box(mesh: Box) -> Box:
@@ -47,9 +47,9 @@ def face_mask(mesh: Box, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def crop_box(mesh: Box, width: int, height: int) -> Box:
-    """The square that is animated, whole pixels: the grown box grown again, cut to the picture, then to a square with
-    its shorter side around its middle."""
-    wide = grown(grown(detector_box(mesh), MASK_GROWTH), CROP_GROWTH).clipped(width, height)
+    """The square that is animated, whole pixels: the detector's box with room around it, cut to the picture, then to a
+    square with its shorter side around its middle."""
+    wide = grown(detector_box(mesh), CROP_GROWTH).clipped(width, height)
     side = min(wide.width, wide.height)
     left = wide.left + (wide.width - side) // 2
     top = wide.top + (wide.height - side) // 2
