@@ -41,6 +41,10 @@ from emo_rt.media.audio import AudioSource
 from emo_rt.media.box import Box
 from emo_rt.media.face import Face, FaceDetector, HeadPose
 from emo_rt.media.framing import Portrait
+from emo_rt.media.marking.frame_marks import FrameMarker, mark
+from emo_rt.media.marking.options import MarkOptions
+from emo_rt.media.marking.provenance import ProvenanceReading
+from emo_rt.media.marking.reading import Verification, WatermarkReading, verify
 from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
@@ -95,12 +99,14 @@ __all__ = [
     "FaceDetector",
     "FaceInputs",
     "FaceNotFoundError",
+    "FrameMarker",
     "HeadPose",
     "InputError",
     "LivePair",
     "LiveSession",
     "LiveSettings",
     "LiveStats",
+    "MarkOptions",
     "MissingDependencyError",
     "ModelConfig",
     "NotFiniteError",
@@ -110,6 +116,7 @@ __all__ = [
     "PortraitError",
     "PrepareOptions",
     "Progress",
+    "ProvenanceReading",
     "QueueFull",
     "Request",
     "ResolvedOptions",
@@ -117,10 +124,14 @@ __all__ = [
     "Runtime",
     "Session",
     "Trace",
+    "Verification",
     "Video",
     "VideoOptions",
     "VideoWriter",
+    "WatermarkReading",
     "__version__",
+    "mark",
+    "verify",
 ]
 
 telemetry.leave_out_onnxruntime()  # here, as nothing of ours can import ONNX Runtime before it

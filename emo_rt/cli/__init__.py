@@ -38,6 +38,7 @@ COMMANDS = {
     "info": "show what is in a bundle and verify its hashes",
     "doctor": "show what this machine can do, and what to install for more",
     "bench": "measure how fast a model is on this machine",
+    "verify": "tell which marks of AI-generated video a file has",
     "evaluate": "measure talking-head videos, or hold one setting against another",
     "tune": "measure what each shortcut saves and costs on a model, and name the best settings",
     "serve": "serve jobs and live sessions over HTTP (needs emo_rt[serve])",

@@ -10,11 +10,12 @@ from emo_rt.cli.animation import STDOUT, Job, animate, time_taken, what_was_made
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options, add_overwrite, add_quiet, read_options, video_name
 from emo_rt.errors import ConfigError
+from emo_rt.media.marking.options import MarkOptions
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.request import PrepareOptions, Request
-from emo_rt.schema.option import option_of
+from emo_rt.schema.option import option_of, options_of
 
 EXAMPLES = """examples:
   emo-rt animate portrait.jpg speech.wav -o talking.mp4
@@ -24,6 +25,8 @@ MODE = ("mode", "seed")
 """Options that most users need, shown first."""
 SOUND = ("max_audio",)
 PASTE = ("paste_back",)
+MARKS = tuple(option.name for option in options_of(MarkOptions))
+"""Options of :class:`VideoOptions` that have a group of their own."""
 EMBEDDING = ("face_embedding", "embedding_model", "no_face_embedding")
 """Options that exclude each other."""
 
@@ -45,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     face = parser.add_argument_group("face (Hallo models only)")
     add_options(face.add_mutually_exclusive_group(), FaceInputs, only=EMBEDDING)
     add_options(face, FaceInputs, leave_out=EMBEDDING)
-    add_options(parser.add_argument_group("encoding"), VideoOptions)
+    add_options(parser.add_argument_group("encoding"), VideoOptions, leave_out=MARKS)
+    add_options(parser.add_argument_group("marks"), MarkOptions)
     machine = parser.add_argument_group("model and machine")
     add_options(machine, Machine)
     machine.add_argument(

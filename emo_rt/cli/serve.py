@@ -12,6 +12,7 @@ from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options, read_options
 from emo_rt.errors import ConfigError, MissingDependencyError
+from emo_rt.media.marking.options import MarkOptions
 from emo_rt.serve.settings import Limits, ServeOptions
 
 EXAMPLES = """examples:
@@ -31,12 +32,13 @@ def add_arguments(parser: Any) -> None:
         "--new-key", metavar="NAME", help="make an API key, show it once, keep its hash in the data folder, and end"
     )
     add_options(parser.add_argument_group("model and machine"), Machine, leave_out=("bundle",))
+    add_options(parser.add_argument_group("marks of all pictures"), MarkOptions)
     add_options(parser.add_argument_group("limits"), Limits)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    options = read_options(args, ServeOptions, limits=read_options(args, Limits))
+    options = read_options(args, ServeOptions, limits=read_options(args, Limits), marks=read_options(args, MarkOptions))
     if args.new_key is not None:
         from emo_rt.serve.keys import add_key
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
+import numpy as np
 from livekit import rtc
 from livekit.agents.voice.avatar import AudioSegmentEnd, AvatarOptions, VideoGenerator
+from numpy.typing import NDArray
 
 from emo_rt.errors import ClosedError
 from emo_rt.integrations.sound import VoiceInput, int16_bytes
+from emo_rt.media.marking.frame_marks import FrameMarker
+from emo_rt.media.marking.options import MarkOptions
 from emo_rt.runtime.live.pair import LivePair
 from emo_rt.runtime.live.session import LiveSession
 
@@ -27,8 +31,10 @@ class EmoVideoGenerator(VideoGenerator):
     as speech.
     """
 
-    def __init__(self, session: LiveSession) -> None:
+    def __init__(self, session: LiveSession, *, marks: MarkOptions | None = None) -> None:
+        """``marks``: of the pictures; by default the watermark that everybody can find."""
         self._session, self._voice = session, VoiceInput(session)
+        self._marker = FrameMarker(marks or MarkOptions(), session.fps)
         self._clears = 0
 
     @property
@@ -66,9 +72,11 @@ class EmoVideoGenerator(VideoGenerator):
 
     async def _outputs(self) -> AsyncIterator[Output]:
         """Until the session is closed."""
+        index = 0
         async for pair in self._session:
             clears = self._clears
-            yield _picture(pair)
+            yield _picture(self._marker(pair.frame[np.newaxis], index)[0])
+            index += 1
             # The runner waits while it plays, and may have been interrupted before it asks for the sound.
             if pair.utterance is not None and clears == self._clears:
                 yield _sound(pair, self._session.settings.sample_rate)
@@ -76,9 +84,9 @@ class EmoVideoGenerator(VideoGenerator):
                 yield AudioSegmentEnd()
 
 
-def _picture(pair: LivePair) -> rtc.VideoFrame:
-    height, width = pair.frame.shape[:2]
-    return rtc.VideoFrame(width, height, rtc.VideoBufferType.RGB24, pair.frame.tobytes())
+def _picture(frame: NDArray[np.uint8]) -> rtc.VideoFrame:
+    height, width = frame.shape[:2]
+    return rtc.VideoFrame(width, height, rtc.VideoBufferType.RGB24, frame.tobytes())
 
 
 def _sound(pair: LivePair, rate: int) -> rtc.AudioFrame:

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
+import numpy as np
 from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
@@ -26,6 +27,8 @@ from pipecat.services.settings import ServiceSettings
 
 from emo_rt.errors import ClosedError
 from emo_rt.integrations.sound import VoiceInput, int16_bytes
+from emo_rt.media.marking.frame_marks import FrameMarker
+from emo_rt.media.marking.options import MarkOptions
 from emo_rt.runtime.live.pair import LivePair
 from emo_rt.runtime.live.session import LiveSession
 
@@ -39,14 +42,23 @@ class EmoVideoService(AIService):
     said. An error of the session goes upstream as an ``ErrorFrame``.
     """
 
-    def __init__(self, session: LiveSession, *, sync_with_audio: bool = True, **arguments: Any) -> None:
+    def __init__(
+        self,
+        session: LiveSession,
+        *,
+        sync_with_audio: bool = True,
+        marks: MarkOptions | None = None,
+        **arguments: Any,
+    ) -> None:
         """``sync_with_audio``: the transport shows a picture once the sound before it was played. Turn it off for a
-        transport with ``video_out_is_live=True``, which plays pictures by their own clock. ``arguments``: of Pipecat's
-        ``AIService``.
+        transport with ``video_out_is_live=True``, which plays pictures by their own clock. ``marks``: of the pictures;
+        by default the watermark that everybody can find. ``arguments``: of Pipecat's ``AIService``.
         """
         super().__init__(settings=ServiceSettings(model=None), **arguments)
         self._session, self._voice = session, VoiceInput(session)
         self._sync_with_audio = sync_with_audio
+        self._marker = FrameMarker(marks or MarkOptions(), session.fps)
+        self._pictures = 0
         self._giving = asyncio.Lock()
         """Held while a pair is given, so that no interruption comes between its parts."""
         self._clears = 0
@@ -128,7 +140,9 @@ class EmoVideoService(AIService):
     async def _give(self, pair: LivePair, *, is_old: bool) -> None:
         """``is_old``: it was interrupted on its way; then its picture comes alone."""
         height, width = pair.frame.shape[:2]
-        picture = OutputImageRawFrame(pair.frame.tobytes(), (width, height), "RGB")
+        (marked,) = self._marker(pair.frame[np.newaxis], self._pictures)
+        self._pictures += 1
+        picture = OutputImageRawFrame(marked.tobytes(), (width, height), "RGB")
         picture.sync_with_audio = self._sync_with_audio
         await self.push_frame(picture)
         if is_old or pair.utterance is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import IO, Annotated, Any, Literal
 
@@ -20,13 +20,16 @@ from emo_rt.errors import ClosedError, ConfigError, InputError, OutputError
 from emo_rt.media.audio import AudioSource
 from emo_rt.media.encoders import PRESETS, choose_encoder, open_encoder_works
 from emo_rt.media.frame_files import write_frames_png
+from emo_rt.media.marking.frame_marks import FrameMarker
+from emo_rt.media.marking.options import GENERATED, MarkOptions
+from emo_rt.media.marking.provenance import FileSigner
 from emo_rt.media.mp4 import FRAGMENT_SECONDS, Mux
 from emo_rt.media.probe import VideoInfo, probe
 from emo_rt.media.samples import Samples, checked_rate, mono_block
 from emo_rt.media.soundtrack import PushedTrack, SourceTrack
 from emo_rt.media.video_target import FORMATS, open_target, output_errors
 from emo_rt.schema.kinds import Range, Whole
-from emo_rt.schema.option import Outside, check_options, require_type
+from emo_rt.schema.option import Outside, options_of, require_type
 
 __all__ = ["FORMATS", "VideoInfo", "VideoOptions", "VideoWriter", "open_encoder_works", "probe", "write_frames_png"]
 
@@ -41,8 +44,8 @@ SMALL_PICTURE = 256 * 256
 
 
 @dataclass(frozen=True)
-class VideoOptions:
-    """How a video is encoded."""
+class VideoOptions(MarkOptions):
+    """How a video is encoded, and which marks it gets (the fields of :class:`emo_rt.MarkOptions`)."""
 
     codec: Literal["auto", "h264_nvenc", "libx264"] = "auto"
     """H.264 encoder. A named one is used or fails.
@@ -80,7 +83,11 @@ class VideoOptions:
     Of the AAC track; capped by what AAC allows."""
 
     def __post_init__(self) -> None:
-        check_options(self)
+        super().__post_init__()
+
+    def with_marks(self, marks: MarkOptions) -> VideoOptions:
+        """The same encoding with the marks that somebody else decides."""
+        return replace(self, **{option.field: getattr(marks, option.field) for option in options_of(MarkOptions)})
 
 
 class VideoWriter:
@@ -125,8 +132,9 @@ class VideoWriter:
         two there is no sound. Without ``overwrite`` a file that exists is kept, also one that appears meanwhile.
 
         Raises :class:`OutputError` if the target cannot be written, is the file that ``audio`` is read from, or exists
-        and shall be kept, and if the encoder does not work; :class:`AudioError`
-        for a rate that is none, :class:`ConfigError` for other arguments.
+        and shall be kept, and if the encoder does not work; :class:`AudioError` for a rate that is none,
+        :class:`ConfigError` for other arguments (a file object with a certificate, too: a stream cannot be signed),
+        :class:`MissingDependencyError` for a certificate without the extra ``provenance``.
         """
         SIDE.check("width", width)
         SIDE.check("height", height)
@@ -137,6 +145,8 @@ class VideoWriter:
             raise ConfigError("audio and sample_rate are both given; a video has one sound: leave one of them out")
         self.width, self.height, self.fps = width, height, fps
         self.frame_count = 0
+        self._marker = FrameMarker(options, fps)
+        self._signer = _signer(options, target)
         self._pushed = None if sample_rate is None else PushedTrack(checked_rate(sample_rate))
         sound = self._pushed if audio is None else SourceTrack(audio)
         size = (width + width % 2, height + height % 2)
@@ -175,7 +185,8 @@ class VideoWriter:
             if self._pushed is not None:
                 self._pushed.push(samples)
             for picture in pictures:
-                mux.write(_even(picture), self.frame_count)
+                (marked,) = self._marker(picture[np.newaxis], self.frame_count)
+                mux.write(_even(marked), self.frame_count)
                 self.frame_count += 1
             if len(pictures) == 0:
                 mux.write_sound(self.frame_count)
@@ -210,6 +221,8 @@ class VideoWriter:
             if self._pushed is not None:
                 self._fill_with_silence(self._mux, self._pushed)
             self._mux.finish()
+            if self._signer is not None:
+                self._target.sign(self._signer)
             self._target.commit()
         self._mux = None
 
@@ -258,8 +271,17 @@ def _even(frame: Frames) -> Frames:
 
 
 def _mark(options: VideoOptions) -> dict[str, str]:
-    text = f"AI-generated video (synthetic media), made by {options.generator}"
+    text = f"{GENERATED} (synthetic media), made by {options.generator}"
     return {"comment": text, "description": text} if options.mark_generated else {}
+
+
+def _signer(options: VideoOptions, target: object) -> FileSigner | None:
+    """Made before anything is written: a certificate that cannot be used must not cost a run."""
+    if options.c2pa_cert is None or options.c2pa_key is None:
+        return None
+    if not isinstance(target, str | os.PathLike):
+        raise ConfigError("a stream cannot be signed; write to a path, or leave c2pa_cert and c2pa_key out")
+    return FileSigner(options.c2pa_cert, options.c2pa_key, options.generator)
 
 
 def _encoder_options(encoder: str, options: VideoOptions, fps: int, size: tuple[int, int]) -> dict[str, str]:

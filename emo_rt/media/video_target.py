@@ -7,10 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from emo_rt.errors import Cancelled, EmoRtError, OutputError
 from emo_rt.files import whole_file
+
+if TYPE_CHECKING:
+    from emo_rt.media.marking.provenance import FileSigner
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
 """File name extension → libav's muxer."""
@@ -61,6 +64,12 @@ class PathTarget:
     def stop(self) -> None:
         pass
 
+    def sign(self, signer: FileSigner) -> None:
+        """Put the same, signed, in the place of what was written."""
+        written = Path(self.destination)
+        with whole_file(written) as signed:
+            signer.sign(written, signed, self.format)
+
     def commit(self) -> None:
         self._whole.pop_all().close()
 
@@ -97,6 +106,10 @@ class StreamTarget:
     def stop(self) -> None:
         """Drop what comes from now on: a broken stream must not get an orderly end."""
         self._stream = None
+
+    def sign(self, signer: FileSigner) -> None:
+        """It cannot be; the writer refuses before it begins."""
+        raise OutputError("a stream cannot be signed; write to a path")
 
     def commit(self) -> None:
         flush = getattr(self._stream, "flush", None)

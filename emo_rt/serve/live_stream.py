@@ -6,11 +6,12 @@ import asyncio
 import logging
 import threading
 from concurrent.futures import TimeoutError as NotYet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from emo_rt.media.marking.options import MarkOptions
 from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.runtime.live.pair import LivePair
 from emo_rt.runtime.live.session import LiveSession
@@ -42,12 +43,13 @@ class LiveStream:
     The thread closes the session, as the task that called may be cancelled at any ``await``.
     """
 
-    def __init__(self, session: LiveSession, *, size: tuple[int, int], fps: int, fragment_frames: int) -> None:
-        """``size``: width and height. Starts at once; call it in an event loop."""
+    def __init__(self, session: LiveSession, *, size: tuple[int, int], fps: int, fragment_frames: int,
+                 marks: MarkOptions) -> None:  # fmt: skip
+        """``size``: width and height; ``marks``: in the pictures. Starts at once; call it in an event loop."""
         self.session, self.size, self.fps = session, size, fps
         self.frames = 0
         """Pictures that were given."""
-        self._options = VideoOptions(
+        encoding = VideoOptions(
             fragmented=True,
             keyframe_interval=fragment_frames,
             profile="baseline",
@@ -55,6 +57,7 @@ class LiveStream:
             crf=23,
             generator=f"emo_rt {__version__}",
         )
+        self._options = encoding.with_marks(replace(marks, c2pa_cert=None, c2pa_key=None))  # streams cannot be signed
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue(QUEUED)
         self._is_gone = threading.Event()

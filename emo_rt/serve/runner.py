@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from PIL import Image
 
 from emo_rt.animator import Animator
 from emo_rt.errors import Cancelled, DeviceLostError, EmoRtError
-from emo_rt.media.video_file import VideoWriter
+from emo_rt.media.marking.frame_marks import FrameMarker
+from emo_rt.media.marking.options import MarkOptions
+from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.memory import peak_memory
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import Request
@@ -53,7 +55,11 @@ class _Running:
 class Runner:
     """Makes jobs. Made by the service; :meth:`close` ends the thread."""
 
-    def __init__(self, store: Store, models: Mapping[str, Animator], avatars: Avatars, ended: Ended) -> None:
+    def __init__(
+        self, store: Store, models: Mapping[str, Animator], avatars: Avatars, ended: Ended, marks: MarkOptions
+    ) -> None:
+        """``marks``: of all videos."""
+        self._marks = marks
         self._store, self._models, self._avatars, self._ended = store, models, avatars, ended
         self.signal = Signal()
         """Told when a job's status changes."""
@@ -192,7 +198,7 @@ class Runner:
             progress=note,
         )
         self._store.note_size(job, f"{video.width}x{video.height}")
-        write_video(video, request, place)
+        write_video(video, self._marked(request), place)
         stats = video.stats
         assert stats is not None
         peak = peak_memory()
@@ -203,6 +209,11 @@ class Runner:
         }
         return measured, f"{video.duration_s:.2f}"
 
+    def _marked(self, request: Request) -> VideoOptions:
+        """As the caller wants it encoded, with the server's marks; a label may also be the caller's wish."""
+        is_labelled = self._marks.visible_label or request.video.visible_label
+        return request.video.with_marks(replace(self._marks, visible_label=is_labelled))
+
     def _avatar(self, job: Job, animator: Animator, request: Request) -> Avatar:
         if job.avatar is None:
             return prepared(animator, self._store.place(job), request.prepare)
@@ -212,17 +223,17 @@ class Runner:
         return self._avatars.get(record)
 
 
-def write_video(video: Video, request: Request, place: Path) -> None:
+def write_video(video: Video, options: VideoOptions, place: Path) -> None:
     """Make the video into its file, and its first frame into another."""
     size = {"width": video.width, "height": video.height, "fps": video.fps}
     thumbnail: NDArray[np.uint8] | None = None
     with (
-        VideoWriter(place / VIDEO, **size, audio=video.audio, options=request.video) as writer,
+        VideoWriter(place / VIDEO, **size, audio=video.audio, options=options) as writer,
         closing(video.chunks()) as chunks,
     ):
         for chunk in chunks:
             writer.write(chunk.frames)
             if thumbnail is None:
-                thumbnail = chunk.frames[0].copy()
+                (thumbnail,) = FrameMarker(options, video.fps)(chunk.frames[:1], 0)
     assert thumbnail is not None
     Image.fromarray(thumbnail).save(place / THUMBNAIL, quality=QUALITY)

@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from emo_rt.animator import Animator
 from emo_rt.errors import DeviceLostError, EmoRtError
+from emo_rt.media.marking.provenance import FileSigner
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.clips import frame_count
@@ -75,6 +76,9 @@ class Service:
         share. ``makes_jobs``: whether queued jobs are made here. Raises :class:`ConfigError`."""
         self.options, self.models, self._makes_jobs = options, models, makes_jobs
         self.keys = keys_for(options)
+        if options.marks.c2pa_cert is not None and options.marks.c2pa_key is not None:
+            # Now rather than after the first video.
+            FileSigner(options.marks.c2pa_cert, options.marks.c2pa_key, "emo_rt")
         limits = options.limits
         self.metrics = Metrics()
         self.decoders = Decoders(limits)
@@ -82,7 +86,7 @@ class Service:
         self.store = self._exit.enter_context(store or Store(options.folder, keep_s=3_600 * limits.keep_hours))
         self.avatars = Avatars(self.store, models)
         self.quotas = Quotas(limits, self.store)
-        self.runner = Runner(self.store, models, self.avatars, self._job_ended)
+        self.runner = Runner(self.store, models, self.avatars, self._job_ended, options.marks)
         self.live = set[Restartable]()
         """Open live connections; touched in the event loop only."""
         self.is_draining = False
@@ -270,7 +274,8 @@ class Service:
         except asyncio.CancelledError:  # the thread goes on, and nobody will have its session
             opening.add_done_callback(_close_session)
             raise
-        stream = LiveStream(session, size=size, fps=fps, fragment_frames=start.fragment_frames)
+        stream = LiveStream(session, size=size, fps=fps, fragment_frames=start.fragment_frames,
+                            marks=self.options.marks)  # fmt: skip
         self._streams = [one for one in self._streams if not one.is_over] + [stream]
         return stream
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from emo_rt.errors import ConfigError
+from emo_rt.media.marking.options import MarkOptions
 from emo_rt.schema.kinds import Range
 from emo_rt.schema.option import Outside, check_options
 
@@ -74,6 +75,8 @@ class ServeOptions:
     """End with an error when the device has failed for good, for supervisors that do not ask ``/health``."""
     limits: Annotated[Limits, Outside(is_hidden=True)] = field(default_factory=Limits)
     """What callers may take."""
+    marks: Annotated[MarkOptions, Outside(is_hidden=True)] = field(default_factory=MarkOptions)
+    """Marks of all pictures that the server sends. Finished videos are signed; live streams cannot be."""
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -10,6 +10,7 @@ from typing import Any
 
 from emo_rt.animator import Animator
 from emo_rt.errors import EmoRtError
+from emo_rt.media.marking.options import MarkOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.runtime.request import Request
 from emo_rt.schema.option import options_of
@@ -23,10 +24,12 @@ FIELDS = frozenset(
 """Fields of ``POST /v1/videos``."""
 NUMBERS = {"num_inference_steps": ("steps", int), "guidance_scale": ("guidance", float), "seed": ("seed", int)}
 """Fields that are options of ours by another name."""
-REFUSED = frozenset({option.name for option in options_of(FaceInputs)}) | {
+MARKS = frozenset(option.name for option in options_of(MarkOptions)) - {"visible_label"}
+"""Options of marks that the server decides; a label may be asked for."""
+REFUSED = MARKS | {option.name for option in options_of(FaceInputs)} | {
     "portrait", "voice", "generated_mark", "max_audio", "codec", "keyframe_interval"
 }  # fmt: skip
-"""Options that callers may not set: they name files of the server, belong to its owner, or take the mark away."""
+"""Options that callers may not set: they name files of the server, belong to its owner, or change its marks."""
 LONGEST_PROMPT = 32_768
 SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
