@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow load soak docs oldest card browser integrations ray
+.PHONY: check lint format types test slow load soak fuzz audit sbom docs oldest card browser integrations ray
 check: lint format types test
 
 lint format types oldest:
@@ -20,9 +20,37 @@ slow:
 load:
 	$(PYTHON) -m pytest -m slow -n 0 tests/serve/test_load.py
 
-# Half an hour of four live sessions by a simulated clock: threads, files and memory must not grow.
+# What must not grow (threads, files, memory): first 1,000 short runs with loads, live sessions, cancels and errors in
+# between, some minutes; then half an hour of four live sessions by a simulated clock.
 soak:
+	$(PYTHON) -m emo_rt.benchmarks.soak
 	SOAK_S=1800 $(PYTHON) -m pytest -o addopts= -q --log-cli-level=INFO -m slow tests/runtime/test_live_soak.py
+
+# Every loader of what comes from outside, with atheris in an environment of its own (build/fuzz/venv), so many seconds
+# each. CI has the same loaders with hypothesis, for a second each.
+FUZZ_S ?= 120
+FUZZED = audio video picture manifest graph avatar list table request message job
+fuzz:
+	$(PYTHON) -m venv build/fuzz/venv
+	build/fuzz/venv/bin/python -m pip install -q -e '.[cpu,serve]' atheris onnx
+	for name in $(FUZZED); do build/fuzz/venv/bin/python -m tests.fuzz.run $$name $(FUZZ_S) || exit 1; done
+
+# Known holes in what a user of all extras without a GPU gets, and the versions that were looked at (build/audit.lock).
+# Needs the network, so CI does not run it.
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install -q '.[cpu,openvino,serve,batch]'
+	build/audit/bin/python -m pip freeze --all --exclude emo_rt > build/audit.lock
+	$(PYTHON) -m venv build/audit-tool
+	build/audit-tool/bin/python -m pip install -q pip-audit
+	build/audit-tool/bin/pip-audit --strict --disable-pip --no-deps -r build/audit.lock
+
+# What is in such an environment, as CycloneDX 1.6: build/sbom.json. After `make audit`.
+sbom: build/audit.lock
+	build/audit-tool/bin/python -m pip install -q cyclonedx-bom
+	build/audit-tool/bin/cyclonedx-py environment build/audit --pyproject pyproject.toml --of JSON -o build/sbom.json
+
+build/audit.lock: audit
 
 # Pages in a real browser, in an environment of their own (build/browser) with Playwright. Skips without Chromium.
 browser:

@@ -23,7 +23,16 @@ def check(condition: bool, name: str, value: object, expected: str) -> None:
 
 def within(value: object, low: float, high: float) -> bool:
     """Whether ``value`` is a number from ``low`` to ``high``; NaN is not."""
-    return isinstance(value, Real) and low <= float(value) <= high
+    number = number_of(value)
+    return number is not None and low <= number <= high
+
+
+def number_of(value: object) -> float | None:
+    """``value`` as a float; ``None`` for what is no real number, or an integer that no float can hold."""
+    try:
+        return float(value) if isinstance(value, Real) else None
+    except OverflowError:
+        return None
 
 
 def all_positive(config: object, section: str, *names: str) -> None:
@@ -74,7 +83,8 @@ def _field_value(name: str, hint: Any, value: Any) -> Any:
         check(isinstance(value, list | tuple), name, value, "a list")
         return tuple(_field_value(name, choices[0], item) for item in value)
     elif hint is float:
-        check(type(value) in (int, float) and math.isfinite(value), name, value, "a finite number")
+        number = number_of(value) if type(value) in (int, float) else None
+        check(number is not None and math.isfinite(number), name, value, "a finite number")
     else:
         check(type(value) is hint, name, value, f"a value of type {hint.__name__}")
     return value

@@ -3,7 +3,8 @@
 Each command is a module of this package with ``add_arguments(parser)`` and ``run(args)``, which gives an exit code or
 ``None``; only the one that is asked for is imported.
 
-Exit codes: 0 done, 1 it failed, 2 the command line or a setting is wrong, 130 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 done, 1 it failed, 2 the command line or a setting is wrong, 130 stopped by Ctrl-C, SIGTERM or
+SIGHUP.
 """
 
 from __future__ import annotations
@@ -75,8 +76,16 @@ def make_parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; never raises."""
+    terminal.fill_closed_streams()
     terminal.tolerate_narrow_encodings()
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:  # while the command's modules are imported
+        terminal.note("stopped; no output was written")
+        return STOPPED
+
+
+def _run(argv: Sequence[str]) -> int:
     parser = make_parser(filled=[word for word in argv if word in COMMANDS][:1])
     try:
         args = parser.parse_args(argv)

@@ -13,6 +13,7 @@ from emo_rt.cli.machine import Machine
 from emo_rt.errors import OutputError
 from emo_rt.media.untrusted import PICTURE, SOUND, open_file
 from emo_rt.media.video_file import VideoWriter, write_frames_png
+from emo_rt.media.video_target import output_errors
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array
 from emo_rt.runtime.request import Request
@@ -106,6 +107,8 @@ def time_taken(outcome: Outcome) -> str:
 def _check_files(job: Job) -> None:
     for path, kind in ((job.request.portrait, PICTURE), (job.request.voice, SOUND)):
         open_file(path, kind).close()
+    if job.out == STDOUT and terminal.is_stdout_closed():
+        raise OutputError("standard output is closed; open it, or name a file")
     if job.out == STDOUT and sys.stdout.isatty():
         raise OutputError("a video cannot be shown in a terminal; send it on, like `-o - | ffplay -`, or name a file")
     if job.out not in (None, STDOUT):
@@ -117,9 +120,10 @@ def _check_files(job: Job) -> None:
 
 
 def _check_target(path: Path, job: Job) -> None:
-    _check_folder(path)
-    if not path.exists():
-        return
+    with output_errors(f"the video {path} cannot be written"):  # a name that is too long, a folder that is not ours
+        _check_folder(path)
+        if not path.exists():
+            return
     if not job.overwrite:
         raise OutputError(f"{path} exists; choose another name, or --overwrite to replace it")
     _check_no_input(path, job)
@@ -146,10 +150,16 @@ def _write(job: Job, video: Video) -> RunStats:
         assert job.frames_dir is not None
         return video.save_frames(job.frames_dir)
     if job.frames_dir is None:
-        return video.save(target, options)
+        return video.save(target, options, overwrite=job.overwrite)
     with (
         VideoWriter(
-            target, width=video.width, height=video.height, fps=video.fps, audio=video.audio, options=options
+            target,
+            width=video.width,
+            height=video.height,
+            fps=video.fps,
+            audio=video.audio,
+            options=options,
+            overwrite=job.overwrite,
         ) as writer,
         closing(video.chunks()) as chunks,
     ):

@@ -18,6 +18,8 @@ REDRAW_S = 0.1
 """Shortest time between two pictures of a progress bar."""
 BAR_CELLS = 24
 """Width of the bar itself, in characters."""
+ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask for an end: of a service manager, and of a terminal that is closed."""
 
 
 def say(text: str) -> None:
@@ -27,8 +29,14 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    _tell(text + "\n")
+
+
+def _tell(text: str) -> None:
+    """Write to stderr, if somebody takes it: what is said beside the work must not end the work."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 class ProgressBar:
@@ -57,14 +65,12 @@ class ProgressBar:
         """Wipe the line. Safe twice."""
         if self._width:
             self._draw("")
-            sys.stderr.write("\r")
-            sys.stderr.flush()
+            _tell("\r")
             self._width = 0
 
     def _draw(self, line: str) -> None:
         line = line[: shutil.get_terminal_size().columns - 1]
-        sys.stderr.write("\r" + line.ljust(self._width))
-        sys.stderr.flush()
+        _tell("\r" + line.ljust(self._width))
         self._width = len(line)
 
     def __enter__(self) -> ProgressBar:
@@ -113,13 +119,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 @contextlib.contextmanager
 def stop_event(answer: str = "stopping after this step ...") -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a run can end in order. A second one interrupts in the usual way.
+    """An event that Ctrl-C, SIGTERM or SIGHUP sets, so that a run can end in order.
 
-    ``answer``: what the first one is told, where somebody is watching.
+    A second one interrupts in the usual way. ``answer``: what the first one is told, where somebody is watching.
     Signals reach the main thread only: in another one, or where Ctrl-C is ignored (``nohup``), nothing sets it.
     """
     stop = threading.Event()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDS)}
     heard = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
         heard = []
@@ -128,7 +134,8 @@ def stop_event(answer: str = "stopping after this step ...") -> Iterator[threadi
         signal.signal(number, previous[signal.Signals(number)])
         stop.set()
         if sys.stderr.isatty():
-            os.write(2, f"\n{answer}\n".encode())
+            with contextlib.suppress(OSError):  # a terminal that is gone
+                os.write(2, f"\n{answer}\n".encode())
 
     for number in heard:
         signal.signal(number, on_signal)
@@ -141,7 +148,7 @@ def stop_event(answer: str = "stopping after this step ...") -> Iterator[threadi
 
 @contextlib.contextmanager
 def session(*, debug: bool) -> Iterator[None]:
-    """For the time of one command: SIGTERM ends it like Ctrl-C, and warnings of the library go to stderr as lines.
+    """For the time of one command: SIGTERM and SIGHUP end it like Ctrl-C, and warnings of the library go to stderr.
 
     Notes, like which of two faces was taken, come too where somebody is watching; ``debug``: everything.
     """
@@ -152,11 +159,32 @@ def session(*, debug: bool) -> Iterator[None]:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO if sys.stderr.isatty() else logging.WARNING)
     try:
-        with _sigterm_as_interrupt():
+        with _ends_as_interrupts():
             yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def fill_closed_streams() -> None:
+    """Open the null device in place of standard streams that were closed (``>&-``, a service without a console).
+
+    Python has ``None`` for them then. Worse, the first file that is opened would get the number of a closed one, and
+    what a native library tells stderr would go into it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+
+
+def is_stdout_closed() -> bool:
+    """Whether there was no standard output when the program started."""
+    return sys.__stdout__ is None
 
 
 def tolerate_narrow_encodings() -> None:
@@ -167,14 +195,13 @@ def tolerate_narrow_encodings() -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    wanted = (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
-    if wanted:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _ends_as_interrupts() -> Iterator[None]:
+    in_main = threading.current_thread() is threading.main_thread()
+    wanted = [number for number in ENDS if in_main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in wanted:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        if wanted:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in wanted:
+            signal.signal(number, signal.SIG_DFL)

@@ -59,6 +59,8 @@ class AudioSource(ABC):
     """Number of channels."""
     samples: int
     """Exact number of samples per channel."""
+    path: Path | None = None
+    """The file that it is read from, if there is one."""
 
     @property
     def duration_s(self) -> float:
@@ -202,7 +204,8 @@ class _FileSource(AudioSource):
     """The best sound track of a file."""
 
     def __init__(self, path: Path, max_duration_s: float, cancel: threading.Event | None) -> None:
-        self._path, self._max_duration_s, self._cancel = path, max_duration_s, cancel
+        self.path: Path = path
+        self._max_duration_s, self._cancel = max_duration_s, cancel
         with _open_track(path, cancel) as (media, stream):
             check_duration(str(path), _declared_s(media, stream), max_duration_s)
             self._count(media, stream)
@@ -210,34 +213,34 @@ class _FileSource(AudioSource):
     def _count(self, media: OpenMedia, stream: AudioStream) -> None:
         """One pass over the decoded sound: rate, channels, exact length, level."""
         decoded = last = shown = 0
-        for frame, duration_s in _decode(self._path, media, stream):
+        for frame, duration_s in _decode(self.path, media, stream):
             if decoded == 0:
                 self.sample_rate, self.channels = checked_rate(frame.sample_rate), frame.layout.nb_channels
             block = self._block(frame)
-            check_level(block, str(self._path))
+            check_level(block, str(self.path))
             decoded, last = decoded + len(block), len(block)
-            check_duration(str(self._path), decoded / self.sample_rate, self._max_duration_s)
+            check_duration(str(self.path), decoded / self.sample_rate, self._max_duration_s)
             shown = round(duration_s * self.sample_rate)
         if decoded == 0:
-            raise AudioError(f"{self._path} has a sound track without a single sample; record or export it again")
+            raise AudioError(f"{self.path} has a sound track without a single sample; record or export it again")
         self.samples = decoded - _padding(media, stream, self.sample_rate, decoded, last, shown)
 
     def blocks(self) -> Iterator[Samples]:
         left = self.samples
-        with _open_track(self._path, self._cancel) as (media, stream):
-            for frame, _ in _decode(self._path, media, stream):
+        with _open_track(self.path, self._cancel) as (media, stream):
+            for frame, _ in _decode(self.path, media, stream):
                 block = self._block(frame)[:left]
                 left -= len(block)
                 yield block
                 if left == 0:
                     return
-        raise AudioError(f"{self._path} ends {left} samples early; was the file changed while it was in use?")
+        raise AudioError(f"{self.path} ends {left} samples early; was the file changed while it was in use?")
 
     def _block(self, frame: AudioFrame) -> Samples:
         actual, expected = (frame.sample_rate, frame.layout.nb_channels), (self.sample_rate, self.channels)
         if actual != expected:
             raise AudioError(
-                f"{self._path} changes from {expected} to {actual} (Hz, channels) part-way; convert it to WAV first"
+                f"{self.path} changes from {expected} to {actual} (Hz, channels) part-way; convert it to WAV first"
             )
         return frame.to_ndarray().reshape(-1, self.channels).astype(np.float32, copy=False)
 

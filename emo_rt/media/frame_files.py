@@ -24,9 +24,10 @@ def write_frames_png(frames: Iterable[Frames], folder: str | os.PathLike[str]) -
     not empty, cannot be written, or there is no frame; what ``frames`` raises passes through. Nothing is left then.
     """
     folder = path_of("folder", folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is not an empty folder; choose another or empty it")
     failed = f"the pictures cannot be written to {folder}"
+    with output_errors(failed):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} exists and is not an empty folder; choose another or empty it")
     count = 0
     with ExitStack() as stack:
         with output_errors(failed):

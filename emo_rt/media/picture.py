@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from emo_rt.errors import PortraitError
-from emo_rt.media.untrusted import PICTURE, open_file
+from emo_rt.media.untrusted import PICTURE, UntrustedFile, open_file
 
 PictureSource: TypeAlias = "str | Path | NDArray[np.generic] | Image.Image"
 """What :func:`load_picture` takes."""
@@ -27,6 +29,9 @@ BACKGROUND = (255, 255, 255)
 """What transparent pixels are composited on: white, which cut-out portraits are mostly prepared for."""
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
 """Formats that are opened. Not all that Pillow reads: its EPS reader, for one, runs Ghostscript on the file."""
+
+_filters = threading.Lock()
+"""Python's filters of warnings are the process's: one thread at a time changes them and puts them back."""
 
 
 def load_picture(source: PictureSource) -> NDArray[np.uint8]:
@@ -63,12 +68,20 @@ def _read(path: str) -> NDArray[np.uint8]:
     with (
         open_file(path, PICTURE) as file,
         _foreign_errors(path),
-        Image.open(BufferedReader(file), "r", formats) as image,
+        _opened(file, formats) as image,
     ):
         file.deadline = None  # it is a picture; from here on its size bounds the work
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
-        return _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)  # a copy of 80 megapixels has 240 MB
+        return _to_rgb(image)
+
+
+def _opened(file: UntrustedFile, formats: list[str]) -> Image.Image:
+    """What kind of picture it is, and how large. Pillow's warning of bombs becomes the error that follows from it."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(BufferedReader(file), "r", formats)
 
 
 @contextmanager
@@ -98,7 +111,7 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.has_transparency_data:
         straight = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), straight)
-    return np.array(image.convert("RGB"), dtype=np.uint8)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def _from_array(array: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from emo_rt.errors import AudioError, Cancelled, InputError, PortraitError
+from emo_rt.files import NotRegularError, open_regular
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -173,11 +173,11 @@ def open_file(path: str | os.PathLike[str], kind: Kind, cancel: threading.Event 
     """
     path = Path(path)
     try:
-        file = UntrustedFile(io.FileIO(_open_regular(path, kind)), path, kind, cancel)
-    except InputError:
-        raise
+        file = UntrustedFile(io.FileIO(open_regular(path)), path, kind, cancel)
     except FileNotFoundError as exc:
         raise kind.error(f"there is no {kind.noun} {path}") from exc
+    except NotRegularError as exc:
+        raise kind.error(f"there is no {kind.noun} {path}: {exc}") from exc
     except (OSError, ValueError) as exc:  # ValueError: a name with a zero byte
         raise kind.error(f"{path} cannot be opened ({exc}); expected a readable {kind.noun}") from exc
     if file.size > kind.max_bytes:
@@ -185,28 +185,6 @@ def open_file(path: str | os.PathLike[str], kind: Kind, cancel: threading.Event 
         limit = f"{kind.max_bytes:,} bytes at most"
         raise kind.error(f"{path} has {file.size:,} bytes; expected a {kind.noun} of {limit}")
     return file
-
-
-def _open_regular(path: Path, kind: Kind) -> int:
-    """A descriptor of the file. Looks before it opens, as opening a device may do things, and again after it."""
-    _check_regular(path, os.stat(path), kind)
-    # Without O_NONBLOCK, a pipe put in the file's place meanwhile would keep us waiting for somebody who writes.
-    extra = ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")
-    handle = os.open(path, os.O_RDONLY | sum(getattr(os, name, 0) for name in extra))
-    try:
-        _check_regular(path, os.fstat(handle), kind)
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
-
-
-def _check_regular(path: Path, found: os.stat_result, kind: Kind) -> None:
-    if stat.S_ISREG(found.st_mode):
-        return
-    special = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    what = special.get(stat.S_IFMT(found.st_mode), "a device")
-    raise kind.error(f"there is no {kind.noun} {path}: it is {what}; expected a regular file")
 
 
 class OpenMedia:

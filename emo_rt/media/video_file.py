@@ -16,7 +16,6 @@ from typing import IO, Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt.checks import check
 from emo_rt.errors import ClosedError, ConfigError, InputError, OutputError
 from emo_rt.media.audio import AudioSource
 from emo_rt.media.encoders import PRESETS, choose_encoder, open_encoder_works
@@ -29,13 +28,15 @@ from emo_rt.media.probe import VideoInfo, probe
 from emo_rt.media.samples import Samples, checked_rate, mono_block
 from emo_rt.media.soundtrack import PushedTrack, SourceTrack
 from emo_rt.media.video_target import FORMATS, open_target, output_errors
-from emo_rt.schema.kinds import Range
-from emo_rt.schema.option import Outside, options_of
+from emo_rt.schema.kinds import Range, Whole
+from emo_rt.schema.option import Outside, options_of, require_type
 
 __all__ = ["FORMATS", "VideoInfo", "VideoOptions", "VideoWriter", "open_encoder_works", "probe", "write_frames_png"]
 
 Frames = NDArray[np.uint8]
 
+SIDE, RATE = Whole(Range(1, 8192, unit="pixels")), Whole(Range(1, 240))
+"""Widths and heights of a video, and frames per second."""
 SMALL_PICTURE = 256 * 256
 """Pixels. Below this, x264's macroblock tree stays off: with it, the same frames gave other bytes in 1 of 10 (32×32) to
 1 of 100 (112×112) files; never without it, nor at 128×128, 208×208 or 256×256 in 100 files each (measured, x264 165).
@@ -120,6 +121,7 @@ class VideoWriter:
         audio: AudioSource | None = None,
         sample_rate: int | None = None,
         options: VideoOptions = VideoOptions(),
+        overwrite: bool = True,
     ) -> None:
         """``width``, ``height``: of the frames, in pixels. ``fps``: 1 … 240 frames per second.
 
@@ -127,14 +129,18 @@ class VideoWriter:
         strictly forward and not closed; each fragment is written to it as soon as the next one starts. ``audio`` is
         cut to the video's length; where it is shorter, it ends earlier. ``sample_rate``, in Hz: of the sound that
         :meth:`write` gets; exactly as long as the video in the end, cut or filled with silence. Without either of the
-        two there is no sound.
+        two there is no sound. Without ``overwrite`` a file that exists is kept, also one that appears meanwhile.
 
-        Raises :class:`OutputError` if the target cannot be written or the encoder does not work, :class:`AudioError`
-        for a rate that is none, :class:`ConfigError` for other arguments (a file object with a certificate, too: a
-        stream cannot be signed), :class:`MissingDependencyError` for a certificate without the extra ``provenance``.
+        Raises :class:`OutputError` if the target cannot be written, is the file that ``audio`` is read from, or exists
+        and shall be kept, and if the encoder does not work; :class:`AudioError` for a rate that is none,
+        :class:`ConfigError` for other arguments (a file object with a certificate, too: a stream cannot be signed),
+        :class:`MissingDependencyError` for a certificate without the extra ``provenance``.
         """
-        check(1 <= width <= 8192 and 1 <= height <= 8192, "width, height", (width, height), "1 … 8192 pixels")
-        check(isinstance(fps, int) and 1 <= fps <= 240, "fps", fps, "an integer from 1 to 240")
+        SIDE.check("width", width)
+        SIDE.check("height", height)
+        RATE.check("fps", fps)
+        require_type("audio", audio, AudioSource)
+        require_type("options", options, VideoOptions)
         if audio is not None and sample_rate is not None:
             raise ConfigError("audio and sample_rate are both given; a video has one sound: leave one of them out")
         self.width, self.height, self.fps = width, height, fps
@@ -145,7 +151,8 @@ class VideoWriter:
         sound = self._pushed if audio is None else SourceTrack(audio)
         size = (width + width % 2, height + height % 2)
         encoder = choose_encoder(options.codec, *size)
-        self._target = open_target(target, options.fragmented)
+        source = None if audio is None else audio.path
+        self._target = open_target(target, options.fragmented, overwrite=overwrite, source=source)
         self._mux: Mux | None = None
         with self._discarding_on_error():
             self._mux = Mux(

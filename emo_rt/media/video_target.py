@@ -28,26 +28,38 @@ def output_errors(failed: str) -> Iterator[None]:
         yield
     except EmoRtError:
         raise
+    except FileExistsError as exc:
+        raise OutputError(f"{failed}: it exists, and is kept; choose another name, or allow to overwrite it") from exc
     except (OSError, FFmpegError, ValueError) as exc:
         raise OutputError(f"{failed}: {exc}") from exc
 
 
-def open_target(target: str | os.PathLike[str] | IO[bytes], fragmented: bool) -> PathTarget | StreamTarget:
-    return PathTarget(Path(target)) if isinstance(target, (str, os.PathLike)) else StreamTarget(target, fragmented)
+def open_target(
+    target: str | os.PathLike[str] | IO[bytes], fragmented: bool, *, overwrite: bool, source: Path | None
+) -> PathTarget | StreamTarget:
+    """``overwrite``: whether a file that exists is replaced. ``source``: the file that the sound is read from."""
+    if isinstance(target, (str, os.PathLike)):
+        return PathTarget(Path(target), overwrite, source)
+    return StreamTarget(target, fragmented)
 
 
 class PathTarget:
     """A file that gets its name when it is complete."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, overwrite: bool, source: Path | None) -> None:
         if path.suffix.lower() not in FORMATS:
             raise OutputError(f"{path} ends in {path.suffix!r}; expected one of {', '.join(FORMATS)}")
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder; expected the name of a file")
+        failed = f"the video {path} cannot be written"
+        with output_errors(failed):
+            if path.is_dir():
+                raise OutputError(f"{path} is a folder; expected the name of a file")
+            if source is not None and path.exists() and path.samefile(source):
+                raise OutputError(f"{path} is the video's own input; choose another name")
         self.name, self.format = str(path), FORMATS[path.suffix.lower()]
         self._whole = ExitStack()
-        with output_errors(f"the video {path} cannot be written"):
-            self.destination = str(self._whole.enter_context(whole_file(path.absolute())))
+        with output_errors(failed):
+            scratch = self._whole.enter_context(whole_file(path.absolute(), overwrite=overwrite))
+        self.destination = str(scratch)
 
     def stop(self) -> None:
         pass
@@ -86,6 +98,8 @@ class StreamTarget:
         left = memoryview(data)
         while self._stream is not None and left:
             taken: Any = self._stream.write(left)
+            if taken == 0 or (taken is None and isinstance(self._stream, io.RawIOBase)):
+                raise OSError(f"{self.name} takes no more for now; expected a target that waits")
             left = left[len(left) if taken is None else taken :]
         return len(data)
 

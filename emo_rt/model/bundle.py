@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from emo_rt.checks import check, from_dict
 from emo_rt.errors import BundleError, BundleIntegrityError, BundleVersionError, ConfigError
-from emo_rt.files import path_of, sha256_of, whole_file
+from emo_rt.files import path_of, read_bounded, sha256_of, whole_file
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import GraphSpec
 from emo_rt.model.onnx_files import external_locations
@@ -29,6 +29,9 @@ MANIFEST = "emo_rt.json"
 GRAPHS_FOLDER = "graphs"
 SCHEMA_VERSION = 2
 """Raised whenever an older emo_rt could not use a newer bundle."""
+
+LARGEST_MANIFEST = 64 << 20
+"""Bytes. The demo's has 23 kB."""
 
 DTYPES = ("float32", "float16")
 """Float types of networks and weights."""
@@ -78,6 +81,7 @@ class Bundle:
         ``verify``: compare every file with its hash. Raises :class:`BundleError` when there is none,
         :class:`BundleVersionError` for a newer schema, :class:`BundleIntegrityError` for a changed or unsafe file.
         """
+        check(isinstance(verify, bool), "verify", verify, "True or False")
         path = path_of("bundle", source)
         bundled = str(path) == "demo" and not (path / MANIFEST).exists()
         path = DEMO_FOLDER if bundled else path
@@ -203,7 +207,7 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
     Raises :class:`BundleError`, :class:`BundleVersionError`.
     """
     try:
-        data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        data = json.loads(read_bounded(path / MANIFEST, LARGEST_MANIFEST).decode("utf-8"))
     except FileNotFoundError as exc:
         raise BundleError(f"no bundle at {path}: it has no {MANIFEST}; `emo-rt export` writes one") from exc
     except (OSError, ValueError, RecursionError) as exc:

@@ -9,9 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from emo_rt.errors import BundleIntegrityError
+from emo_rt.files import read_bounded
 
 Schema = dict[int, "Schema"]
 
+MAX_BYTES = 2**31 - 1
+"""Of an ONNX file: protobuf takes no more."""
 LOCATION = b"location"
 """Key of an entry that names a file."""
 MAX_DEPTH = 100
@@ -34,7 +37,7 @@ def external_locations(path: Path) -> set[str]:
     Raises :class:`BundleIntegrityError` when the file is no protobuf.
     """
     try:
-        return set(_locations(memoryview(path.read_bytes()), _MODEL, MAX_DEPTH))
+        return set(_locations(memoryview(read_bounded(path, MAX_BYTES)), _MODEL, MAX_DEPTH))
     except (OSError, ValueError) as exc:
         raise BundleIntegrityError(f"{path} is not a readable ONNX file: {exc}; export the bundle again") from exc
 
@@ -45,7 +48,7 @@ def renamed_locations(path: Path, names: Mapping[str, str]) -> bytes:
     Nothing else changes. Raises :class:`BundleIntegrityError` when the file is no protobuf.
     """
     try:
-        return _renamed(memoryview(path.read_bytes()), _MODEL, names, MAX_DEPTH)
+        return _renamed(memoryview(read_bounded(path, MAX_BYTES)), _MODEL, names, MAX_DEPTH)
     except (OSError, ValueError) as exc:
         raise BundleIntegrityError(f"{path} is not a readable ONNX file: {exc}; export the bundle again") from exc
 

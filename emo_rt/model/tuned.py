@@ -16,13 +16,15 @@ from typing import Any
 
 from emo_rt.checks import from_dict
 from emo_rt.errors import BundleError, ConfigError, OutputError
-from emo_rt.files import whole_file
+from emo_rt.files import read_bounded, whole_file
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.presets import Preset
 from emo_rt.version import __version__
 
 SCHEMA = 1
 """Of the sidecar."""
+LARGEST = 16 << 20
+"""Bytes of it."""
 VARIABLE = "EMO_RT_TUNED"
 """Environment variable that names the folder of sidecars."""
 
@@ -48,7 +50,7 @@ def read_tuned(bundle: Bundle) -> Tuned | None:
     """The sidecar of a bundle, or ``None``. Raises :class:`BundleError` for one that cannot be used."""
     path = tuned_file(bundle)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_bounded(path, LARGEST).decode("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as exc:

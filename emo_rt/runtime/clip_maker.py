@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -127,15 +127,26 @@ class ClipMaker:
         sound = self._take_sound()
         plan = self._plan(sound)
         noise = self._noise(sound.index, plan.frames) if plan.step else np.zeros(0, np.float32)
-        worker = self._pool.take(self._model, self._table, self._features, self.priority)
-        slot = worker.take_slot()
-        slices = worker.denoise(self._table, noise, self._guidance, slot)
-        self._clip = BegunClip(sound, worker, slot, self._table.steps, slices)
+        self._clip = clip = self._lent(sound, noise)
+        worker, slot = clip.worker, clip.slot
         worker.load(self._features, self.options.constants)
         if self._state is None:
             self._state, self._video_frames = self._pool.take_state(self._model, plan.frames), plan.frames
         self._set_motion(worker, plan, self._state)
         worker.begin(plan, self._state, lambda: self._encoded.windows(sound, self._hear), slot)
+
+    def _lent(self, sound: ClipSound, noise: Array) -> BegunClip:
+        """The clip on a worker, which goes back where that fails: others would wait for it for ever."""
+        worker = self._pool.take(self._model, self._table, self._features, self.priority)
+        with ExitStack() as lent:
+            lent.callback(self._pool.give_back, worker)
+            slot = worker.take_slot()
+            lent.callback(worker.free, slot)
+            clip = BegunClip(
+                sound, worker, slot, self._table.steps, worker.denoise(self._table, noise, self._guidance, slot)
+            )
+            lent.pop_all()
+            return clip
 
     def _plan(self, sound: ClipSound) -> Plan:
         family = self._model.family

@@ -193,7 +193,14 @@ def _check_complete(bundle: Bundle) -> None:
             missing += ["step"] if "step" in there else []
     if missing:
         raise BundleError(f"the bundle {bundle.path} has no graph {', '.join(missing)}; export it again")
+    square = (1, 3, bundle.config.size, bundle.config.size)
     for name, graph in bundle.graphs.items():
+        for tensor in graph.inputs:
+            if graph.role == "vae_encoder" and tensor.name == "pixels" and tensor.shape != square:
+                raise BundleError(
+                    f"the bundle {bundle.path} contradicts itself: graph {name} takes pixels of shape {tensor.shape}, "
+                    f"and by the configuration they have {square}; export it again"
+                )
         if graph.role not in OF_VARIANTS and graph.variant is not None:
             raise BundleError(
                 f"the bundle {bundle.path} cannot be used: graph {name} is of the variant {graph.variant!r} alone; "

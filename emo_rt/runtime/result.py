@@ -60,15 +60,28 @@ class Video:
         """All frames, (n, H, W, 3) uint8 RGB. For short videos: an hour at 512 pixels is 70 GB."""
         return np.concatenate([chunk.frames for chunk in self.chunks()])
 
-    def save(self, target: str | os.PathLike[str] | IO[bytes], options: video.VideoOptions | None = None) -> RunStats:
+    def save(
+        self,
+        target: str | os.PathLike[str] | IO[bytes],
+        options: video.VideoOptions | None = None,
+        *,
+        overwrite: bool = True,
+    ) -> RunStats:
         """Make the video and write it as MP4 with the voice; see :class:`emo_rt.VideoOptions`.
 
         ``target``: a path ending in .mp4, .m4v or .mov, or a binary file object (fragmented MP4). On any failure no
-        file is left. Raises :class:`OutputError`, and what the run raises.
+        file is left. Without ``overwrite`` a file that exists is kept, also one that appears meanwhile. Raises
+        :class:`OutputError`, also where the target is the file that the voice is read from, and what the run raises.
         """
         options = read_options(options, {"generator": f"emo_rt {__version__}"}, video.VideoOptions)
         writer = video.VideoWriter(
-            target, width=self.width, height=self.height, fps=self.fps, audio=self.audio, options=options
+            target,
+            width=self.width,
+            height=self.height,
+            fps=self.fps,
+            audio=self.audio,
+            options=options,
+            overwrite=overwrite,
         )
         with writer, closing(self.chunks()) as chunks:
             for chunk in chunks:

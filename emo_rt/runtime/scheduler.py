@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeVar
 
+from emo_rt.checks import check, within
 from emo_rt.runtime.lane import Lane
 
 T = TypeVar("T")
@@ -136,10 +137,17 @@ class Scheduler:
                 self._changed.wait()
 
 
+def check_priority(priority: object) -> None:
+    """Raise :class:`ConfigError` for what is no priority of a job."""
+    check(within(priority, -1e9, 1e9), "priority", priority, "a number, -1e9 … 1e9")
+
+
 class Call:
     """A job that somebody waits for."""
 
     def __init__(self, slices: Generator[None, None, Any], priority: float) -> None:
+        """Raises :class:`ConfigError` for a priority that is none: in the thread that all share, it would end it."""
+        check_priority(priority)
         self.turn = 0
         self._slices, self._priority, self._is_begun = slices, priority, False
         self._done = threading.Event()

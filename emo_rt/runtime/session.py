@@ -22,6 +22,7 @@ from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.clip_maker import ClipMaker
 from emo_rt.runtime.runtime import Runtime
+from emo_rt.runtime.scheduler import check_priority
 from emo_rt.runtime.stages import Chunk, Control, RunStats
 
 CLIPS_WAITING = 2
@@ -50,7 +51,7 @@ class Session(ClipMaker):
         clips: int | None = None,
     ) -> None:
         """Use :meth:`emo_rt.Animator.open_session`. ``clips``: how many there will be, if that is known."""
-        check(within(priority, -1e9, 1e9), "priority", priority, "a number, -1e9 … 1e9")
+        check_priority(priority)
         check(deadline is None or within(deadline, 0, 1e18), "deadline", deadline, "seconds of time.monotonic()")
         super().__init__(runtime, avatar, options, control, clips)
         self.priority, self.deadline = priority, deadline

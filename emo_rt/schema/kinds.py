@@ -11,8 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Number as AnyNumber
-from numbers import Real
 from typing import Any, ClassVar
+
+from emo_rt.checks import check, number_of
 
 INFINITY = "inf"
 """Infinity as text, and in JSON, which has no number for it."""
@@ -35,9 +36,9 @@ class Range:
 
     def has(self, value: object) -> bool:
         """Whether ``value`` is a number in the range; NaN and booleans are not."""
-        if isinstance(value, bool) or not isinstance(value, Real):
+        number = None if isinstance(value, bool) else number_of(value)
+        if number is None:
             return False
-        number = float(value)
         return self.low < number <= self.high if self.is_open else self.low <= number <= self.high
 
     def __str__(self) -> str:
@@ -78,6 +79,10 @@ class Kind(ABC):
     @abstractmethod
     def has(self, value: object) -> bool:
         """Whether it is one of these values."""
+
+    def check(self, name: str, value: object) -> None:
+        """Raise :class:`ConfigError` unless it is one of these values."""
+        check(self.has(value), name, value, self.words)
 
     @abstractmethod
     def read(self, text: str) -> Any:

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emo_rt.errors import ConfigError
-from emo_rt.files import whole_file
+from emo_rt.files import read_bounded, whole_file
 from emo_rt.serve.settings import ServeOptions
 
 FILE = "keys.json"
 """Name in the server's folder."""
+LARGEST = 1 << 20
+"""Bytes of that file."""
 PREFIX = "emo-"
 KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 ANYBODY = ""
@@ -81,7 +83,7 @@ def add_key(folder: Path, name: str) -> str:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        found = json.loads(path.read_text(encoding="ascii"))
+        found = json.loads(read_bounded(path, LARGEST).decode("ascii"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as exc:

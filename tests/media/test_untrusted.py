@@ -26,7 +26,7 @@ from emo_rt.media.picture import load_picture
 from emo_rt.media.untrusted import NUMBERS, PICTURE, SOUND, VIDEO, open_file, open_media
 from emo_rt.media.video_file import probe
 from emo_rt.model.identity import _numbers
-from tests.media.test_inputs import encode_sound
+from tests.media.encoded import encode_sound
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET_SAMPLES = 4_000

@@ -22,6 +22,7 @@ from emo_rt.runtime.live.stats import LiveStats
 from emo_rt.runtime.live.warming import wait_until, warm
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.stages import Control
+from emo_rt.schema.option import require_type
 
 
 class LiveSession:
@@ -45,6 +46,7 @@ class LiveSession:
         clock: Clock | None = None,
     ) -> None:
         """Use :meth:`emo_rt.Animator.live`."""
+        require_type("clock", clock, Clock)
         self.settings = settings
         """As it was asked for."""
         self._clock = clock or Clock()
