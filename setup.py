@@ -13,4 +13,5 @@ def packages() -> list[str]:
     return names
 
 
-setup(packages=packages(), package_dir={f"emo_rt.{folder}": folder for folder in MAPPED})
+# `emo_rt_command` lies beside the package, because whatever lies in it imports all of it first.
+setup(packages=packages(), py_modules=["emo_rt_command"], package_dir={f"emo_rt.{folder}": folder for folder in MAPPED})

@@ -140,6 +140,19 @@ def test_ctrl_c_while_a_command_is_loaded(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err == "stopped; no output was written\n"
 
 
+def test_ctrl_c_while_the_package_is_imported() -> None:
+    code = (
+        "import importlib.abc, os, signal, sys\n"
+        "class Interrupted(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'emo_rt.errors': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "import emo_rt_command\nassert 'emo_rt' not in sys.modules\nraise SystemExit(emo_rt_command.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "stopped; no output was written\n")
+
+
 # --- wrong types and numbers ------------------------------------------------------------------------------------------
 
 WRONG: dict[str, Any] = {

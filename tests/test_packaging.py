@@ -134,7 +134,7 @@ def test_licence_is_whole(wheel: Path) -> None:
 def test_entry_point(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         text = archive.read(f"{INFO}entry_points.txt").decode()
-    assert text.split() == ["[console_scripts]", "emo-rt", "=", "emo_rt.cli:main"]
+    assert text.split() == ["[console_scripts]", "emo-rt", "=", "emo_rt_command:main"]
 
 
 def extras() -> dict[str, list[str]]:

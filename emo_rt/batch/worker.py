@@ -22,15 +22,13 @@ from emo_rt.batch.task import Done, Model, Ready, Task, Unusable
 from emo_rt.errors import DeviceLostError, EmoRtError, InputError
 from emo_rt.files import PART, sha256_of, whole_file
 from emo_rt.media.video_target import output_errors
-from emo_rt.processes import kill_with_parent
+from emo_rt.processes import ORPHANED, kill_with_parent
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import Request
 from emo_rt.version import __version__
 
 FILES_BESIDE = tuple(name for name in FILES if name != "portrait")
 """What a row needs whose portrait is prepared."""
-ORPHANED = 3
-"""Exit code of a worker whose driver is gone."""
 
 
 def main(driver: Connection, model: Model) -> None:

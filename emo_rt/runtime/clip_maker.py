@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ from emo_rt.runtime.runtime import Runtime
 from emo_rt.runtime.scheduler import Landing, Order, Scheduler, whole
 from emo_rt.runtime.stages import Chunk, Control, Progress, Watch
 from emo_rt.runtime.worker_base import BaseWorker, Slice, Slot
+
+logger = logging.getLogger(__name__)
 
 CLIPS_UNDER_WAY = 4
 """Clips that may be begun and not yet taken, one for each stage: a slow taker holds back its session and no other."""
@@ -224,15 +227,11 @@ class ClipMaker:
     # The lanes' side
 
     def _decode(self, clip: BegunClip) -> None:
-        with self._leaving():
-            try:
-                if not self._outbox.is_over:
-                    self._decoded(clip)
-            except BaseException as exc:  # noqa: BLE001 - it ends this session and no other
-                self._fail(exc)
-            finally:
-                clip.worker.free(clip.slot)
-        self._scheduler.wake()
+        try:
+            if not self._outbox.is_over:
+                self._decoded(clip)
+        finally:
+            clip.worker.free(clip.slot)
 
     def _decoded(self, clip: BegunClip) -> None:
         frames, index = clip.worker.decode(clip.slot, clip.sound.frames), clip.sound.index
@@ -246,14 +245,10 @@ class ClipMaker:
 
     def _paste(self, chunk: Chunk) -> None:
         assert self._paster is not None
-        with self._leaving():
-            try:
-                if not self._outbox.is_over:
-                    with self._watch.timed("paste"):
-                        frames = self._paster(chunk.frames)
-                    self._deliver(Chunk(frames, chunk.start_s, chunk.index))
-            except BaseException as exc:  # noqa: BLE001 - it ends this session and no other
-                self._fail(exc)
+        if not self._outbox.is_over:
+            with self._watch.timed("paste"):
+                frames = self._paster(chunk.frames)
+            self._deliver(Chunk(frames, chunk.start_s, chunk.index))
 
     def _deliver(self, chunk: Chunk) -> None:
         with self._outbox.changed:
@@ -266,12 +261,21 @@ class ClipMaker:
     # Who is using it
 
     def _to(self, put: Callable[[Callable[[], None]], None], job: Callable[[], None]) -> None:
+        """Hand a job to a lane. Whatever the job raises ends this session, and not the lane's thread."""
         self._enter()
         try:
-            put(job)
+            put(partial(self._do, job))
         except BaseException:
             with self._leaving():
                 raise
+
+    def _do(self, job: Callable[[], None]) -> None:
+        with self._leaving():
+            try:
+                job()
+            except BaseException as exc:  # noqa: BLE001 - it ends this session and no other
+                self._fail(exc)
+        self._scheduler.wake()
 
     def _enter(self) -> None:
         with self._outbox.changed:
@@ -287,7 +291,10 @@ class ClipMaker:
                 self._users -= 1
                 is_last = self._users == 0 and self._is_closed
             if is_last:
-                self._release()
+                try:
+                    self._release()
+                except Exception:  # in a thread that all sessions share
+                    logger.exception("a closed session could not give everything back")
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -303,15 +310,16 @@ class ClipMaker:
             self._pool.give_back(clip.worker)
 
     def _release(self) -> None:
-        """Nobody uses it any more."""
-        self._drop_clip()
-        self._encoded.forget()
+        """Nobody uses it any more. What fails in it keeps nobody waiting."""
         state, self._state = self._state, None
-        if state is not None:
-            self._pool.give_back_state(state, self._video_frames)
         leave, self._leave_pool = self._leave_pool, lambda: None
-        leave()
-        self._released.set()
+        with ExitStack() as parts:
+            parts.callback(self._released.set)
+            parts.callback(leave)
+            if state is not None:
+                parts.callback(self._pool.give_back_state, state, self._video_frames)
+            parts.callback(self._encoded.forget)
+            parts.callback(self._drop_clip)
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, StopIteration):  # raised by __next__, it would look like the regular end

@@ -42,12 +42,20 @@ class Confined:
 
 
 def confine(
-    memory: int, seconds: float, file_bytes: int, folder: Path | None = None, *, may_execute: bool = False
+    memory: int,
+    seconds: float,
+    file_bytes: int,
+    folder: Path | None = None,
+    *,
+    may_execute: bool = False,
+    parent: int | None = None,
 ) -> Confined:
     """Limit this process: bytes that it may add to its memory, seconds of processor time, bytes of a file.
 
-    ``folder``: the one that it may read and write from now on; ``None`` = as before.
+    ``folder``: the one that it may read and write from now on; ``None`` = as before. ``parent``: as of
+    :func:`emo_rt.processes.kill_with_parent`.
     """
+    kill_with_parent(parent)
     _limit(resource.RLIMIT_AS, _address_space() + memory)
     _limit(resource.RLIMIT_CPU, max(1, round(seconds)))
     _limit(resource.RLIMIT_FSIZE, file_bytes)
@@ -57,16 +65,7 @@ def confine(
     return _confine_on_linux(folder, may_execute) if sys.platform == "linux" else Confined()
 
 
-def die_with_parent() -> None:
-    """The system kills this process when its parent ends. Linux only; elsewhere nothing happens."""
-    if sys.platform == "linux":
-        kill_with_parent()
-        if os.getppid() == 1:
-            os._exit(1)  # it ended before we asked
-
-
 def _confine_on_linux(folder: Path | None, may_execute: bool) -> Confined:
-    die_with_parent()
     system = ctypes.CDLL(None, use_errno=True)
     system.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     is_apart = folder is not None and landlock.restrict(_libraries(), [folder])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def speak(text: str, voice: str, speed: float) -> bytes:
         raise ApiError(400, "voice_not_found", f"there is no voice {voice[:40]!r}", param="voice")
     if not text.strip():
         raise ApiError(400, "invalid_value", "input is empty; expected a text", param="input")
-    confined = [sys.executable, "-P", "-m", "emo_rt.serve.confined"]
+    confined = [sys.executable, "-P", "-m", "emo_rt.serve.confined", str(os.getpid())]
     command = [
         *confined,
         program,

@@ -48,6 +48,8 @@ STAGES: dict[str, tuple[Any, str]] = {
     "carrying over": (Worker, "finish"),
     "decoding frames": (Worker, "decode"),
     "pasting": (Paster, "__call__"),
+    "a job that decodes": (ClipMaker, "_decoded"),
+    "a job that pastes": (ClipMaker, "_paste"),
     "delivering": (ClipMaker, "_deliver"),
     "encoding": (mp4.Mux, "write"),
     "finishing the file": (mp4.Mux, "finish"),
