@@ -109,20 +109,24 @@ def text_of(page: Path) -> str:
 def kind_of(block: Block) -> str:
     """Name of the block's kind, a key of :data:`KINDS`."""
     if block.language == "bash":
-        if len(block.lines) == 1 and block.code.startswith("python3 -m venv"):
-            return "tests" if "pytest" in block.code else "set-up"
-        if block.code.startswith("python -m emo_rt.export.parity "):
-            return "parity"
-        if any(word in block.code for word in BEYOND):
-            return "beyond"
-        if "pip install" in block.lines[0]:
-            return "install"
-        return "emo-rt" if all(line.startswith("emo-rt ") for line in block.lines) else "unknown bash"
+        return kind_of_commands(block)
     folders = {f"{DOWNLOADS}/": "downloads", f"{ECHOMIMIC}/": "EchoMimic's downloads"}
     if block.language == "text" and block.lines[0] in folders:
         return folders[block.lines[0]]
     python = "agent" if "emo_rt.integrations" in block.code else "python"
     return {"python": python, "text": "layout"}.get(block.language, f"unknown {block.language}")
+
+
+def kind_of_commands(block: Block) -> str:
+    if len(block.lines) == 1 and block.code.startswith("python3 -m venv"):
+        return "tests" if "pytest" in block.code else "set-up"
+    kinds = {
+        "parity": block.code.startswith("python -m emo_rt.export.parity "),
+        "beyond": any(word in block.code for word in BEYOND),
+        "install": "pip install" in block.lines[0],
+        "emo-rt": all(line.startswith("emo-rt ") for line in block.lines),
+    }
+    return next((kind for kind, fits in kinds.items() if fits), "unknown bash")
 
 
 def run_set_up(block: Block, place: Place) -> None:
