@@ -29,6 +29,7 @@ from emo_rt.cli import demo, main, make_parser
 from emo_rt.export import golden
 from emo_rt.export.checkpoints.echomimic import EchoMimicFiles
 from emo_rt.export.checkpoints.hallo import HalloFiles
+from emo_rt.export.metrics import convert
 from emo_rt.media.picture import load_picture
 from emo_rt.media.video_file import probe
 from tests.conftest import shared_file
@@ -54,6 +55,10 @@ FAST = {"--steps": "2", "--threads": "1"}
 """Added to commands that make a video and don't set these themselves."""
 DOWNLOADS, ECHOMIMIC = "pretrained_models", "pretrained_weights"
 """Folders of published files of Hallo and of EchoMimic."""
+CONVERT = "python -m emo_rt.export.metrics.convert "
+BEYOND = (" --ray", " s3://", CONVERT)
+"""In commands that need a cluster, a store or published weights: tests/cluster, tests/batch and tests/evaluate have
+smaller ones of each; here the command lines are checked."""
 SET_UP = re.compile(
     r"python3 -m venv \.venv && \.venv/bin/pip install (?P<editable>-e )?'\.\[(?P<extras>[\w,-]+)\]' && (?P<rest>.+)"
 )
@@ -104,18 +109,24 @@ def text_of(page: Path) -> str:
 def kind_of(block: Block) -> str:
     """Name of the block's kind, a key of :data:`KINDS`."""
     if block.language == "bash":
-        if len(block.lines) == 1 and block.code.startswith("python3 -m venv"):
-            return "tests" if "pytest" in block.code else "set-up"
-        if block.code.startswith("python -m emo_rt.export.parity "):
-            return "parity"
-        if "pip install" in block.lines[0]:
-            return "install"
-        return "emo-rt" if all(line.startswith("emo-rt ") for line in block.lines) else "unknown bash"
+        return kind_of_commands(block)
     folders = {f"{DOWNLOADS}/": "downloads", f"{ECHOMIMIC}/": "EchoMimic's downloads"}
     if block.language == "text" and block.lines[0] in folders:
         return folders[block.lines[0]]
     python = "agent" if "emo_rt.integrations" in block.code else "python"
     return {"python": python, "text": "layout"}.get(block.language, f"unknown {block.language}")
+
+
+def kind_of_commands(block: Block) -> str:
+    if len(block.lines) == 1 and block.code.startswith("python3 -m venv"):
+        return "tests" if "pytest" in block.code else "set-up"
+    kinds = {
+        "parity": block.code.startswith("python -m emo_rt.export.parity "),
+        "beyond": any(word in block.code for word in BEYOND),
+        "install": "pip install" in block.lines[0],
+        "emo-rt": all(line.startswith("emo-rt ") for line in block.lines),
+    }
+    return next((kind for kind, fits in kinds.items() if fits), "unknown bash")
 
 
 def run_set_up(block: Block, place: Place) -> None:
@@ -168,6 +179,18 @@ def check_install(block: Block, place: Place) -> None:
     assert set(found[1].split(",")) <= known_extras()
     for line in block.lines[1:]:
         run_command(line, place)
+
+
+def check_beyond(block: Block, place: Place) -> None:
+    """The commands are ones that there are, and the extras too."""
+    for line in block.lines:
+        if line.startswith("pip install"):
+            check_install(Block(block.language, line, block.page), place)
+        elif line.startswith(CONVERT):
+            convert.make_parser().parse_args(shlex.split(line.removeprefix(CONVERT)))
+        else:
+            assert line.startswith("emo-rt ")
+            parsed(shlex.split(line)[1:])
 
 
 def run_commands(block: Block, place: Place) -> None:
@@ -292,6 +315,7 @@ KINDS: dict[str, Callable[[Block, Place], None]] = {
     "set-up": run_set_up,
     "tests": run_tests_line,
     "install": check_install,
+    "beyond": check_beyond,
     "emo-rt": run_commands,
     "python": run_python,
     "agent": check_agent,

@@ -69,15 +69,20 @@ def read_mean_face(path: Path) -> NDArray[np.float64]:
         raise CheckpointError(f"{path} cannot be read as similarity_Lm3D_all.mat: {exc}") from exc
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     summary = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m emo_rt.export.metrics.convert", description=summary)
     parser.add_argument("network", choices=(*NETWORKS, DEEP3D))
     parser.add_argument("weights", type=Path, help="the public file")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.onnx")
     parser.add_argument("--mean-face", type=Path, metavar="similarity_Lm3D_all.mat", help="for deep3d")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit code."""
+    given = make_parser().parse_args(argv)
     try:
         out = convert(given.network, given.weights, given.out, given.mean_face)
     except EmoRtError as exc:

@@ -6,6 +6,7 @@ import importlib
 import io
 import os
 import platform
+import re
 import resource
 import socket
 import struct
@@ -167,3 +168,17 @@ def test_the_filter_is_well_formed(name: str) -> None:
 
 def _chunks(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize(
+    ("machine", "header"),
+    [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")],
+)
+def test_numbers_of_system_calls_are_those_of_the_kernels_headers(machine: str, header: str) -> None:
+    path = Path("/usr/include") / header
+    if not path.exists():
+        pytest.skip(f"needs {path} (linux-libc-dev)")
+    found = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", path.read_text(encoding="utf-8"))
+    known = {name: int(number) for name, number in found}
+    numbers = seccomp.PROCESSORS[machine].numbers
+    assert {name: known.get(name) for name in numbers} == dict(numbers)
