@@ -45,12 +45,16 @@ audit:
 	build/audit-tool/bin/python -m pip install -q pip-audit
 	build/audit-tool/bin/pip-audit --strict --disable-pip --no-deps -r build/audit.lock
 
-# What is in such an environment, as CycloneDX 1.6: build/sbom.json. After `make audit`.
-sbom: build/audit.lock
-	build/audit-tool/bin/python -m pip install -q cyclonedx-bom
-	build/audit-tool/bin/cyclonedx-py environment build/audit --pyproject pyproject.toml --of JSON -o build/sbom.json
-
-build/audit.lock: audit
+# What the wheel is and what it brings, without extras, as CycloneDX 1.6: build/sbom.json. It is made of an environment
+# with nothing else in it, not even pip. build/lib goes first: a wheel would take old files from it. Needs the network.
+sbom:
+	rm -rf build/lib build/wheel build/sbom
+	$(PYTHON) -m pip wheel -q --no-deps -w build/wheel .
+	$(PYTHON) -m venv --without-pip build/sbom
+	$(PYTHON) -m pip --python build/sbom/bin/python install -q build/wheel/*.whl
+	$(PYTHON) -m venv build/sbom-tool
+	build/sbom-tool/bin/python -m pip install -q cyclonedx-bom
+	build/sbom-tool/bin/cyclonedx-py environment build/sbom --pyproject pyproject.toml --of JSON -o build/sbom.json
 
 # Pages in a real browser, in an environment of their own (build/browser) with Playwright. Skips without Chromium.
 browser:

@@ -209,11 +209,26 @@ def test_a_manifest_is_a_regular_file_of_a_sane_size(bundle_copy: Path, monkeypa
         Bundle.open(bundle_copy)
 
 
-def test_a_manifest_that_contradicts_itself_is_not_blamed_on_the_portrait(bundle_copy: Path) -> None:
+@pytest.mark.parametrize(
+    ("graph", "side", "tensor", "column", "value"),
+    [
+        ("vae_encoder", "inputs", "pixels", 2, [1, 3, 48, 48]),
+        ("clip", "inputs", "motion_latents", 2, [9, 4, 8, 8]),
+        ("timestep", "inputs", "timestep", 2, [2]),
+        ("timestep", "inputs", "timestep", 1, "float16"),
+        ("timestep", "outputs", "time_embedding", 0, "another"),
+        ("vae_decoder", "outputs", "pixels_rgb", 2, [1, 8, 8, 3]),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_blamed_itself(
+    bundle_copy: Path, graph: str, side: str, tensor: str, column: int, value: Any
+) -> None:
     manifest = json.loads((bundle_copy / MANIFEST).read_text())
-    manifest["graphs"]["vae_encoder"]["inputs"][0][2] = [1, 3, 48, 48]
+    (row,) = (row for row in manifest["graphs"][graph][side] if row[0] == tensor)
+    row[column] = value
     (bundle_copy / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="graph vae_encoder takes pixels of shape"):
+    verb = {"inputs": "takes", "outputs": "gives"}[side]
+    with pytest.raises(BundleError, match=f"{MANIFEST} contradicts itself: graph {graph} {verb} (no )?{tensor}"):
         Animator.load(bundle_copy, device="cpu", threads=1)
 
 

@@ -22,6 +22,7 @@ INFO = f"emo_rt-{__version__}.dist-info/"
 MAPPED = {"export": "emo_rt/export", "engines": "emo_rt/engines", "benchmarks": "emo_rt/benchmarks"}
 ALLOWED = re.compile(
     r"emo_rt/([a-z_]+/)*[a-z0-9_]+\.py"
+    r"|emo_rt_command\.py"
     r"|emo_rt/py\.typed"
     r"|emo_rt/assets/(README\.md|portrait\.png|voice\.flac)"
     r"|emo_rt/assets/demo/(emo_rt\.json|MODEL_CARD\.md|graphs/([a-z_]+\.onnx|[0-9a-f]{16}\.bin))"

@@ -12,6 +12,7 @@ import numpy as np
 from emo_rt.device.base import Backend, Graph
 from emo_rt.device.buffers import Buffers
 from emo_rt.errors import BundleError, ClosedError, InputError
+from emo_rt.model.agreement import check_agreement
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, TensorSpec
@@ -47,6 +48,7 @@ class LoadedModel:
         self._closed = False
         try:
             _check_complete(bundle)
+            check_agreement(bundle)
             if memory_limit is not None:
                 check_loading(bundle, backend.graph_memory, memory_limit)
             names = [name for name, graph in bundle.graphs.items() if graph.role not in ON_DEMAND]
@@ -193,14 +195,7 @@ def _check_complete(bundle: Bundle) -> None:
             missing += ["step"] if "step" in there else []
     if missing:
         raise BundleError(f"the bundle {bundle.path} has no graph {', '.join(missing)}; export it again")
-    square = (1, 3, bundle.config.size, bundle.config.size)
     for name, graph in bundle.graphs.items():
-        for tensor in graph.inputs:
-            if graph.role == "vae_encoder" and tensor.name == "pixels" and tensor.shape != square:
-                raise BundleError(
-                    f"the bundle {bundle.path} contradicts itself: graph {name} takes pixels of shape {tensor.shape}, "
-                    f"and by the configuration they have {square}; export it again"
-                )
         if graph.role not in OF_VARIANTS and graph.variant is not None:
             raise BundleError(
                 f"the bundle {bundle.path} cannot be used: graph {name} is of the variant {graph.variant!r} alone; "

@@ -1,0 +1,44 @@
+"""Whether a bundle's graphs and its configuration agree: whoever runs them may rely on the shapes of both."""
+
+from __future__ import annotations
+
+from emo_rt.errors import BundleError
+from emo_rt.model.bundle import MANIFEST, Bundle
+from emo_rt.model.contract import GraphSpec, TensorSpec
+from emo_rt.model.families.registry import graph_specs
+
+
+def check_agreement(bundle: Bundle) -> None:
+    """Raise :class:`BundleError` where a graph takes or gives a tensor in another form than the configuration says.
+
+    Tensors that the family does not know are left alone: a later export may have more.
+    """
+    expected = {_kind(graph): graph for graph in graph_specs(bundle.config, bundle.dtype, (True, False))}
+    for name, graph in bundle.graphs.items():
+        like = expected.get(_kind(graph))
+        if like is not None:
+            _compare(bundle, f"graph {name} takes", graph.inputs, like.inputs)
+            _compare(bundle, f"graph {name} gives", graph.outputs, like.outputs)
+
+
+def _kind(graph: GraphSpec) -> tuple[str, bool, bool]:
+    return graph.role, graph.guided, graph.cached
+
+
+def _compare(bundle: Bundle, what: str, written: tuple[TensorSpec, ...], like: tuple[TensorSpec, ...]) -> None:
+    forms = {tensor.name: _form(tensor) for tensor in like}
+    missing = sorted(set(forms) - {tensor.name for tensor in written})
+    if missing:
+        raise _contradiction(bundle, f"{what} no {', '.join(missing)}, which the configuration needs")
+    for tensor in written:
+        form = forms.get(tensor.name)
+        if form is not None and _form(tensor) != form:
+            raise _contradiction(bundle, f"{what} {tensor.name} of {_form(tensor)}, by the configuration it is {form}")
+
+
+def _form(tensor: TensorSpec) -> str:
+    return f"shape {tensor.shape} {tensor.dtype}"
+
+
+def _contradiction(bundle: Bundle, what: str) -> BundleError:
+    return BundleError(f"{bundle.path / MANIFEST} contradicts itself: {what}; export the bundle again")
