@@ -30,7 +30,7 @@ def kill_with_parent(parent: int | None = None) -> None:
 
 
 def _is_orphan(parent: int | None) -> bool:
-    """Not by ``getppid() == 1``: in a container the parent itself may have that number, and who inherits orphans not."""
+    """Not by ``getppid() == 1``: in a container the parent may be process 1, and orphans go to another."""
     if parent is not None:
         return os.getppid() != parent
     starter = multiprocessing.parent_process()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from emo_rt import Animator, Bundle, VideoOptions, VideoWriter
 from emo_rt.checks import within
@@ -250,3 +251,15 @@ def test_a_picture_of_too_many_pixels_is_refused_without_a_warning(tmp_path: Pat
         with pytest.raises(PortraitError, match="too large to decode"):
             load_picture(tmp_path / "a.png")
     assert told == []
+
+
+def test_the_largest_picture_is_an_option(tiny_animator: Animator, tmp_path: Path) -> None:
+    Image.new("1", (7_100, 7_100)).save(tmp_path / "large.png")  # 50.4 megapixels
+    with pytest.raises(PortraitError, match=r"7100x7100 pixels\); expected 50,000,000 pixels at most"):
+        tiny_animator.prepare(tmp_path / "large.png", face_box="full")
+    Image.new("RGB", (64, 64)).save(tmp_path / "small.png")
+    with pytest.raises(PortraitError, match=r"64x64 pixels\); expected 4,095 pixels at most"):
+        tiny_animator.prepare(tmp_path / "small.png", face_box="full", max_pixels=4_095)
+    tiny_animator.prepare(tmp_path / "small.png", face_box="full", max_pixels=4_096).close()
+    with pytest.raises(ConfigError, match="max_pixels is 90000000"):
+        tiny_animator.prepare(tmp_path / "small.png", face_box="full", max_pixels=90_000_000)

@@ -17,14 +17,17 @@ from PIL import Image, ImageOps
 
 from emo_rt.errors import PortraitError
 from emo_rt.media.untrusted import PICTURE, UntrustedFile, open_file
+from emo_rt.schema.kinds import Range
 
 PictureSource: TypeAlias = "str | Path | NDArray[np.generic] | Image.Image"
 """What :func:`load_picture` takes."""
 
 MIN_SIDE = 32
 """Smallest width and height of a picture, in pixels."""
-MAX_PIXELS = 80_000_000
-"""Largest picture file that is decoded. Below Pillow's own limit for decompression bombs, 89 megapixels."""
+PIXELS = Range(1_024, 80_000_000)
+"""What may be allowed for a picture file. Below Pillow's own limit for decompression bombs, 89 megapixels."""
+MAX_PIXELS = 50_000_000
+"""Largest picture file that is decoded unless the caller allows more: what most cameras make fits in."""
 BACKGROUND = (255, 255, 255)
 """What transparent pixels are composited on: white, which cut-out portraits are mostly prepared for."""
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
@@ -34,13 +37,14 @@ _filters = threading.Lock()
 """Python's filters of warnings are the process's: one thread at a time changes them and puts them back."""
 
 
-def load_picture(source: PictureSource) -> NDArray[np.uint8]:
+def load_picture(source: PictureSource, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read a picture file, a Pillow image or an array as (H, W, 3) uint8 RGB, upright.
 
     EXIF orientation is applied, transparency composited on white, 16-bit values scaled to 8 bits; of an animation the
     first frame counts. Arrays: (H, W) or (H, W, 1 | 3 | 4), uint8, uint16, or floats in 0 … 1; one that is (H, W, 3)
     uint8 already may be returned as it is. Raises :class:`PortraitError` if the source cannot be read, has another
-    form, is smaller than 32 pixels on a side, or is a file of more than 80 megapixels.
+    form, is smaller than 32 pixels on a side, or is a file of more than ``max_pixels``
+    (:data:`PIXELS`), width times height.
     """
     if isinstance(source, np.ndarray):
         picture = _from_array(source)
@@ -48,7 +52,7 @@ def load_picture(source: PictureSource) -> NDArray[np.uint8]:
         with _foreign_errors("the image"):
             picture = _to_rgb(ImageOps.exif_transpose(source))
     elif isinstance(source, str | os.PathLike):
-        picture = _read(os.fspath(source))
+        picture = _read(os.fspath(source), max_pixels)
     else:
         raise PortraitError(
             f"a portrait cannot be a {type(source).__name__}; expected a path, a Pillow image or an array"
@@ -62,16 +66,16 @@ def _size(picture: NDArray[np.uint8]) -> str:
     return f"{picture.shape[1]}x{picture.shape[0]}"
 
 
-def _read(path: str) -> NDArray[np.uint8]:
+def _read(path: str, max_pixels: int) -> NDArray[np.uint8]:
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     with (
         open_file(path, PICTURE) as file,
-        _foreign_errors(path),
+        _foreign_errors(path, max_pixels),
         _opened(file, formats) as image,
     ):
         file.deadline = None  # it is a picture; from here on its size bounds the work
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > max_pixels:
             raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
         ImageOps.exif_transpose(image, in_place=True)  # a copy of 80 megapixels has 240 MB
         return _to_rgb(image)
@@ -85,14 +89,14 @@ def _opened(file: UntrustedFile, formats: list[str]) -> Image.Image:
 
 
 @contextmanager
-def _foreign_errors(name: str) -> Iterator[None]:
+def _foreign_errors(name: str, max_pixels: int = MAX_PIXELS) -> Iterator[None]:
     """Translates what Pillow raises about a picture."""
     try:
         yield
     except PortraitError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise PortraitError(f"{name} is too large to decode ({exc}); expected {MAX_PIXELS:,} pixels at most") from exc
+        raise PortraitError(f"{name} is too large to decode ({exc}); expected {max_pixels:,} pixels at most") from exc
     except Exception as exc:  # Pillow's decoders raise nearly anything on a broken file
         raise PortraitError(
             f"{name} cannot be read as a picture ({exc}); expected a whole {', '.join(FORMATS)}"

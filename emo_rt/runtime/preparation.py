@@ -31,7 +31,7 @@ def frame_face(
     face_box, face = chosen.face_box, chosen.face
     if chosen.head_room is not None:
         family.check_heeds({"head_room": chosen.head_room})
-    original = load_picture(picture)
+    original = load_picture(picture, chosen.max_pixels)
     if face_box is None and face is not None:
         face_box = face.silhouette()
     if face_box is not None and chosen.face_index is not None:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, TypedDict
 from emo_rt.checks import check
 from emo_rt.media.box import Box, FaceBox, parse_face_box
 from emo_rt.media.framing import VIDEO_SIDES
+from emo_rt.media.picture import MAX_PIXELS, PIXELS
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
@@ -64,6 +65,8 @@ class PrepareOptions:
     Or one that is much larger than all others."""
     max_side: Annotated[int, VIDEO_SIDES] = 1920
     """Longest side of the video."""
+    max_pixels: Annotated[int, PIXELS, Outside(placeholder="N")] = MAX_PIXELS
+    """Largest picture file that is decoded, in pixels: decoding takes memory in proportion."""
     head_room: Annotated[float | None, Range(0, math.inf, "0 or more, or inf"), Outside(placeholder="SHARE")] = None
     """How far beyond its box the face may move, as a share of the box. For models that heed it. ``None`` = the model's
     own.
@@ -82,6 +85,7 @@ class PrepareChanges(TypedDict, total=False):
     face_box: FaceBox | None
     face_index: int | None
     max_side: int
+    max_pixels: int
     head_room: float | None
     face: FaceInputs | None
 

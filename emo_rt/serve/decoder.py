@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from emo_rt.errors import AudioError, EmoRtError, PortraitError
 from emo_rt.media.audio import AudioSource, open_audio
-from emo_rt.media.picture import load_picture
+from emo_rt.media.picture import PIXELS, load_picture
 from emo_rt.serve.confine import confine
 
 __all__ = ["Decoded", "Order", "decode"]
@@ -91,7 +91,7 @@ def decode(order: Order, answer: Connection) -> None:
 def _picture(order: Order) -> dict[str, Any]:
     if not order.has_picture:
         return {}
-    picture = load_picture(Path(order.folder, UPLOADED_PICTURE))
+    picture = load_picture(Path(order.folder, UPLOADED_PICTURE), int(PIXELS.high))
     height, width = picture.shape[:2]
     if width * height > order.max_pixels:
         raise PortraitError(
