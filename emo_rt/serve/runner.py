@@ -263,15 +263,15 @@ class Runner:
 
 def write_video(video: Video, options: VideoOptions, place: Path) -> None:
     """Make the video into its file, and its first frame into another."""
-    size = {"width": video.width, "height": video.height, "fps": video.fps}
+    width, height, fps = video.width, video.height, video.fps
     thumbnail: NDArray[np.uint8] | None = None
     with (
-        VideoWriter(place / VIDEO, **size, audio=video.audio, options=options) as writer,
+        VideoWriter(place / VIDEO, width=width, height=height, fps=fps, audio=video.audio, options=options) as writer,
         closing(video.chunks()) as chunks,
     ):
         for chunk in chunks:
             writer.write(chunk.frames)
             if thumbnail is None:
-                (thumbnail,) = FrameMarker(options, video.fps)(chunk.frames[:1], 0)
+                (thumbnail,) = FrameMarker(options, fps)(chunk.frames[:1], 0)
     assert thumbnail is not None
     Image.fromarray(thumbnail).save(place / THUMBNAIL, quality=QUALITY)
