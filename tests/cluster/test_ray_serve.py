@@ -165,6 +165,25 @@ def test_live_sessions_start_another_replica(caller: Caller) -> None:
             session.send(json.dumps({"type": "session.stop"}))
 
 
+def leave_politely(session: Any) -> None:
+    session.close()
+
+
+def leave_at_once(session: Any) -> None:
+    """As a process that is killed: no closing handshake."""
+    session.socket.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("leave", [leave_politely, leave_at_once])
+def test_who_leaves_without_a_word_frees_the_place(caller: Caller, leave: Callable[[Any], None]) -> None:
+    """Three sessions one after the other, and two places at most: one that was left is needed again."""
+    for _ in range(3):
+        with closing(caller.live()) as session:
+            while not isinstance(session.recv(PATIENCE_S), bytes):
+                pass
+            leave(session)
+
+
 def test_a_replica_whose_device_is_lost_is_replaced(caller: Caller, script: Path, data: Path) -> None:
     """And the job that ran then is made by another process."""
     script.write_text("DeviceLostError")
