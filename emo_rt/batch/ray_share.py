@@ -8,8 +8,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from emo_rt.animator import Animator
 from emo_rt.batch.task import Model
+from emo_rt.batch.worker import load
 from emo_rt.errors import ConfigError
 from emo_rt.memory import resident_memory
 
@@ -40,7 +40,7 @@ def gpu_part(used: int, total: int) -> float:
 
 def measured(model: Model, cpus: float) -> Share:
     """Load the model here and warm it up. Raises what :meth:`emo_rt.Animator.load` raises."""
-    with Animator.load(model.bundle, device=model.device, backend=model.backend, threads=model.threads) as animator:
+    with load(model) as animator:
         animator.warmup()
         used = animator.memory_stats().get("device_used")
         memory = math.ceil(HEADROOM * (resident_memory() or 0))

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from emo_rt.animator import Animator
 from emo_rt.batch.task import Model, Task
-from emo_rt.batch.worker import RowMaker
+from emo_rt.batch.worker import RowMaker, load
 from emo_rt.errors import BackendError, BundleError, EmoRtError
 
 LOST = 1
@@ -39,7 +38,7 @@ class RowActor:
         try:
             if not self._ask(ledger.loading, actor):
                 raise BackendError("workers in a row ended while they loaded the model; memory may not suffice")
-            animator = Animator.load(model.bundle, device=model.device, backend=model.backend, threads=model.threads)
+            animator = load(model)
             if animator.bundle.sha256 != bundle:
                 raise BundleError(f"{model.bundle} on this machine is another model than on the driver's")
         except EmoRtError as exc:

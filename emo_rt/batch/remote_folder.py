@@ -46,7 +46,8 @@ class RemoteFolder(OutputFolder):
         self._url = url.rstrip("/")
         self._videos = Remote(f"{self._url}/{VIDEOS}").names()
         here, there = cache_of(self._url), Remote(f"{self._url}/{JOURNAL}")
-        if not (here / JOURNAL).exists() and there.fingerprint() is not None:
+        # the names, as they fail where the store does: taken for absent, the journal there would be overwritten
+        if not (here / JOURNAL).exists() and JOURNAL in Remote(self._url).names():
             here.mkdir(parents=True, exist_ok=True)
             there.fetch(here / JOURNAL)
         self._copied_at = time.monotonic()

@@ -31,20 +31,25 @@ FILES_BESIDE = tuple(name for name in FILES if name != "portrait")
 """What a row needs whose portrait is prepared."""
 
 
+def load(model: Model, *, verify: bool = True) -> Animator:
+    """The model with all its settings, wherever a worker runs. Raises as :meth:`emo_rt.Animator.load`."""
+    return Animator.load(
+        model.bundle,
+        device=model.device,
+        backend=model.backend,
+        threads=model.threads,
+        memory_limit=model.memory_limit,
+        verify=verify,
+    )
+
+
 def main(driver: Connection, model: Model) -> None:
     """What the process runs: loads the model, then makes the rows that come."""
     end_with_the_driver()
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal's Ctrl-C reaches all; the driver decides what it means
         signal.signal(number, signal.SIG_IGN)
     try:  # the driver has compared the files with their hashes a moment ago
-        animator = Animator.load(
-            model.bundle,
-            device=model.device,
-            backend=model.backend,
-            threads=model.threads,
-            memory_limit=model.memory_limit,
-            verify=False,
-        )
+        animator = load(model, verify=False)
     except EmoRtError as exc:
         driver.send(Unusable(exc))
         return

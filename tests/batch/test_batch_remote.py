@@ -12,10 +12,10 @@ import pytest
 from emo_rt import Animator, Bundle, InputError, MissingDependencyError, OutputError
 from emo_rt.batch import Model, read_manifest, run_batch
 from emo_rt.batch.faults import is_transient
-from emo_rt.batch.journal import Journal
+from emo_rt.batch.journal import JOURNAL, Journal
 from emo_rt.batch.keys import Keys
 from emo_rt.batch.remote import Remote, fetched
-from emo_rt.batch.remote_folder import cache_of
+from emo_rt.batch.remote_folder import RemoteFolder, cache_of
 from emo_rt.batch.task import Task
 from emo_rt.batch.worker import RowMaker
 from emo_rt.files import sha256_of
@@ -105,6 +105,28 @@ def test_a_run_into_a_store_goes_on_on_another_machine(
     assert cache_of(out).is_relative_to(tmp_path / "another")
     (there / found["a"]["output"]).unlink()
     assert run_batch(path, out, model=model).made == 1, "what is gone is made again"
+
+
+def test_a_store_that_fails_for_a_moment_keeps_its_journal(
+    store: str, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A journal that cannot be looked at is not one that is absent."""
+    rows = read_manifest(manifest(row("a", portrait="none.png")))
+    with RemoteFolder(f"{store}/out", rows, "m", retry_failed=False, parquet=False) as folder:
+        folder.journal.died(next(iter(folder.rows)), 1)
+        folder.finish()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    files = fsspec.filesystem("memory")
+    looked = files.isfile
+
+    def broken(path: str, *more: Any) -> bool:
+        if path.endswith(JOURNAL):
+            raise OSError("connection reset")
+        return bool(looked(path, *more))
+
+    monkeypatch.setattr(files, "isfile", broken)
+    with RemoteFolder(f"{store}/out", rows, "m", retry_failed=False, parquet=False) as folder:
+        assert [folder.journal.row(key).deaths for key in folder.rows] == [1]
 
 
 def test_what_a_store_says(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from emo_rt import ConfigError, MissingDependencyError, OutputError
+from emo_rt import Bundle, ConfigError, MissingDependencyError, OutputError
 from emo_rt.batch import Cluster, Model, Share, read_manifest, run_batch_on_ray
 from emo_rt.batch.crew import MOST_STILLBORN
 from emo_rt.batch.ray_ledger import RayLedger
 from emo_rt.batch.ray_runner import blocks
-from emo_rt.batch.ray_share import gpu_part, threads_for
+from emo_rt.batch.ray_share import gpu_part, measured, threads_for
+from emo_rt.batch.ray_worker import RowActor
 from emo_rt.batch.task import Done, Task
 from tests.batch.conftest import Manifest, events, results, row
 
@@ -146,3 +149,18 @@ def test_a_folder_of_a_driver_that_was_killed_is_waited_for(
     other = Cloud(manifest(row("a"), name="again.jsonl"), tmp_path / "out")
     assert len(other.keys) == 1
     other.ledger.close()
+
+
+def test_a_worker_on_a_cluster_has_the_limit_of_memory(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be is refused, and so it has arrived; the ledger hears of it."""
+    model = Model(str(tiny_bundle.path), device="cpu", threads=1, memory_limit=-1.0)
+    with pytest.raises(ConfigError, match="memory_limit"):
+        measured(model, 1.0)
+    context = SimpleNamespace(get_node_id=lambda: "node", get_actor_id=lambda: "actor")
+    ray = SimpleNamespace(get_runtime_context=lambda: context, get=lambda found: found)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    heard: list[Exception] = []
+    ledger = SimpleNamespace(loading=SimpleNamespace(remote=lambda _: True), fail=SimpleNamespace(remote=heard.append))
+    with pytest.raises(ConfigError, match="memory_limit"):
+        RowActor(ledger, model, tiny_bundle.sha256, alone=False)
+    assert [type(error) for error in heard] == [ConfigError]
