@@ -45,6 +45,7 @@ from emo_rt.evaluate.subject import Speech
 from emo_rt.evaluate.tuning import Curve, Tried, as_options, best_preset
 from emo_rt.media.audio import open_audio
 from emo_rt.model.presets import Preset
+from emo_rt.model.resolve import step_graphs
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 BASE = "ddim 40"
@@ -130,7 +131,7 @@ def gated(animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOption
         best = best_preset(animator.bundle)
         base = f"{best.solver} {best.steps}"
         chosen = {**chosen, base: as_options(best, animator.bundle)}
-    curve = Curve(animator, speech, chosen[base])
+    curve = Curve(animator, speech, as_options(as_preset(chosen[base]), animator.bundle))
     tried: dict[str, Tried] = {}
 
     def make(name: str) -> None:
@@ -194,6 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--portrait and --voice go together")
     chosen = settings(given.steps, given.solvers.split(","))
     with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
+        if given.portrait is not None:  # the gate runs them with the variant of the model's best
+            chosen = {name: as_options(as_preset(options), animator.bundle) for name, options in chosen.items()}
         chosen = {name: options for name, options in chosen.items() if is_possible(animator, options)}
         if given.portrait is None:
             people = load_people(given.people, animator.config.size)
@@ -215,11 +218,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def is_possible(animator: Animator, options: AnimateOptions) -> bool:
-    """Whether the bundle has the graphs that a setting needs."""
+    """Whether the bundle serves a setting, with these very steps, and has the graphs for it. Warms them up."""
     try:
-        animator.warmup(options.replace(steps=2 if options.deep_cache in (None, 1) else options.steps))
+        step_graphs(animator.resolve(options), animator.bundle)
     except ConfigError:
         return False
+    animator.warmup(options)
     return True
 
 

@@ -304,7 +304,8 @@ class Animator:
         silence = np.zeros(AUDIO_SAMPLE_RATE // self.config.fps, np.float32)
         # Where the loop is captured, it must be the real one; elsewhere one step of each graph shows all that there is.
         is_all_needed = self._model.backend.kept_workers or len(set(table.graphs)) > 1
-        steps = table.steps if is_all_needed else 1
+        fewest = self.bundle.variants[self.resolve(options).variant].steps[0]
+        steps = table.steps if is_all_needed else max(1, fewest)
         with self._grey_avatar() as avatar:
             self.animate(avatar, silence, sample_rate=AUDIO_SAMPLE_RATE, options=options, steps=steps).numpy()
 

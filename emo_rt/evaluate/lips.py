@@ -16,6 +16,8 @@ Values = NDArray[np.float64]
 
 LAGS = np.arange(-10, 11)
 """Frames that the lips may be late."""
+LEAST_PAIRS = 0.5
+"""Share of the pairs without lag that a lag must have: in a short video a far one has two, which always correlate."""
 NO_SOUND = "needs a sound: the video has none, and no voice was given"
 STILL = 1e-9
 """Variance below which a curve does not move."""
@@ -24,9 +26,10 @@ STILL = 1e-9
 def lagged_pairs(first: Values, second: Values) -> Values:
     """Moments of correlations at all :data:`LAGS`: (T,), (T,) → (T, 5 · lags), NaN where a partner is missing.
 
-    Row t holds ``first[t]`` with ``second[t + lag]``: where ``second`` is late by the lag.
+    Row t holds ``first[t]`` with ``second[t + lag]``: where ``second`` is late by the lag. A lag with fewer than
+    :data:`LEAST_PAIRS` is NaN throughout.
     """
-    columns = []
+    columns, least = [], LEAST_PAIRS * (np.isfinite(first) & np.isfinite(second)).sum()
     for late in LAGS.tolist():
         moved = np.full(len(second), np.nan)
         start, end = max(0, -late), min(len(second), len(second) - late)
@@ -34,6 +37,8 @@ def lagged_pairs(first: Values, second: Values) -> Values:
             moved[start:end] = second[start + late : end + late]
         x = np.where(np.isfinite(moved), first, np.nan)
         y = np.where(np.isfinite(first), moved, np.nan)
+        if np.isfinite(x).sum() < least:
+            x = y = np.full(len(first), np.nan)
         columns += [x, y, x * x, y * y, x * y]
     return np.stack(columns, axis=1)
 
@@ -44,6 +49,13 @@ def correlations(means: Values) -> Values:
     spreads = np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0)
     safe = np.where(spreads > STILL**2, spreads, 1)
     return np.where(spreads > STILL**2, (xy - x * y) / np.sqrt(safe), 0.0)
+
+
+def lagged_correlations(first: Values, second: Values) -> Values:
+    """Of two whole curves at all :data:`LAGS`: (T,), (T,) → (lags,); 0 where there are no pairs."""
+    pairs = lagged_pairs(first, second)
+    counts = np.isfinite(pairs).sum(axis=0)
+    return correlations(np.nansum(pairs, axis=0) / np.maximum(counts, 1))
 
 
 def correlation(reading: Reading, context: Context) -> Sample | str:

@@ -79,7 +79,8 @@ METRICS: Mapping[str, Metric] = {
                "at the lag where it is highest", "own; cf. the audio-visual correlation of Chen et al. 2018", 0.05,
                lips.correlation, (MESH,)),
         Metric("lip_lag", "lips late by", "ms", "nearer",
-               "lag from −10 to +10 frames at which lip gap and loudness correlate best; positive: lips late",
+               "lag from −10 to +10 frames at which lip gap and loudness correlate best, of those that leave half "
+               "of the frames; positive: lips late",
                "own; as SyncNet's offset (Chung and Zisserman 2016)", 45.0, lips.lag, (MESH,)),
         Metric("lse_c", "LSE-C (SyncNet's confidence)", "", "higher",
                "median over shifts of −15 … +15 frames of the mean distance of SyncNet's vectors of lips and sound, "

@@ -23,7 +23,7 @@ from emo_rt.evaluate.footage import Footage, open_video, videos_in
 from emo_rt.evaluate.frechet import FrechetSample, too_few
 from emo_rt.evaluate.identity import NetworkFile
 from emo_rt.evaluate.intervals import Estimate, Sample, estimate_change
-from emo_rt.evaluate.lips import LAGS, correlations, lagged_pairs
+from emo_rt.evaluate.lips import LAGS, lagged_correlations
 from emo_rt.evaluate.metrics import METRICS, Metric, take, worsening
 from emo_rt.evaluate.moments import worst_moments
 from emo_rt.evaluate.pictures import MOST_DB, psnr, ssim
@@ -260,7 +260,7 @@ def _lip_checks(first: Values, second: Values, fps: float) -> Iterator[Check]:
     """Whether B's lips move when A's do: more telling than either against the sound."""
     if np.nanstd(first) < MOVING:
         return
-    found = correlations(np.nanmean(lagged_pairs(first, second), axis=0))
+    found = lagged_correlations(first, second)
     late, best = int(LAGS[found.argmax()]), float(found.max())
     words = f"lips {abs(late)} frames {'late' if late > 0 else 'early'} ({1000 * late / fps:+.0f} ms)"
     yield Check("lips late by, frames", late, "0", abs(late) <= MOST_LAG, words=words)

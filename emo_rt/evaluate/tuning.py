@@ -20,7 +20,7 @@ from emo_rt.animator import Animator
 from emo_rt.errors import ConfigError, InputError
 from emo_rt.evaluate.assessment import Eyes
 from emo_rt.evaluate.footage import Footage, of_frames
-from emo_rt.evaluate.lips import LAGS, correlations, lagged_pairs
+from emo_rt.evaluate.lips import LAGS, lagged_correlations
 from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.regression import MOVING, compare
 from emo_rt.evaluate.subject import OutOfTimeError, Speech, made
@@ -163,7 +163,7 @@ def kept_share(first: Reading, second: Reading, structure: float) -> float:
         if moved[0] >= MOVING:
             shares.append(_smaller_over_larger(*moved))
             at_once = int(np.flatnonzero(LAGS == 0)[0])
-            follows = correlations(np.nanmean(lagged_pairs(first.opening, second.opening), axis=0))[at_once]
+            follows = lagged_correlations(first.opening, second.opening)[at_once]
             shares.append(max(float(follows), 0.0))
     return float(np.mean(shares))
 
@@ -210,9 +210,11 @@ def _shortened(animator: Animator, speech: Speech, budget_s: float, until: float
     sound = speech.sound[: round(least * AUDIO_SAMPLE_RATE)]
     if len(sound) < round(LEAST_S * AUDIO_SAMPLE_RATE):
         raise InputError(f"the voice has {len(sound) / AUDIO_SAMPLE_RATE:.2f} s; expected {LEAST_S:g} s or more")
-    few = replace(best_preset(animator.bundle), steps=2)
+    best = best_preset(animator.bundle)
+    lowest, most = animator.bundle.variants[best.variant].steps
+    few = replace(best, steps=min(max(2, lowest), most))
     _, seconds = made(animator, replace(speech, sound=sound), as_options(few, animator.bundle), until)
-    per_second = seconds / 2 * best_preset(animator.bundle).steps / least + READING_S
+    per_second = seconds / few.steps * best.steps / least + READING_S
     wanted = min(max(FIRST_SHARE * budget_s / per_second, least), MOST_S)
     return replace(speech, sound=speech.sound[: round(wanted * AUDIO_SAMPLE_RATE)])
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +49,30 @@ def test_any_bundle_goes_through_the_gate(tiny_animator: Animator) -> None:
     header, _, *lines = pareto.markdown(rows).splitlines()
     assert header.endswith("| likeness_db | gate |")
     assert len(lines) == 2
+
+
+@pytest.fixture
+def few_steps(bundle_copy: Path) -> Iterator[Animator]:
+    """As a distilled student is: three or four steps, and a default preset that is the best."""
+    path = bundle_copy / "emo_rt.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest |= {"variants": {"base": {"steps": [3, 4]}}, "default_preset": "turbo"}
+    manifest["presets"] = {"turbo": {"solver": "unipc", "steps": 4}}
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    with Animator.load(bundle_copy, device="cpu", threads=1) as animator:
+        yield animator
+
+
+def test_a_model_of_few_steps_is_held_against_its_own_best(few_steps: Animator) -> None:
+    speech = Speech(np.full((96, 96, 3), 128, np.uint8), np.zeros(16_000, np.float32), Box(20, 20, 70, 70))
+    chosen = {name: one for name, one in pareto.settings((3, 8), ("ddim",)).items() if "guidance" not in name}
+    possible = {name: one for name, one in chosen.items() if pareto.is_possible(few_steps, one)}
+    assert list(possible) == ["ddim 3"]
+    rows = pareto.gated(few_steps, speech, possible, 1)
+    assert list(rows) == ["ddim 3", "unipc 4"]
+    assert rows["unipc 4"]["score"] == pytest.approx(1)
+    assert rows["unipc 4"]["speedup"] == 1
+    assert rows["ddim 3"]["likeness_db"] < 100
 
 
 def test_settings_are_presets_too() -> None:

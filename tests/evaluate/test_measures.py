@@ -14,6 +14,7 @@ from emo_rt.evaluate.assessment import Eyes, measured
 from emo_rt.evaluate.context import DLIB, Context, PortraitFacts
 from emo_rt.evaluate.expression import expressions
 from emo_rt.evaluate.intervals import Estimate, Sample
+from emo_rt.evaluate.lips import LAGS, lagged_correlations
 from emo_rt.evaluate.metrics import METRICS, take
 from emo_rt.evaluate.motion import blink_starts
 from emo_rt.evaluate.reading import UPPER_LIP, Reading
@@ -64,6 +65,14 @@ def test_a_planted_lag_of_the_curve_is_read_exactly(frames: int, true_reading: R
     """The same on what was read already: as fast as a test can be, over more lags."""
     late = changed(true_reading, landmarks=np.roll(true_reading.landmarks, frames, axis=0))
     assert value("lip_lag", late) - value("lip_lag", true_reading) == pytest.approx(1000 * frames / FPS)
+
+
+def test_lags_with_few_pairs_do_not_count() -> None:
+    curve = np.random.default_rng(1).normal(size=12)
+    found = lagged_correlations(curve, curve)
+    assert LAGS[found.argmax()] == 0
+    assert not found[np.abs(LAGS) > 6].any()
+    assert found[np.abs(LAGS) <= 6].all()
 
 
 def test_a_still_mouth_is_neither_late_nor_early(true_reading: Reading) -> None:

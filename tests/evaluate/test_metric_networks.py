@@ -137,6 +137,7 @@ def test_clips_start_every_eighth_frame(files: dict[str, Path]) -> None:
     assert clips.features.shape == (2, 400)
 
 
+@pytest.mark.slow
 def test_a_report_has_what_the_networks_measure(files: dict[str, Path]) -> None:
     """On a face that trembles, with random weights; hashes of all files are told."""
     from PIL import Image
@@ -209,6 +210,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         deep3d({}, MEAN_FACE)
 
 
+@pytest.mark.slow
 def test_the_converter_reads_public_files(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from emo_rt.export.metrics.convert import convert, main

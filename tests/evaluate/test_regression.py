@@ -96,6 +96,15 @@ def test_without_faces_nothing_is_as_good() -> None:
     assert compare(grey[0], grey[0], "equal", eyes=EYES()).passed
 
 
+@pytest.mark.parametrize("frames", [6, 12])
+def test_a_short_video_is_in_step_with_itself(frames: int) -> None:
+    """Six frames have no pairs at the far lags, and twelve have two, which always correlate by 1 or −1."""
+    video = of_frames("short", true_frames(5, SECONDS)[10 : 10 + frames], 25)
+    result = compare(video, video, "quality", eyes=EYES())
+    assert result.passed, result.verdict
+    assert next(check.value for check in result.checks if check.name == "lips late by, frames") == 0
+
+
 def test_the_gate_takes_true_videos(tmp_path: Path) -> None:
     """E-FID is one of its measures where there is a truth."""
     from emo_rt.evaluate import Against

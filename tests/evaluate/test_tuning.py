@@ -143,6 +143,19 @@ def test_the_command_measures_keeps_and_forgets(
     assert read_tuned(tiny_bundle) is None
 
 
+def test_a_model_of_few_steps_is_tuned(bundle_copy: Path) -> None:
+    """Neither finding out the speed nor the warm-up takes fewer steps than its variant serves."""
+    path = bundle_copy / "emo_rt.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest |= {"variants": {"base": {"steps": [4, 8]}}, "default_preset": "turbo"}
+    manifest["presets"] = {"turbo": {"solver": "unipc", "steps": 8}}
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    speech = Speech(np.full((96, 96, 3), 128, np.uint8), np.zeros(16_000, np.float32), Box(20, 20, 70, 70))
+    with Animator.load(bundle_copy, device="cpu", threads=1) as animator:
+        tuned = tune(animator, speech, 7200)
+    assert {one["preset"]["steps"] for one in tuned.curve} == {4, 6, 8}
+
+
 def test_wrong_calls_say_what_to_do(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", str(tiny_bundle.path)]) == 2
     assert "--portrait" in capsys.readouterr().err
