@@ -35,6 +35,12 @@ def number_of(value: object) -> float | None:
         return None
 
 
+def is_finite(value: object) -> bool:
+    """Whether ``value`` is a number that is neither NaN nor infinite, as a float either."""
+    number = number_of(value)
+    return number is not None and math.isfinite(number)
+
+
 def all_positive(config: object, section: str, *names: str) -> None:
     """Check that fields, or all members of tuple fields, are more than 0."""
     for name in names:
@@ -83,8 +89,7 @@ def _field_value(name: str, hint: Any, value: Any) -> Any:
         check(isinstance(value, list | tuple), name, value, "a list")
         return tuple(_field_value(name, choices[0], item) for item in value)
     elif hint is float:
-        number = number_of(value) if type(value) in (int, float) else None
-        check(number is not None and math.isfinite(number), name, value, "a finite number")
+        check(type(value) in (int, float) and is_finite(value), name, value, "a finite number")
     else:
         check(type(value) is hint, name, value, f"a value of type {hint.__name__}")
     return value

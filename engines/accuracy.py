@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,20 @@ def read_feed(path: Path, spec: GraphSpec) -> dict[str, Array]:
     return {tensor.name: feed[tensor.name].astype(tensor.dtype) for tensor in spec.inputs}
 
 
-def accuracy(bundle: Bundle, graph: str, feed: dict[str, Array], bound: float) -> tuple[str, list[str]]:
-    """A report for people, and the names of the nodes to keep in float32."""
+@dataclass(frozen=True)
+class Finding:
+    """What the comparison of one graph came to."""
+
+    text: str
+    """A report for people."""
+    keep: list[str]
+    """Names of the nodes to keep in float32."""
+    is_lost: bool
+    """Whether a layer is past its bound."""
+
+
+def accuracy(bundle: Bundle, graph: str, feed: dict[str, Array], bound: float) -> Finding:
+    """Hold every layer of a graph against float32."""
     try:
         from emo_rt.engines.layers import compare_layers, first_lost, nodes_to_keep
     except ImportError as exc:
@@ -73,7 +86,7 @@ def accuracy(bundle: Bundle, graph: str, feed: dict[str, Array], bound: float) -
     lines += ["", "largest relative error:"]
     lines += [f"  {_line(one)}" for one in sorted(layers, key=lambda one: -one.error)[:SHOWN]]
     lines += ["", f"{len(keep)} nodes must stay in float32" if keep else "no node must stay in float32"]
-    return "\n".join(lines), keep
+    return Finding("\n".join(lines), keep, lost is not None)
 
 
 def against_engine(bundle: Bundle, graph: str, feed: dict[str, Array], engine: Path) -> str:
@@ -124,12 +137,12 @@ def _run(given: argparse.Namespace) -> int:
     if given.against is not None:
         sys.stdout.write(against_engine(bundle, given.graph, feed, given.against) + "\n")
         return 0
-    text, keep = accuracy(bundle, given.graph, feed, given.bound)
-    sys.stdout.write(text + "\n")
+    found = accuracy(bundle, given.graph, feed, given.bound)
+    sys.stdout.write(found.text + "\n")
     if given.keep is not None:
         with whole_file(given.keep) as scratch:
-            scratch.write_text("".join(f"{given.graph} {node}\n" for node in keep), encoding="utf-8")
-    return 0 if "no layer is past" in text else 1
+            scratch.write_text("".join(f"{given.graph} {node}\n" for node in found.keep), encoding="utf-8")
+    return int(found.is_lost)
 
 
 def _line(layer: Any) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,11 @@ class Row:
     """:meth:`emo_rt.Request.digest`."""
     error: EmoRtError | None = None
     """Why no video can be made of it."""
+
+
+def rows_of(manifest: str | Path | Sequence[Row]) -> list[Row]:
+    """The rows of a file, or those that were given. Raises as :func:`read_manifest`."""
+    return read_manifest(manifest) if isinstance(manifest, str | os.PathLike) else list(manifest)
 
 
 def read_manifest(path: str | Path) -> list[Row]:

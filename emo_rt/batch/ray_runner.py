@@ -22,7 +22,7 @@ from typing import Any
 
 from emo_rt.batch.journal import MOST_DEATHS
 from emo_rt.batch.ledger import Summary
-from emo_rt.batch.manifest import Row, read_manifest
+from emo_rt.batch.manifest import Row, rows_of
 from emo_rt.batch.ray_ledger import RayLedger, State
 from emo_rt.batch.ray_share import Share, measured, threads_for
 from emo_rt.batch.ray_worker import RowActor, packed
@@ -75,7 +75,7 @@ def run_batch_on_ray(
     """
     check(isinstance(workers, int) and workers >= 1, "workers", workers, "an integer, 1 or more")
     start, model = time.monotonic(), model or Model()
-    rows = read_manifest(manifest) if isinstance(manifest, str | os.PathLike) else list(manifest)
+    rows = rows_of(manifest)
     bundle = Bundle.open(model.bundle).sha256
     cluster = cluster or Cluster()
     with _cluster(cluster.address) as ray:

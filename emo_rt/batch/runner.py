@@ -12,7 +12,7 @@ from pathlib import Path
 
 from emo_rt.batch.crew import Crew
 from emo_rt.batch.ledger import Ledger, Summary
-from emo_rt.batch.manifest import Row, read_manifest
+from emo_rt.batch.manifest import Row, rows_of
 from emo_rt.batch.process import WorkerProcess
 from emo_rt.batch.remote_folder import open_folder
 from emo_rt.batch.schedule import Schedule
@@ -63,7 +63,7 @@ def run_batch(
     """
     check(isinstance(workers, int) and workers >= 1, "workers", workers, "an integer, 1 or more")
     start, model = time.monotonic(), model or Model()
-    rows = read_manifest(manifest) if isinstance(manifest, str | os.PathLike) else list(manifest)
+    rows = rows_of(manifest)
     bundle = Bundle.open(model.bundle).sha256
     with open_folder(folder, rows, bundle, retry_failed=retry_failed, parquet=parquet) as output:
         ledger = Ledger(output, bundle)

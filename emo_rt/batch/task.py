@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Model:
-    """A model and what it runs on; see :meth:`emo_rt.Animator.load`."""
+    """A model and what it runs on: arguments of :meth:`emo_rt.Animator.load`, by their names."""
 
     bundle: str = "demo"
     """Bundle folder, or ``demo``."""

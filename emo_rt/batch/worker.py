@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -33,14 +33,7 @@ FILES_BESIDE = tuple(name for name in FILES if name != "portrait")
 
 def load(model: Model, *, verify: bool = True) -> Animator:
     """The model with all its settings, wherever a worker runs. Raises as :meth:`emo_rt.Animator.load`."""
-    return Animator.load(
-        model.bundle,
-        device=model.device,
-        backend=model.backend,
-        threads=model.threads,
-        memory_limit=model.memory_limit,
-        verify=verify,
-    )
+    return Animator.load(**asdict(model), verify=verify)
 
 
 def main(driver: Connection, model: Model) -> None:

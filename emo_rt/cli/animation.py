@@ -17,7 +17,7 @@ from emo_rt.media.video_target import output_errors
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array
 from emo_rt.runtime.request import Request
-from emo_rt.runtime.result import Video
+from emo_rt.runtime.result import Video, writer_of
 from emo_rt.runtime.stages import Chunk, RunStats
 from emo_rt.runtime.trace import Trace
 from emo_rt.version import __version__
@@ -151,18 +151,7 @@ def _write(job: Job, video: Video) -> RunStats:
         return video.save_frames(job.frames_dir)
     if job.frames_dir is None:
         return video.save(target, options, overwrite=job.overwrite)
-    with (
-        VideoWriter(
-            target,
-            width=video.width,
-            height=video.height,
-            fps=video.fps,
-            audio=video.audio,
-            options=options,
-            overwrite=job.overwrite,
-        ) as writer,
-        closing(video.chunks()) as chunks,
-    ):
+    with writer_of(video, target, options, overwrite=job.overwrite) as writer, closing(video.chunks()) as chunks:
         write_frames_png(_passing(chunks, writer), job.frames_dir)
     assert video.stats is not None
     return video.stats

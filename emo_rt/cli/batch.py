@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -46,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command. Returns the exit code: 1 where a row failed. Raises what :func:`run_batch` raises."""
-    machine = read_options(args, Machine)
-    model = Model(machine.bundle, machine.device, machine.backend, machine.threads, machine.memory_limit)
+    model = Model(**asdict(read_options(args, Machine)))
     settings: dict[str, Any] = {"workers": args.workers, "retry_failed": args.retry_failed}
     settings["parquet"] = args.parquet or PurePath(args.manifest).suffix.lower() == ".parquet"
     try:

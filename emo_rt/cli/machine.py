@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from emo_rt.animator import Animator
@@ -31,11 +31,4 @@ class Machine:
 
     def load(self, runtime: Runtime | None = None) -> Animator:
         """Load the model. Raises what :meth:`emo_rt.Animator.load` raises."""
-        return Animator.load(
-            self.bundle,
-            device=self.device,
-            backend=self.backend,
-            threads=self.threads,
-            memory_limit=self.memory_limit,
-            runtime=runtime,
-        )
+        return Animator.load(**asdict(self), runtime=runtime)

@@ -54,13 +54,32 @@ class CudaTimer(Timer):
         self._end.close()
 
 
-class CudaUpload(Upload):
-    """Pinned memory of the largest buffer's size."""
+class PinnedCopy:
+    """Pinned memory of the largest buffer's size, and when the copy from or to it is over."""
 
     def __init__(self, stream: CudaStream, buffer: DeviceBuffer) -> None:
         self._stream, self._buffer = stream, buffer
         self._pinned = stream.device.pinned(buffer.view.nbytes)
         self._copied = stream.device.event()
+
+    def retarget(self, buffer: Buffer) -> None:
+        """Another buffer from now on; larger memory where it needs that."""
+        self._buffer = on_device(buffer)
+        self._copied.synchronize()  # no copy may be using what is given back
+        nbytes = self._buffer.view.nbytes
+        if self._pinned.nbytes < nbytes:
+            larger = self._stream.device.pinned(nbytes)
+            self._pinned.close()
+            self._pinned = larger
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._pinned.close()
+        self._copied.close()
+
+
+class CudaUpload(PinnedCopy, Upload):
+    """Through pinned memory."""
 
     def write(self, values: Array) -> None:
         values = fitting(self._buffer, values)
@@ -69,40 +88,17 @@ class CudaUpload(Upload):
         self._stream.inner.copy(self._buffer.view, self._pinned.view(0, self._buffer.view.nbytes))
         self._stream.inner.record(self._copied)
 
-    def retarget(self, buffer: Buffer) -> None:
-        self._buffer = on_device(buffer)
-        self._copied.synchronize()
-        self._pinned = large_enough(self._stream, self._pinned, self._buffer)
 
-    def close(self) -> None:
-        self._pinned.close()
-        self._copied.close()
-
-
-class CudaDownload(Download):
-    """Pinned memory of the largest buffer's size."""
-
-    def __init__(self, stream: CudaStream, buffer: DeviceBuffer) -> None:
-        self._stream, self._buffer = stream, buffer
-        self._pinned = stream.device.pinned(buffer.view.nbytes)
-        self._copied = stream.device.event()
+class CudaDownload(PinnedCopy, Download):
+    """Through pinned memory."""
 
     def start(self) -> None:
         self._stream.inner.copy(self._pinned.view(0, self._buffer.view.nbytes), self._buffer.view)
         self._stream.inner.record(self._copied)
 
-    def retarget(self, buffer: Buffer) -> None:
-        self._buffer = on_device(buffer)
-        self._copied.synchronize()
-        self._pinned = large_enough(self._stream, self._pinned, self._buffer)
-
     def result(self) -> Array:
         self._copied.synchronize()
         return self._pinned.read(self._buffer.shape, self._buffer.dtype)
-
-    def close(self) -> None:
-        self._pinned.close()
-        self._copied.close()
 
 
 class CudaCapturedGraph(CapturedGraph):
@@ -182,15 +178,6 @@ class CudaStream(Stream):
 
     def capture(self, enqueue: Callable[[], None]) -> CapturedGraph:
         return CudaCapturedGraph(self, self.inner.capture(enqueue))
-
-
-def large_enough(stream: CudaStream, pinned: cuda.PinnedMemory, buffer: DeviceBuffer) -> cuda.PinnedMemory:
-    """The same pinned memory, or larger in its place. No copy may be using it."""
-    if pinned.nbytes >= buffer.view.nbytes:
-        return pinned
-    larger = stream.device.pinned(buffer.view.nbytes)
-    pinned.close()
-    return larger
 
 
 def on_device(buffer: Buffer) -> DeviceBuffer:

@@ -13,8 +13,3 @@ class GraphMemory:
     """From opening on."""
     running: int
     """From the first runs on, besides its inputs and outputs."""
-
-    @property
-    def nbytes(self) -> int:
-        """Both."""
-        return self.weights + self.running

@@ -267,10 +267,16 @@ class _WholePath:
 
 def _keeper(ray: Any, options: ServeOnRay) -> Any:
     """The keeper of this folder; the first replica starts it. It ends when no replica has spoken for a while."""
-    name = f"emo_rt keeper of {Path(options.data).absolute()}"
-    settings = {"name": name, "namespace": "emo_rt", "lifetime": "detached", "get_if_exists": True, "num_cpus": 0}
+    folder = str(Path(options.data).absolute())
+    settings = {
+        "name": f"emo_rt keeper of {folder}",
+        "namespace": "emo_rt",
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+    }
     keep_s = 3_600 * options.limits.keep_hours
-    return ray.remote(_LonelyKeeper).options(**settings).remote(str(Path(options.data).absolute()), keep_s)
+    return ray.remote(_LonelyKeeper).options(**settings).remote(folder, keep_s)
 
 
 class _LonelyKeeper(Keeper):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple, dataclass
 from typing import Literal, TypeAlias
 
-from emo_rt.checks import number_of
+from emo_rt.checks import is_finite
 from emo_rt.errors import PortraitError
 
 
@@ -27,7 +26,7 @@ class Box:
     """Row after the last."""
 
     def __post_init__(self) -> None:
-        if not all(_is_finite(side) for side in astuple(self)):
+        if not all(is_finite(side) for side in astuple(self)):
             raise PortraitError(
                 f"box {str(astuple(self))[:200]} has a side that is not a finite number; expected pixels"
             )
@@ -94,8 +93,3 @@ FaceBox: TypeAlias = Box | Literal["full"]
 def parse_face_box(text: str) -> FaceBox:
     """``full`` or ``left,top,right,bottom``, as given on a command line. Raises :class:`PortraitError`."""
     return "full" if text.strip() == "full" else Box.parse(text)
-
-
-def _is_finite(side: object) -> bool:
-    number = number_of(side)
-    return number is not None and math.isfinite(number)

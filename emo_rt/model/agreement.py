@@ -19,9 +19,8 @@ def check_agreement(bundle: Bundle) -> None:
     given = {tensor.name for graph in bundle.graphs.values() for tensor in graph.outputs}
     taken = {tensor.name for graph in bundle.graphs.values() for tensor in graph.inputs}
     between = given & taken
-    guidance = tuple(
-        sorted({graph.guided for graph in bundle.graphs.values() if graph.role in ("step", "predict")}, reverse=True)
-    )
+    steps = [graph.guided for graph in bundle.graphs.values() if graph.role == "step"]
+    guidance = [guided for guided in (True, False) if guided in steps]
     expected = {_kind(graph): graph for graph in graph_specs(bundle.config, bundle.dtype, guidance)}
     for name, graph in bundle.graphs.items():
         like = expected.get(_kind(graph))

@@ -107,18 +107,23 @@ def check_loading(bundle: Bundle, reckon: Reckon, limit: float) -> None:
 
 def fitting(bundle: Bundle, options: AnimateOptions, reckon: Reckon, limit: float) -> list[tuple[str, MemoryNeed]]:
     """Settings that take ``limit`` GB or less, as keywords of ``animate``, those that change least first."""
-    found = []
-    for changes, need in _smaller(bundle, options, reckon):
-        if need.nbytes <= limit * GB:
-            found.append((", ".join(f"{name}={_shown(value)}" for name, value in changes.items()), need))
-    return found
+    return _within(limit, _smaller(bundle, options, reckon))
+
+
+def _within(limit: float, smaller: Iterable[tuple[dict[str, Any], MemoryNeed]]) -> list[tuple[str, MemoryNeed]]:
+    return [
+        (", ".join(f"{name}={_shown(value)}" for name, value in changes.items()), need)
+        for changes, need in smaller
+        if need.nbytes <= limit * GB
+    ]
 
 
 def _advice(bundle: Bundle, options: AnimateOptions, reckon: Reckon, limit: float) -> str:
-    fits = fitting(bundle, options, reckon, limit)
+    smaller = list(_smaller(bundle, options, reckon))
+    fits = _within(limit, smaller)
     if fits:
         return "these settings fit: " + "; ".join(f"{words} ({_gb(need)})" for words, need in fits)
-    needs = [need for _, need in _smaller(bundle, options, reckon)]
+    needs = [need for _, need in smaller]
     least = f"; the least that any takes is {_gb(min(needs, key=lambda need: need.nbytes))}" if needs else ""
     other = " exported in float16 takes less" if bundle.dtype == "float32" else " of a smaller picture takes less"
     return f"no other setting of this bundle fits{least}; a bundle{other}"

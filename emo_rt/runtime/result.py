@@ -74,16 +74,7 @@ class Video:
         :class:`OutputError`, also where the target is the file that the voice is read from, and what the run raises.
         """
         options = read_options(options, {"generator": f"emo_rt {__version__}"}, video.VideoOptions)
-        writer = video.VideoWriter(
-            target,
-            width=self.width,
-            height=self.height,
-            fps=self.fps,
-            audio=self.audio,
-            options=options,
-            overwrite=overwrite,
-        )
-        with writer, closing(self.chunks()) as chunks:
+        with writer_of(self, target, options, overwrite=overwrite) as writer, closing(self.chunks()) as chunks:
             for chunk in chunks:
                 writer.write(chunk.frames)
         assert self.stats is not None
@@ -95,6 +86,21 @@ class Video:
             video.write_frames_png((chunk.frames for chunk in chunks), folder)
         assert self.stats is not None
         return self.stats
+
+
+def writer_of(
+    made: Video, target: str | os.PathLike[str] | IO[bytes], options: video.VideoOptions, *, overwrite: bool = True
+) -> video.VideoWriter:
+    """What takes the frames of a video, with its size, rate and sound. Raises :class:`OutputError`."""
+    return video.VideoWriter(
+        target,
+        width=made.width,
+        height=made.height,
+        fps=made.fps,
+        audio=made.audio,
+        options=options,
+        overwrite=overwrite,
+    )
 
 
 def audio_frames(audio: AudioSource, fps: int) -> int:

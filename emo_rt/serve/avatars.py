@@ -94,8 +94,9 @@ class Avatars:
         with self._lock:
             self._loaded[name] = avatar
             self._loaded.move_to_end(name)
-            while sum(animator is name[1] for _, animator in self._loaded) > KEPT:
-                self._loaded.popitem(last=False)
+            beside = [one for one in self._loaded if one[1] is name[1]]
+            for oldest in beside[:-KEPT]:
+                del self._loaded[oldest]
 
 
 def prepared(animator: Animator, folder: Path, options: PrepareOptions, priority: float = 0) -> Avatar:

@@ -22,11 +22,11 @@ from emo_rt.animator import Animator
 from emo_rt.errors import Cancelled, DeviceLostError, EmoRtError
 from emo_rt.media.marking.frame_marks import FrameMarker
 from emo_rt.media.marking.options import MarkOptions
-from emo_rt.media.video_file import VideoOptions, VideoWriter
+from emo_rt.media.video_file import VideoOptions
 from emo_rt.memory import peak_memory
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import Request
-from emo_rt.runtime.result import Video
+from emo_rt.runtime.result import Video, writer_of
 from emo_rt.runtime.signal import Signal
 from emo_rt.runtime.stages import Progress
 from emo_rt.serve.avatars import Avatars, prepared
@@ -263,15 +263,11 @@ class Runner:
 
 def write_video(video: Video, options: VideoOptions, place: Path) -> None:
     """Make the video into its file, and its first frame into another."""
-    width, height, fps = video.width, video.height, video.fps
     thumbnail: NDArray[np.uint8] | None = None
-    with (
-        VideoWriter(place / VIDEO, width=width, height=height, fps=fps, audio=video.audio, options=options) as writer,
-        closing(video.chunks()) as chunks,
-    ):
+    with writer_of(video, place / VIDEO, options) as writer, closing(video.chunks()) as chunks:
         for chunk in chunks:
             writer.write(chunk.frames)
             if thumbnail is None:
-                (thumbnail,) = FrameMarker(options, fps)(chunk.frames[:1], 0)
+                (thumbnail,) = FrameMarker(options, video.fps)(chunk.frames[:1], 0)
     assert thumbnail is not None
     Image.fromarray(thumbnail).save(place / THUMBNAIL, quality=QUALITY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from emo_rt.media.marking.pattern import PUBLIC_KEY, Pattern, laid_over
 
 Frames = NDArray[np.uint8]
 
+SIZES_KEPT = 4
+"""Sizes of pictures whose pattern is kept: sessions of a server share a mark, and not the size of their pictures."""
 LEAST_SIDE = 64
 """Pixels. A smaller picture stays as it is: its cells would be smaller than pixels."""
 BLOCKS = 32
@@ -43,7 +46,7 @@ class Watermark:
     def __init__(self, key: str = PUBLIC_KEY, payload: int = 0) -> None:
         """``payload``: 48 bits, as a number."""
         self._tile = Pattern(key).tile(payload)
-        self._laid: NDArray[np.int8] | None = None
+        self._pattern = lru_cache(maxsize=SIZES_KEPT)(self._laid)
 
     def __call__(self, frames: Frames) -> Frames:
         """(n, H, W, 3) uint8 RGB → marked, as a new array. Smaller than 64 pixels on a side: the frames themselves."""
@@ -56,12 +59,9 @@ class Watermark:
             _add(np.ascontiguousarray(frame).reshape(height, -1), laid, _strengths(frame), target.reshape(height, -1))
         return marked
 
-    def _pattern(self, height: int, width: int) -> NDArray[np.int8]:
-        """(H, 3 W), kept for the next frames."""
-        laid = self._laid
-        if laid is None or laid.shape != (height, 3 * width):
-            laid = self._laid = np.repeat(laid_over(self._tile, height, width), 3, axis=1)
-        return laid
+    def _laid(self, height: int, width: int) -> NDArray[np.int8]:
+        """(H, 3 W): the pattern over a picture of that size. Takes longer than marking a frame with it."""
+        return np.repeat(laid_over(self._tile, height, width), 3, axis=1)
 
 
 def block_side(height: int, width: int) -> int:
