@@ -186,9 +186,39 @@ class Row:
         return self.original / self.ours if self.ours else None
 
 
+@dataclass(frozen=True)
+class Work:
+    """The work of one clip."""
+
+    rows: tuple[Row, ...]
+    """By part."""
+    total: Row
+    """All parts together."""
+    graphs: dict[str, int]
+    """Multiply-adds of one run of each large graph."""
+    vae_decode: int
+    """Of one frame."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What goes into the JSON line."""
+
+    benchmark: str
+    preset: str
+    steps: int
+    frames: int
+    rows: dict[str, tuple[int, int]]
+    """Part → in the original's order, in our split."""
+    ratio: float | None
+    graphs: dict[str, int]
+    step_per_frame_and_half: float
+    vae_decode_per_frame: int
+
+
 @torch.no_grad()
-def count_work(config: ModelConfig, steps: int) -> dict[str, Any]:
-    """All parts of one clip of ``steps`` steps: ``rows``, ``total``, ``graphs`` (MACs of one run), ``vae_decode``."""
+def count_work(config: ModelConfig, steps: int) -> Work:
+    """All parts of one clip of ``steps`` steps."""
     with torch.device("meta"):
         model = build_model(config)
     original, ours, graphs = _count_original(model, steps), *_count_ours(model, steps)
@@ -196,10 +226,10 @@ def count_work(config: ModelConfig, steps: int) -> dict[str, Any]:
     pictures = 1 + sum(len(call.frames) for call in family_of(config).carry)
     both = {"VAE encode": vae["encode"] * pictures, "VAE decode": vae["decode"] * config.frames}
     order = [*dict.fromkeys(name for _, part in PARTS for name in (CROSS.get(part, part), part)), *both]
-    rows = [Row(part, (original | both).get(part, 0), (ours | both).get(part, 0)) for part in order]
-    rows = [row for row in rows if row.original or row.ours]
+    parts = [Row(part, (original | both).get(part, 0), (ours | both).get(part, 0)) for part in order]
+    rows = tuple(row for row in parts if row.original or row.ours)
     total = Row("total", sum(row.original for row in rows), sum(row.ours for row in rows))
-    return {"rows": rows, "total": total, "graphs": graphs, "vae_decode": vae["decode"]}
+    return Work(rows, total, graphs, vae["decode"])
 
 
 def _count_original(model: EmoModel, steps: int) -> dict[str, int]:
@@ -272,9 +302,10 @@ def plain_inputs(values: Mapping[str, Tensor]) -> PlainInputs:
     return PlainInputs(**required, **optional, audio_masks=masks or None)  # type: ignore[arg-type]
 
 
-def report(name: str, config: ModelConfig, steps: int, work: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def report(name: str, config: ModelConfig, steps: int, work: Work) -> tuple[str, Report]:
     """The Markdown table, and what goes into the JSON line."""
-    rows, total = [*work["rows"], work["total"]], work["total"]
+    total = work.total
+    rows = [*work.rows, total]
     lines = [
         f"`{name}`: one clip of {config.frames} frames, {config.size}×{config.size}, {steps} steps, guidance on; GMAC",
         "",
@@ -283,23 +314,23 @@ def report(name: str, config: ModelConfig, steps: int, work: Mapping[str, Any]) 
         *(f"| {row.part} | {_giga(row.original)} | {_giga(row.ours)} | {_times(row.ratio)} |" for row in rows),
         f"| total per frame | {_giga(total.original / config.frames)} | {_giga(total.ours / config.frames)} | |",
     ]
-    per_evaluation = work["graphs"]["step"] / config.frames / 2
+    per_evaluation = work.graphs["step"] / config.frames / 2
     lines += [
         "",
         f"One `step` per frame and guidance half: {_giga(per_evaluation)} GMAC; VAE decode per frame: "
-        f"{_giga(work['vae_decode'])} GMAC.",
+        f"{_giga(work.vae_decode)} GMAC.",
     ]
-    result = {
-        "benchmark": "work",
-        "preset": name,
-        "steps": steps,
-        "frames": config.frames,
-        "rows": {row.part: [row.original, row.ours] for row in rows},
-        "ratio": total.ratio,
-        "graphs": work["graphs"],
-        "step_per_frame_and_half": per_evaluation,
-        "vae_decode_per_frame": work["vae_decode"],
-    }
+    result = Report(
+        benchmark="work",
+        preset=name,
+        steps=steps,
+        frames=config.frames,
+        rows={row.part: (row.original, row.ours) for row in rows},
+        ratio=total.ratio,
+        graphs=work.graphs,
+        step_per_frame_and_half=per_evaluation,
+        vae_decode_per_frame=work.vae_decode,
+    )
     return "\n".join(lines) + "\n", result
 
 
