@@ -65,8 +65,9 @@ class Watermark:
 
 
 def block_side(height: int, width: int) -> int:
-    """Pixels along the side of a block: a multiple of four."""
-    return SAMPLES * max(1, round(math.sqrt(height * width) / BLOCKS / SAMPLES))
+    """Pixels along the side of a block: a multiple of four, and no more than the picture's shorter side."""
+    fitting = min(round(math.sqrt(height * width) / BLOCKS / SAMPLES), min(height, width) // SAMPLES)
+    return SAMPLES * max(1, fitting)
 
 
 def _strengths(frame: Frames) -> NDArray[np.int8]:
