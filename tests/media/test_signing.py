@@ -56,5 +56,5 @@ def test_keys_that_c2pa_does_not_take_are_refused_at_once(name: str, tmp_path: P
 @pytest.mark.parametrize("years", [-9, 60], ids=["expired", "not yet valid"])
 def test_certificates_of_another_time_are_refused_at_once(years: int, tmp_path: Path) -> None:
     cert, key = make_chain(tmp_path, start=START + datetime.timedelta(days=365 * years), days=30)
-    with pytest.raises(ConfigError, match=r"not valid at time of signing.*expected a certificate for C2PA, valid today"):
+    with pytest.raises(ConfigError, match=r"not valid at time of signing.*expected a certificate for C2PA"):
         FileSigner(cert, key, "emo_rt")
