@@ -29,10 +29,10 @@ soak:
 # Every loader of what comes from outside, with atheris in an environment of its own (build/fuzz/venv), so many seconds
 # each. CI has the same loaders with hypothesis, for a second each.
 FUZZ_S ?= 120
-FUZZED = audio video picture manifest graph avatar list table request message job
+FUZZED = audio video marks picture manifest graph avatar list table request message job
 fuzz:
 	$(PYTHON) -m venv build/fuzz/venv
-	build/fuzz/venv/bin/python -m pip install -q -e '.[cpu,serve]' atheris onnx
+	build/fuzz/venv/bin/python -m pip install -q -e '.[cpu,serve,provenance]' atheris onnx
 	for name in $(FUZZED); do build/fuzz/venv/bin/python -m tests.fuzz.run $$name $(FUZZ_S) || exit 1; done
 
 # Known holes in what a user of all extras without a GPU gets, and the versions that were looked at (build/audit.lock).
