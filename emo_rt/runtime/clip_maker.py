@@ -79,8 +79,12 @@ class ClipMaker:
         self._model.open_graphs(self._asked)
         tabulate = partial(self._model.step_table, self._asked)
         self._table, self._guidance = self._scheduler.call(whole(tabulate), self.priority)
-        self._features = self.avatar.features
+        self._features = self._features_of(self.options.variant)
         self._paster = self.avatar.paster if self.avatar.is_pasted_back(self.options.paste_back) else None
+
+    def _features_of(self, variant: str) -> Buffers:
+        """The avatar's features for a variant of the weights, made now where nobody has asked for them before."""
+        return self.avatar.features_of(variant, lambda slices: self._scheduler.call(slices, self.priority))
 
     def check_wanted(self) -> None:
         """Raise :class:`Cancelled` if the caller asked to stop."""

@@ -219,6 +219,7 @@ def _small_model() -> Any:
         bundle=SimpleNamespace(sha256="0" * 64),
         config=SimpleNamespace(size=32),
         portrait_tensors=lambda: specs,
+        kept_inputs=tuple,
     )
 
 

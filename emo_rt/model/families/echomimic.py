@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,8 @@ ROWS_PER_SECOND = 50
 """Rows that Whisper's encoder gives."""
 ROWS_BEFORE, ROWS_BEHIND = 4, 5
 """Rows that a frame attends to, around the row of its own time."""
+ACCELERATED, FAST = "accelerated", "fast"
+"""Variant of the accelerated weights beside the base ones, and the preset that runs it."""
 STEPS, ACCELERATED_STEPS = 30, 6
 """Solver steps of the published scripts."""
 
@@ -169,12 +171,21 @@ def window_starts(frames: int, window: int, overlap: int) -> tuple[int, ...]:
     return tuple(range(0, frames, window - overlap)) if frames > window else (0,)
 
 
-def offers(is_accelerated: bool) -> dict[str, Any]:
-    """Variant and presets of a bundle's manifest. ``is_accelerated``: its weights need 6 steps and no guidance."""
+def offers(is_accelerated: bool, has_both: bool = False) -> dict[str, Any]:
+    """Variants and presets of a bundle's manifest. ``is_accelerated``: its weights need 6 steps and no guidance;
+    ``has_both``: it has the base weights, and the accelerated ones as a second variant with a preset of their own."""
     # Sums of predictions leave no room for solvers that look back at earlier x0.
     variant = Variant(solvers=("ddim", "euler"), steps=(1, MOST_STEPS), guidance=(0.0, MOST_GUIDANCE))
     quality = Preset(steps=ACCELERATED_STEPS, guidance=1.0) if is_accelerated else Preset(steps=STEPS)
-    return {"variants": {BASE: asdict(variant)}, "presets": {QUALITY: asdict(quality)}, "default_preset": QUALITY}
+    presets = {QUALITY: quality}
+    if has_both:
+        presets[QUALITY] = replace(quality, ladder=(FAST,))
+        presets[FAST] = Preset(variant=ACCELERATED, steps=ACCELERATED_STEPS, guidance=1.0)
+    return {
+        "variants": {name: asdict(variant) for name in (BASE, ACCELERATED)[: 1 + has_both]},
+        "presets": {name: asdict(preset) for name, preset in presets.items()},
+        "default_preset": QUALITY,
+    }
 
 
 class EchoMimicGraphs(GraphBuilder):

@@ -122,7 +122,8 @@ class LiveMaker(Session):
             self._model.open_graphs(options)
             table, guidance = self._scheduler.call(whole(partial(self._model.step_table, options)), self.priority)
             if not any(rung.table is table for rung in self.rungs):
-                self.rungs.append(Rung(name, table, guidance))
+                features = self._features_of(self._model.resolve(options).variant)
+                self.rungs.append(Rung(name, table, guidance, features))
 
     def _new_sounds(self) -> ClipSounds:
         return clip_sounds(self.heard_config)
@@ -187,9 +188,12 @@ class LiveMaker(Session):
         """As every job; the preset is that of the clip which is next."""
         with self._outbox.changed:
             if self._clip is None and self._waiting:
-                rung = self._waiting[0].rung
-                self._table, self._guidance = rung.table, rung.guidance
+                self._take(self._waiting[0].rung)
             return super().order()
+
+    def _take(self, rung: Rung) -> None:
+        """What the next clip is made with."""
+        self._table, self._guidance, self._features = rung.table, rung.guidance, rung.features
 
     def advance(self) -> Landing | None:
         """As every job; a clip that was left out by a restart is dropped."""
@@ -212,7 +216,7 @@ class LiveMaker(Session):
             if not self._waiting:  # a restart came in between
                 return
             self._begun = self._waiting.popleft()
-            self._table, self._guidance = self._begun.rung.table, self._begun.rung.guidance
+            self._take(self._begun.rung)
             self._begun.begun_at = self._clock.now()
             self._sound = replace(self._sounds.take(), index=self._begun.index)
         super()._begin()
