@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow load soak fuzz audit sbom docs oldest card browser integrations ray
+.PHONY: check lint format types test slow load soak fuzz audit lock sbom docs oldest card browser integrations ray
 check: lint format types test
 
 lint format types oldest:
@@ -45,6 +45,11 @@ audit:
 	$(PYTHON) -m venv build/audit-tool
 	build/audit-tool/bin/python -m pip install -q pip-audit
 	build/audit-tool/bin/python .ci/audit.py build/audit.lock
+
+# The versions that the tests ran with: build/tests.lock. Needs no network.
+lock:
+	mkdir -p build
+	$(PYTHON) -m pip freeze --exclude-editable > build/tests.lock
 
 # What the wheel is and what it brings, without extras, as CycloneDX 1.6: build/sbom.json. It is made of an environment
 # with nothing else in it, not even pip. build/lib goes first: a wheel would take old files from it. Needs the network.

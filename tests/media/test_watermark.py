@@ -19,7 +19,7 @@ from emo_rt.errors import ConfigError, InputError
 from emo_rt.media.marking.code import CODED_BITS, decode, encode
 from emo_rt.media.marking.detector import Evidence, threshold
 from emo_rt.media.marking.pattern import Pattern, laid_over
-from emo_rt.media.marking.watermark import Watermark
+from emo_rt.media.marking.watermark import SIZES_KEPT, Watermark
 
 ASSET = Path(emo_rt.__file__).parent / "assets" / "portrait.png"
 PAYLOAD = 0x1234_5678_9ABC
@@ -167,7 +167,7 @@ def test_a_marker_of_wrong_options(name: str, given: tuple[Any, Any]) -> None:
         emo_rt.FrameMarker(*given)
 
 
-def test_pictures_of_several_sizes_share_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_of_many_sizes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a server: laying the pattern over a picture takes longer than marking a frame."""
     laid = list[tuple[int, int]]()
     real = Watermark._laid
@@ -177,11 +177,13 @@ def test_pictures_of_several_sizes_share_a_mark(monkeypatch: pytest.MonkeyPatch)
         return real(mark, height, width)
 
     monkeypatch.setattr(Watermark, "_laid", counted)
-    mark = Watermark("several sizes")
-    for _ in range(3):
-        for side in (64, 80, 96, 128):
-            mark(np.zeros((1, side, side, 3), np.uint8))
-    assert len(laid) == 4
+    options = emo_rt.MarkOptions(watermark_key="many sizes")
+    sides = [*range(64, 64 + 2 * SIZES_KEPT), 64]
+    sessions = [(emo_rt.FrameMarker(options, 25), np.zeros((1, side, side, 3), np.uint8)) for side in sides]
+    for index in range(3):
+        for marker, frames in sessions:
+            marker(frames, index)
+    assert laid == [(side, side) for side in sides[:-1]]
 
 
 def test_wrong_options() -> None:

@@ -13,7 +13,7 @@ from emo_rt.errors import InputError
 from emo_rt.media.marking.label import Label
 from emo_rt.media.marking.options import MarkOptions
 from emo_rt.media.marking.pattern import PUBLIC_KEY
-from emo_rt.media.marking.watermark import Watermark
+from emo_rt.media.marking.watermark import LEAST_SIDE, Laid, Watermark
 from emo_rt.schema.kinds import Range
 from emo_rt.schema.option import require_type
 
@@ -24,7 +24,11 @@ RATES = Range(0, 1000, "more than 0, up to 1000 frames per second", is_open=True
 
 
 class FrameMarker:
-    """Marks the frames of one video, or of one live session. Keeps no state of it; safe to share between threads."""
+    """Marks the frames of one video, or of one live session. Safe to share between threads.
+
+    It keeps nothing of the video but the pattern in its size, so any number of sessions of different sizes may take
+    turns: laying a pattern over a picture takes longer than marking a frame.
+    """
 
     def __init__(self, options: MarkOptions, fps: float) -> None:
         """``fps``: frames per second, of which the label's times are counted. Raises :class:`ConfigError`."""
@@ -33,6 +37,7 @@ class FrameMarker:
         key = PUBLIC_KEY if options.watermark_key is None else options.watermark_key
         self._watermark = _watermark(key, options.watermark_payload) if options.watermark else None
         self._label = Label(fps) if options.visible_label else None
+        self._kept: tuple[tuple[int, int], Laid] | None = None
 
     def __call__(self, frames: Frames, start_index: int) -> Frames:
         """(n, H, W, 3) uint8 RGB, the first of which is frame ``start_index`` of the video → marked.
@@ -47,7 +52,17 @@ class FrameMarker:
             raise InputError(f"frames are {actual}; expected shape (n, height, width, 3), uint8")
         if self._label is not None:
             frames = self._label(frames, start_index)
-        return frames if self._watermark is None else self._watermark(frames)
+        return frames if self._watermark is None else self._watermark(frames, self._pattern(self._watermark, frames))
+
+    def _pattern(self, watermark: Watermark, frames: Frames) -> Laid | None:
+        """Of the size of the frames; ``None`` for those that are too small."""
+        size = (frames.shape[1], frames.shape[2])
+        if min(size) < LEAST_SIDE:
+            return None
+        kept = self._kept
+        if kept is None or kept[0] != size:
+            kept = self._kept = (size, watermark.pattern(*size))
+        return kept[1]
 
 
 def mark(frames: Frames, start_index: int = 0, *, fps: float = 25, options: MarkOptions | None = None) -> Frames:
@@ -65,5 +80,5 @@ def mark(frames: Frames, start_index: int = 0, *, fps: float = 25, options: Mark
 
 @lru_cache(maxsize=8)
 def _watermark(key: str, payload: int) -> Watermark:
-    """Kept: laying the pattern over a picture takes longer than marking a frame."""
+    """Kept, so that all that have the same mark share its patterns."""
     return Watermark(key, payload)
