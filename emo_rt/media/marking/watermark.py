@@ -29,7 +29,7 @@ BLOCKS = 32
 """Blocks of one strength along the side of a square picture; two cells each."""
 SAMPLES = 4
 """Pixels that are looked at along the side of a block."""
-STRIP_BYTES = 1 << 16
+STRIP_BYTES = 1 << 18
 """Bytes that are worked on at a time, so that all that is needed of them stays in the processor's cache."""
 BRIGHT_STEP, BRIGHT_MOST = 33, 4
 """Strength per brightness: one more for each 33 of 255, up to four. An eye sees differences relative to brightness."""
@@ -104,11 +104,11 @@ def _strengths(frame: Frames) -> NDArray[np.int8]:
 
 
 def _block_sums(values: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Sums of 4 × 4 neighbours."""
-    rows, columns = values.shape[0] // SAMPLES, values.shape[1] // SAMPLES
-    down = values.reshape(rows, SAMPLES, -1).sum(axis=1, dtype=np.int16)
-    sums: NDArray[np.int16] = down.reshape(rows, columns, SAMPLES).sum(axis=2, dtype=np.int16)
-    return sums
+    """Sums of 4 × 4 neighbours: halved twice each way, as numpy's sums over four are four times as slow."""
+    down = values[0::2] + values[1::2]
+    down = down[0::2] + down[1::2]
+    sums = down[:, 0::2] + down[:, 1::2]
+    return sums[:, 0::2] + sums[:, 1::2]
 
 
 def _add(pixels: Frames, laid: NDArray[np.int8], strengths: NDArray[np.int8], target: Frames) -> None:
