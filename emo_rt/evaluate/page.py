@@ -20,6 +20,7 @@ from emo_rt.evaluate.footage import Footage, Frame
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
 from emo_rt.evaluate.motion import bends
+from emo_rt.evaluate.options import Name
 from emo_rt.evaluate.regression import Regression
 from emo_rt.evaluate.report import ARROWS, Detail, Report, number
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, open_audio
@@ -48,7 +49,7 @@ GROUPS = {
 """Headings of the table, with the measures under them."""
 
 
-def report_page(report: Report, portrait: Path | None = None) -> str:
+def report_page(report: Report, portrait: Name | None = None) -> str:
     """A whole HTML document. Raises :class:`OutputError` where a video cannot be encoded for browsers."""
     return _page(
         {
@@ -63,7 +64,7 @@ def report_page(report: Report, portrait: Path | None = None) -> str:
     )
 
 
-def regression_page(result: Regression, portrait: Path | None = None) -> str:
+def regression_page(result: Regression, portrait: Name | None = None) -> str:
     """The gate's answer, with both videos side by side."""
     before = {one.metric: Estimate(one.before, one.before, one.before, 1) for one in result.changes}
     after = {one.metric: Estimate(one.after, one.after, one.after, 1) for one in result.changes}
@@ -174,8 +175,9 @@ def _jpeg(picture: Frame, side: int) -> str:
     return _uri("image/jpeg", buffer.getvalue())
 
 
-def _portraits(path: Path | None, details: Sequence[Detail]) -> list[str | None]:
+def _portraits(portrait: Name | None, details: Sequence[Detail]) -> list[str | None]:
     """The portrait before each video; ``None`` where the one before it has the same."""
+    path = None if portrait is None else Path(portrait)
     if path is None or not path.is_dir():
         shared = None if path is None else _jpeg(load_picture(path), PORTRAIT_SIDE)
         return [shared, *[None] * (len(details) - 1)]

@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.errors import InputError
-from emo_rt.evaluate.assessment import Against, Eyes, Portraits, held_against
+from emo_rt.evaluate.assessment import Eyes, Portraits, eyes_of, held_against
 from emo_rt.evaluate.context import DLIB, Context
 from emo_rt.evaluate.footage import Footage, open_video, videos_in
 from emo_rt.evaluate.frechet import FrechetSample, too_few
@@ -26,17 +26,14 @@ from emo_rt.evaluate.intervals import Estimate, Sample, estimate_change
 from emo_rt.evaluate.lips import LAGS, lagged_correlations
 from emo_rt.evaluate.metrics import METRICS, Metric, take, worsening
 from emo_rt.evaluate.moments import worst_moments
+from emo_rt.evaluate.options import LEAST_PSNR, Against, Expect
 from emo_rt.evaluate.pictures import MOST_DB, psnr, ssim
 from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.report import SCHEMA, Detail, definition, number
 from emo_rt.version import __version__
 
-Expect = Literal["equal", "quality"]
 Values = NDArray[np.float64]
 
-LEAST_PSNR = 60.0
-"""dB that the worst frame of an equal video must have. Rounding gave 86 dB (ONNX Runtime against OpenVINO in fp32, the
-demo model), 1 % noise on the weights of one graph 44 … 57, bfloat16 47, twelve steps instead of eight 41."""
 MOST_LANDMARKS = 1.0
 """Percent of the eye distance by which landmarks of an equal video may be off, on average."""
 MOST_SWAP = 0.4
@@ -189,7 +186,7 @@ def compare(
             f"{first.name} has {first.fps:g} frames a second, {second.name} {second.fps:g}; expected one rate"
         )
     against = against or Against()
-    eyes = eyes or against.eyes()
+    eyes = eyes or eyes_of(against)
     truths = [] if against.truth is None else [eyes.read(open_video(path)) for path in videos_in(against.truth)]
     context = held_against(against, eyes, Portraits(against.portrait, eyes), truths)
     if against.voice is not None:

@@ -129,7 +129,7 @@ def test_rows_of_folders(videos: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["evaluate"], 2, "there is nothing to evaluate"),
         (["evaluate", "nowhere.mp4"], 1, "there is no video file nowhere.mp4"),
         (["evaluate", "a.mp4", "--html", "nowhere/report.html"], 1, "there is no folder nowhere"),
-        (["evaluate", "a.mp4", "--clip-frames", "0"], 2, "expected 1 or more"),
+        (["evaluate", "a.mp4", "--clip-frames", "0"], 2, "expected an integer, 1 or more"),
         (["evaluate", "--regression", "nowhere", "demo"], 2, "there is nothing to compare"),
         (["evaluate", "a.mp4", "--regression", "demo", "demo"], 2, "leave it out"),
         (["evaluate", "a.mp4", "--i3d", "nowhere.onnx"], 1, "--i3d expects an ONNX file"),
