@@ -221,7 +221,8 @@ def measured(metric: Metric, readings: Sequence[Reading], context: Context, is_t
     if metric.pooled and is_truth:
         return "the true videos are what it is held against"
     if metric.name in SETS:
-        return SETS[metric.name](readings, context)
+        found = SETS[metric.name](readings, context)
+        return found if isinstance(found, str) else estimate([found], metric.draws) or "no frame counted"
     taken = [take(metric, reading, context) for reading in readings]
     pooled = [one for one in taken if isinstance(one, FrechetSample)]
     if pooled:

@@ -66,7 +66,8 @@ def report_page(report: Report, portrait: Name | None = None) -> str:
 
 def regression_page(result: Regression, portrait: Name | None = None) -> str:
     """The gate's answer, with both videos side by side."""
-    before = {one.metric: Estimate(one.before, one.before, one.before, 1) for one in result.changes}
+    before: dict[str, Estimate | str] = dict(result.missing)
+    before |= {one.metric: Estimate(one.before, one.before, one.before, 1) for one in result.changes}
     after = {one.metric: Estimate(one.after, one.after, one.after, 1) for one in result.changes}
     change = {one.metric: one.change for one in result.changes}
     columns = [_column(name, kind) for name, kind in ((result.first, "A"), (result.second, "B"), ("B − A", "change"))]

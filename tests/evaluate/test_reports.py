@@ -13,7 +13,7 @@ import pytest
 from emo_rt.cli import main
 from emo_rt.errors import InputError
 from emo_rt.evaluate import METRICS, Against, Estimate, Footage, Report, evaluate, of_frames
-from emo_rt.evaluate.assessment import Eyes
+from emo_rt.evaluate.assessment import Eyes, measured
 from emo_rt.evaluate.context import Context
 from emo_rt.evaluate.fid import fid, joined_features
 from emo_rt.evaluate.identity import ArcFaceRecogniser, aligned
@@ -219,8 +219,9 @@ def test_fid_is_computed_as_pytorch_fid_does(tmp_path: Path) -> None:
     expected = np.sum((mean - true_mean) ** 2) + np.trace(spread + true_spread - 2 * root)
     eyes = Eyes(inception=path)
     videos = [eyes.read(of_frames(str(part), frames, 25)) for part, frames in enumerate(sets)]
-    found = fid(videos[:1], Context(true_frames=joined_features(videos[1:])))
+    found = measured(METRICS["fid"], videos[:1], Context(true_frames=joined_features(videos[1:])))
     assert isinstance(found, Estimate)
+    assert found.low < found.value < found.high
     assert found.value == pytest.approx(expected, rel=1e-4)
     assert eyes.networks[-1].file == "inception.onnx"
     few = fid(videos[:1], Context(true_frames=np.zeros((9, 5))))
