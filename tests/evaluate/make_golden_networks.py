@@ -15,6 +15,7 @@ import numpy as np
 from emo_rt.evaluate.pictures import luma
 from tests.evaluate.random_networks import (
     ARCFACE,
+    FIVE,
     GOLDEN,
     KEPT,
     PIXELS,
@@ -179,10 +180,6 @@ def frechet(_: Path | None) -> None:
         ssim=[float(similarity[INNER].mean())],
         psnr=[float(PeakSignalNoiseRatio(data_range=255.0)(*(torch.from_numpy(smooth_picture(n)) for n in POINTS)))],
     )
-
-
-FIVE = np.array([[-0.3, 0.3, 0.3], [0.3, 0.3, 0.3], [0.0, 0.0, 0.6], [-0.25, -0.35, 0.4], [0.25, -0.35, 0.4]])
-"""Roughly a face in space."""
 
 
 INNER = (..., slice(5, -5), slice(5, -5))

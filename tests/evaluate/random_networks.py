@@ -70,6 +70,10 @@ POINTS = {
 """Eyes, nose and corners of the mouth in two pictures of 260 x 260 pixels, all of whose crops lie inside."""
 
 
+FIVE = np.array([[-0.3, 0.3, 0.3], [0.3, 0.3, 0.3], [0.0, 0.0, 0.6], [-0.25, -0.35, 0.4], [0.25, -0.35, 0.4]])
+"""Roughly a face in space."""
+
+
 def small_arcface() -> Any:
     """``input.1`` (n, 3, 112, 112) → (n, 32), as an ONNX model."""
     conv, head = _conv_relu("input.1", "conv", 8), _gemm("flat", "head")
