@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from emo_rt.evaluate.cepstra import cepstra
 from emo_rt.evaluate.syncnet import face_crops
-from emo_rt.export.metrics.deep3d import MEAN_FACE
 from emo_rt.export.metrics.layers import Layers, Weights
 from emo_rt.media.box import Box
+from emo_rt.model.metric_networks import MEAN_FACE
 from tests.evaluate.random_networks import FIVE, random_weights, small_arcface
 
 CELL = 14
@@ -22,28 +23,39 @@ RIDGE = 1e-2
 """Of the fit, which has more weights than frames."""
 
 
-def write_all(folder: Path, frames: NDArray[np.uint8], boxes: Sequence[Box], sound: NDArray[np.float32]) -> Any:
-    """Option of :class:`emo_rt.evaluate.assessment.Eyes` → file."""
-    import json
-
-    models = {
-        "arcface": small_arcface(),
-        "inception": _pooled("inception", "picture", (6, 3, 5, 5), 4),
-        "i3d": _pooled("i3d", "clip", (4, 3, 3, 7, 7), (2, 4, 4)),
-        "deep3d": _pooled("deep3d", "picture", (64, 3, 7, 7), 8, {MEAN_FACE: json.dumps(FIVE.tolist())}),
-        "syncnet": _syncnet(frames, boxes, sound),
-    }
-    for name, model in models.items():
-        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    return {name: folder / f"{name}.onnx" for name in models}
+KERNELS: dict[str, tuple[str, tuple[int, ...], Any]] = {
+    "inception": ("picture", (6, 3, 5, 5), 4),
+    "i3d": ("clip", (4, 3, 3, 7, 7), (2, 4, 4)),
+    "deep3d": ("picture", (64, 3, 7, 7), 8),
+}
+"""Network → its input, the shape of its only kernel, and strides."""
 
 
-def _pooled(network: str, source: str, kernel: tuple[int, ...], strides: Any, metadata: Any = None) -> Any:
-    """Convolution, ReLU, mean."""
+def pooled_networks(folder: Path, names: Sequence[str] = tuple(KERNELS)) -> dict[str, Path]:
+    """Option of :class:`emo_rt.evaluate.assessment.Eyes` → file: convolution, ReLU and mean, of random weights."""
+    return {name: _written(folder, name, _pooled(name)) for name in names}
+
+
+def all_networks(
+    folder: Path, frames: NDArray[np.uint8], boxes: Sequence[Box], sound: NDArray[np.float32]
+) -> dict[str, Path]:
+    """The same, and ArcFace and SyncNet. ``frames``, ``boxes``, ``sound``: what SyncNet is fitted to."""
+    more = {"arcface": small_arcface(), "syncnet": _syncnet(frames, boxes, sound)}
+    return pooled_networks(folder) | {name: _written(folder, name, model) for name, model in more.items()}
+
+
+def _written(folder: Path, name: str, model: Any) -> Path:
+    path = folder / f"{name}.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _pooled(network: str) -> Any:
+    source, kernel, strides = KERNELS[network]
     layers = Layers(random_weights({f"{network}.weight": kernel, f"{network}.bias": kernel[:1]}))
     x = layers.conv(source, network, strides=strides, pads=0)
     x = layers.node("Flatten", [layers.node("GlobalAveragePool", [x])], axis=1)
-    return layers.model(network, {"features": x}, metadata)
+    return layers.model(network, {"features": x}, {MEAN_FACE: json.dumps(FIVE.tolist())})
 
 
 def _syncnet(frames: NDArray[np.uint8], boxes: Sequence[Box], sound: NDArray[np.float32]) -> Any:

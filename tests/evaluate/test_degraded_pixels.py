@@ -24,7 +24,7 @@ from tests.evaluate.drawn import FPS, clip, drawn, late_lips, true_frames
 
 pytest.importorskip("onnx", reason="the small networks are written by onnx: pip install 'emo_rt[export]'")
 
-from tests.evaluate.small_networks import write_all
+from tests.evaluate.small_networks import all_networks
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +132,7 @@ def seeing(tmp_path_factory: pytest.TempPathFactory, eyes: Eyes) -> Eyes:
     """With small networks in the places of all published ones."""
     frames = true_frames()[:FRAMES]
     boxes = [faces[0].box for faces in eyes.finder.follow(frames)]
-    return Eyes(**write_all(tmp_path_factory.mktemp("small"), frames, boxes, clip().waveform[: FRAMES * 640]))
+    return Eyes(**all_networks(tmp_path_factory.mktemp("small"), frames, boxes, clip().waveform[: FRAMES * 640]))
 
 
 def looked(eyes: Eyes, damage: Callable[[float], Frames], sound_s: float | None = None) -> list[Reading]:
