@@ -19,6 +19,8 @@ from emo_rt.runtime.live.session import LiveSession
 from emo_rt.serve.fragments import Fragment, FragmentSink
 from emo_rt.version import __version__
 
+EndSession = Callable[[BaseException | None], None]
+"""Closes a session, and is told what has ended it."""
 QUEUED = 8
 """Fragments that wait for a slow viewer; then nothing more is computed for it."""
 LOOK_S = 0.2
@@ -44,10 +46,8 @@ class LiveStream:
     The thread closes the session, as the task that called may be cancelled at any ``await``.
     """
 
-    def __init__(
-        self, session: LiveSession, *, fragment_frames: int, close: Callable[[], None], marks: MarkOptions
-    ) -> None:
-        """``close``: closes the session; ``marks``: in the pictures. Starts at once; call it in an event loop."""
+    def __init__(self, session: LiveSession, *, fragment_frames: int, close: EndSession, marks: MarkOptions) -> None:
+        """``marks``: in the pictures. Starts at once; call it in an event loop."""
         self.session, self._close = session, close
         self.frames = 0
         """Pictures that were given."""
@@ -96,7 +96,7 @@ class LiveStream:
             logging.getLogger(__name__).debug("a live session ended", exc_info=exc)
             end = exc
         finally:
-            self._close()
+            self._close(end)
         self._put(end)
 
     def _write(self, sink: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+Responses = dict[int | str, dict[str, Any]]
+"""For ``responses`` of a route."""
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["error"],
@@ -30,7 +32,7 @@ WHY = {
     429: "Too much at a time",
     503: "No room, or the server ends",
 }
-ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: Responses = {
     status: {"description": why, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
     for status, why in WHY.items()
 }
@@ -83,3 +85,36 @@ AVATAR_BODY = body(
 """Of ``POST /v1/avatars``."""
 FACES_BODY = body({"image_reference": reference("image_url")}, {"input_reference": FILE})
 """Of ``POST /v1/faces``."""
+START_FIELDS = {
+    "model": {**TEXT, "description": "Name of a loaded model"},
+    "avatar": {**TEXT, "description": "id of an avatar, in place of a picture"},
+    "sample_rate": {"type": "integer", "description": "Of sound on the data channel, in Hz; a multiple of 50"},
+    "lag": {"type": "string", "enum": ["slow", "drop"]},
+    "idle": {"type": "string", "enum": ["model", "loop"]},
+    "jitter_s": {"type": "number", "minimum": 0, "maximum": 2},
+    "num_inference_steps": {"type": "integer", "minimum": 1},
+    "guidance_scale": {"type": "number"},
+    "seed": {"type": "integer", "minimum": 0},
+}
+CALL_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["sdp"],
+                    "properties": {
+                        "sdp": {**TEXT, "description": "The offer, with all its candidates"},
+                        "image_reference": reference("image_url"),
+                        "extra_params": OPTIONS,
+                        **START_FIELDS,
+                    },
+                }
+            },
+            "application/sdp": {"schema": {**TEXT, "description": "The offer, with all its candidates"}},
+        },
+    },
+    "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in START_FIELDS.items()],
+}
+"""Of ``POST /v1/realtime/webrtc``."""
