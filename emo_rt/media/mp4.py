@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 AAC_SAMPLE_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 """What AAC can carry (ISO/IEC 14496-3, table 1.18), in Hz."""
-LIVE_SAMPLE_RATE = 44_100
-"""Sound of a live file has this rate at least. AAC codes 1024 samples at a time, and is one such block late: at 16 kHz
-a viewer would be 0.16 s further behind (measured) than at 48 kHz."""
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Channel count → libav layout. Channels keep their order."""
 CHROMA_FILTER = 0x20 | 0x4000 | 0x40000
@@ -56,7 +53,6 @@ class Mux:
             destination, mode="w", format=container_format, container_options=options
         )
         self._container.metadata.update(metadata)
-        self._is_live = fragmented
         self._audio: _AudioTrack | None = None
 
     def add_video(self, encoder: str, width: int, height: int, fps: int, options: dict[str, str]) -> None:
@@ -66,7 +62,7 @@ class Mux:
 
     def add_audio(self, sound: Soundtrack, bitrate: int | None) -> None:
         """Add the sound; ``bitrate`` in bit/s, ``None`` = 80 kbit/s per channel. Closed with this."""
-        self._audio = _AudioTrack(self._container, sound, bitrate, LIVE_SAMPLE_RATE if self._is_live else 0)
+        self._audio = _AudioTrack(self._container, sound, bitrate)
 
     def write(self, picture: NDArray[np.uint8], index: int) -> None:
         """Encode picture ``index``, (H, W, 3) uint8 RGB, and the sound up to its end."""
@@ -140,12 +136,10 @@ class _VideoTrack:
 class _AudioTrack:
     """AAC at the sound's own rate and channels, or 48 kHz and stereo where AAC has no such thing."""
 
-    def __init__(self, container: OutputContainer, sound: Soundtrack, bitrate: int | None, least_rate: int) -> None:
-        """``least_rate``: slower sound gets 48 kHz, too."""
+    def __init__(self, container: OutputContainer, sound: Soundtrack, bitrate: int | None) -> None:
         from av.audio.stream import AudioStream
 
-        is_kept = sound.sample_rate in AAC_SAMPLE_RATES and sound.sample_rate >= least_rate
-        rate = sound.sample_rate if is_kept else 48_000
+        rate = sound.sample_rate if sound.sample_rate in AAC_SAMPLE_RATES else 48_000
         self._mix_down = sound.channels not in AAC_LAYOUTS
         channels = 2 if self._mix_down else sound.channels
         self._layout = AAC_LAYOUTS[channels]

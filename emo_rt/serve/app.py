@@ -13,13 +13,14 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from emo_rt.errors import EmoRtError
 from emo_rt.model.families.registry import family_of
 from emo_rt.serve import metrics, routes_avatars, routes_rtc, routes_speech, routes_videos
 from emo_rt.serve.errors import ApiError, error_body, is_full, refusal
-from emo_rt.serve.guard import Guard
+from emo_rt.serve.guard import COUNTED, Guard
 from emo_rt.serve.live import LiveConnection
 from emo_rt.serve.openapi import ERRORS, Responses
 from emo_rt.serve.openapi_answers import HEALTH, MODELS, READY, Schema, answer
@@ -106,10 +107,11 @@ def _add_errors(app: FastAPI, service: Service) -> None:
         return JSONResponse(error_body(400, "invalid_value", f"{name}: {first['msg']}", name), 400)
 
     @app.exception_handler(HTTPException)
-    async def _(_: Request, exc: Exception) -> Response:
+    async def _(request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)
         code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "invalid_body")
-        return JSONResponse(error_body(exc.status_code, code, str(exc.detail)), exc.status_code, exc.headers)
+        headers = {"Allow": _methods(request)} if exc.status_code == 405 else exc.headers
+        return JSONResponse(error_body(exc.status_code, code, str(exc.detail)), exc.status_code, headers)
 
     @app.exception_handler(Exception)
     async def _(_: Request, exc: Exception) -> Response:
@@ -117,6 +119,16 @@ def _add_errors(app: FastAPI, service: Service) -> None:
             return JSONResponse(error_body(503, "disk_full", "the server's disk is full"), 503, {"Retry-After": "60"})
         logging.getLogger(__name__).error("a request failed in an unexpected way", exc_info=exc)
         return JSONResponse(error_body(500, "internal_error", "the server failed; its log says why"), 500)
+
+
+def _methods(request: Request) -> str:
+    """Those of all routes of a path; the router itself tells those of the first."""
+    found: set[str] = set()
+    for method in COUNTED:
+        for route in request.app.routes:
+            if isinstance(route, Route) and route.matches({**request.scope, "method": method})[0] is Match.FULL:
+                found.add(method)
+    return ", ".join(sorted(found))
 
 
 def _add_health(app: FastAPI, service: Service) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from emo_rt.serve.openapi import Responses
+from emo_rt.serve.openapi import Responses, Schema
 from emo_rt.serve.records import COMPLETED, FAILED, IN_PROGRESS, QUEUED
 
-Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number", "minimum": 0}

@@ -21,7 +21,7 @@ class Speech(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    input: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    input: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
     voice: Annotated[str, Field(max_length=40)] = "en-gb"
     model: Annotated[str, Field(max_length=256, description="Ignored: there is one")] = PROGRAM
     response_format: Literal["wav"] = "wav"
