@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from cuda_stand_in import StandInBackend, StandInDevice
 
-from emo_rt import Animator, AudioError, Avatar, Box, Bundle, Cancelled, ConfigError, InputError, Progress, Video
+from emo_rt import Animator, AudioError, Avatar, Box, Bundle, Cancelled, InputError, Progress, Video
 from emo_rt.media.log_mel import log_mel
 from emo_rt.model.contract import Array
 from emo_rt.model.solvers import solver_table
@@ -230,11 +230,6 @@ def test_an_estimate_grows_with_the_length(animator: Animator, avatar: Avatar, m
     assert found.wall_s == pytest.approx(found.first_frames_s + 79 * 0.1 + 2)
     assert found.memory_bytes is not None
     assert found.memory_bytes > 1_000_000 + 480 * 2 * 4 * 8 * 8 * 4
-
-
-def test_a_live_session_is_refused(animator: Animator, avatar: Avatar) -> None:
-    with pytest.raises(ConfigError, match=r"echomimic-tiny.* makes a whole video at once"):
-        animator.live(avatar)
 
 
 def test_two_talkers_share_the_device(animator: Animator, avatar: Avatar) -> None:
