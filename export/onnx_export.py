@@ -50,6 +50,8 @@ class VariantSource:
     written: full-size weights need not be in memory twice."""
     guidance: tuple[bool, ...] = (False,)
     """Its step graphs: with guidance, without, or both."""
+    roles: tuple[str, ...] = OF_VARIANTS
+    """Of which it has graphs of its own."""
 
 
 logger = logging.getLogger(__name__)
@@ -213,7 +215,7 @@ def _modules_of(name: str, source: VariantSource, options: ExportOptions, config
 
 def _specs_of(name: str, source: VariantSource, config: ModelConfig, dtype: str) -> list[GraphSpec]:
     shared = graph_specs(config, dtype, source.guidance)
-    return [replace(s, name=f"{s.name}_{name}", variant=name) for s in shared if s.role in OF_VARIANTS]
+    return [replace(s, name=f"{s.name}_{name}", variant=name) for s in shared if s.role in source.roles]
 
 
 def _converted(model: EmoModel, options: ExportOptions) -> EmoModel:
