@@ -249,7 +249,7 @@ def test_half_precision_keeps_its_bounds(folder: Path) -> None:
     The bounds are those of ``BOUNDS["fp16"]``: 5e-2 for predictions and latents, 2e-2 and 16/255 for frames. fp32's are
     passed by none of the predictions, so that it is fp16 that was run.
     """
-    keep_runs(folder, "any", "other")
+    keep_runs(folder, "any")
     rows = check_golden(folder, dtype="fp16")
     assert all(row.passed for row in rows), format_rows(rows)
     predictions = [row for row in rows if "conditional" in row.what and row.relative > 0]
