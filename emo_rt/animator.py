@@ -218,7 +218,8 @@ class Animator:
 
         ``chunks``: arrays (n,) or (n, channels), float in −1 … 1, int16 or int32, at ``sample_rate`` Hz; read in the
         caller's thread. The frames are those that :meth:`animate` makes of the same sound, however it is chunked. A
-        model with whole-file audio encoding (``audio.window_frames`` = 0, Hallo) gives nothing before the end.
+        model with whole-file audio encoding (``audio.window_frames`` = 0, Hallo) gives nothing before the end, nor does one
+        that makes whole videos (EchoMimic) without ``causal=True``.
         Closing the iterator stops it. With ``async for``, ``chunks`` may be an asynchronous iterator.
         Options and errors are those of :meth:`animate`.
         """
@@ -268,7 +269,7 @@ class Animator:
 
         With the same seed, frames are those that :meth:`stream` makes of the same sound with the same silence in front,
         as long as the preset stays and nothing interrupts. Models that hear whole files (Hallo) hear in windows here;
-        see :mod:`emo_rt.runtime.live.causal`. Raises :class:`OverloadedError` where one more would make all late, and
+        see :mod:`emo_rt.runtime.live.causal`; those that make whole videos (EchoMimic) run as with ``causal``. Raises :class:`OverloadedError` where one more would make all late, and
         what :meth:`stream` raises.
         """
         names = {field.name for field in dataclasses.fields(LiveSettings)}
