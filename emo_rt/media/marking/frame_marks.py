@@ -46,7 +46,8 @@ class FrameMarker:
         """
         is_index = hasattr(start_index, "__index__") and start_index >= 0  # numpy's integers, too
         check(is_index, "start_index", start_index, "an integer, 0 or more")
-        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        is_picture = isinstance(frames, np.ndarray) and frames.dtype == np.uint8 and frames.ndim == 4
+        if not is_picture or frames.shape[3] != 3 or 0 in frames.shape[1:]:
             actual = (getattr(frames, "shape", type(frames)), getattr(frames, "dtype", None))
             raise InputError(f"frames are {actual}; expected shape (n, height, width, 3), uint8")
         if self._label is not None:
