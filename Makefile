@@ -69,10 +69,12 @@ browser:
 	build/browser/bin/python -m pytest -o addopts= --confcutdir=tests/serve/browser -p no:cacheprovider -q -rs \
 		tests/browser tests/serve/browser
 
-# The adapters for LiveKit and Pipecat with the real packages, in an environment of their own (build/integrations).
+# What others' packages say to emo_rt: the adapters for LiveKit and Pipecat, WebRTC with aiortc at both ends, traces of
+# OpenTelemetry, and Schemathesis against OpenAPI, in an environment of their own (build/integrations).
 integrations:
 	$(PYTHON) -m venv build/integrations
-	build/integrations/bin/python -m pip install -q -e '.[cpu,livekit,pipecat]' filelock pytest
+	build/integrations/bin/python -m pip install -q -e '.[cpu,livekit,pipecat,webrtc]' filelock pytest \
+		opentelemetry-sdk schemathesis
 	build/integrations/bin/python -m pytest -o addopts= -q -rs tests/integrations
 
 # Batches and the server on a real cluster of several nodes, and a store like S3, in an environment of their own.

@@ -125,7 +125,7 @@ def trace(module: GraphModule) -> ir.Model:
     dynamic = None
     if any(isinstance(size, str) for tensor in spec.inputs for size in tensor.shape):
         dynamic = (tuple(_dynamic(tensor.shape) for tensor in spec.inputs),)
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _without_idle_parts(module):
         try:
             program = torch.onnx.export(
                 module,
@@ -294,6 +294,19 @@ def _strip(model: ir.Model) -> None:
     for value in [*model.graph.inputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def _without_idle_parts(module: GraphModule) -> Iterator[None]:
+    """Only the parts of the model that the graph computes with: what torch.export takes grows with the square of the
+    number of parameters that it is shown."""
+    whole = module.model
+    module.model = copy.copy(whole)
+    module.model._modules = {name: part for name, part in whole.named_children() if name in module.parts}
+    try:
+        yield
+    finally:
+        module.model = whole
 
 
 @contextlib.contextmanager

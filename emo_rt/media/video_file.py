@@ -186,7 +186,7 @@ class VideoWriter:
                 self._pushed.push(samples)
             for picture in pictures:
                 (marked,) = self._marker(picture[np.newaxis], self.frame_count)
-                mux.write(_even(marked), self.frame_count)
+                mux.write(even_sides(marked), self.frame_count)
                 self.frame_count += 1
             if len(pictures) == 0:
                 mux.write_sound(self.frame_count)
@@ -262,7 +262,7 @@ class VideoWriter:
             raise
 
 
-def _even(frame: Frames) -> Frames:
+def even_sides(frame: Frames) -> Frames:
     """(H, W, 3) → both sides even, by repeating the last row and column where needed."""
     height, width, _ = frame.shape
     if height % 2 == 0 and width % 2 == 0:

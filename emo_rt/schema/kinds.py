@@ -275,3 +275,7 @@ class File(Kind):
         if not isinstance(value, str | os.PathLike):
             raise ValueError(f"a {type(value).__name__}; only the name of a file can be written down")
         return os.fspath(value)
+
+
+FILE = File()
+"""Any file, by a name of any type."""
