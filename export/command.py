@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from emo_rt.export.checkpoints.hallo_config import read_config, settings_of
 from emo_rt.export.checkpoints.tensors import refuse_half_overflow
 from emo_rt.export.keep_fp32 import read_keep_fp32
 from emo_rt.export.networks.model import EmoModel, build_model, parameter_counts
-from emo_rt.export.onnx_export import ExportOptions, export_bundle
+from emo_rt.export.onnx_export import ExportOptions, VariantSource, export_bundle
 from emo_rt.export.parity import ParityRow, format_table
 from emo_rt.export.presets import preset
 from emo_rt.export.request import EchoMimicRequest, HalloRequest, Request
 from emo_rt.files import sha256_of
 from emo_rt.memory import peak_memory
 from emo_rt.model.bundle import RANDOM_WEIGHTS, Bundle
-from emo_rt.model.families.echomimic import offers
+from emo_rt.model.families.echomimic import ACCELERATED, offers
 from emo_rt.model.upgrade import refuse_used
 
 DTYPES = {"fp32": "float32", "fp16": "float16"}
@@ -57,6 +58,8 @@ class Weights:
     licence: str
     offers: Mapping[str, Any] | None = None
     """Variants and presets; ``None`` = the standard ones."""
+    variants: Mapping[str, VariantSource] = field(default_factory=dict)
+    """More weights to step with."""
 
 
 def run(request: Request) -> None:
@@ -82,7 +85,7 @@ def run(request: Request) -> None:
         keep_fp32={} if request.keep_fp32 is None else read_keep_fp32(request.keep_fp32),
         trained_on="photographs" if is_published else None,
     )
-    bundle = export_bundle(weights.model, request.out, options, report)
+    bundle = export_bundle(weights.model, request.out, options, report, weights.variants)
     if not request.quiet:
         terminal.say(_receipt(bundle, counts, full_size, time.perf_counter() - start))
 
@@ -93,7 +96,7 @@ def _load(request: Request, report: _Reporter) -> Weights:
     if request.hallo is not None:
         return _load_hallo(request.hallo, halved, report)
     if request.echomimic is not None:
-        return _load_echomimic(request.echomimic, halved, report)
+        return _load_echomimic(request.echomimic, request.both, halved, report)
     if request.preset is None or not request.random_weights:
         raise ConfigError("there are no weights to export; pass --from and --checkpoint, or --preset --random-weights")
     config = preset(request.preset)
@@ -129,16 +132,25 @@ def _echomimic_settings(request: EchoMimicRequest, published: EchoMimicSettings)
     return replace(published, **given, **({"guidance": 1.0} if request.accelerated else {}))
 
 
-def _load_echomimic(request: EchoMimicRequest, halved: bool, report: _Reporter) -> Weights:
-    files = EchoMimicFiles.find(request.checkpoint, request.accelerated, request.vae)
-    report(f"reading {', '.join(path.name for path in files.resolved())}")
-    model = import_echomimic(files, _echomimic_settings(request, EchoMimicSettings()))
-    if halved:
-        refuse_half_overflow(model, original_echomimic_name)
+def _load_echomimic(request: EchoMimicRequest, has_both_steps: bool, halved: bool, report: _Reporter) -> Weights:
+    sets = [EchoMimicFiles.find(request.checkpoint, kind, request.vae) for kind in request.kinds]
+    settings = _echomimic_settings(request, EchoMimicSettings())
+
+    def load(files: EchoMimicFiles) -> EmoModel:
+        report(f"reading {', '.join(path.name for path in files.resolved())}")
+        model = import_echomimic(files, settings)
+        if halved:
+            refuse_half_overflow(model, original_echomimic_name)
+        return model
+
+    model = load(sets[0])
     report("hashing the files for the manifest")
-    sources = [f"{path.name} sha256:{sha256_of(path)}" for path in files.resolved()]
-    source = f"EchoMimic checkpoint: {', '.join(sources)}"
-    return Weights(model, source, ECHOMIMIC_LICENCE, offers(request.accelerated))
+    paths = dict.fromkeys(path for files in sets for path in files.resolved())
+    source = f"EchoMimic checkpoint: {', '.join(f'{path.name} sha256:{sha256_of(path)}' for path in paths)}"
+    guidance = (True, False) if has_both_steps else (False,)
+    variants = dict.fromkeys([ACCELERATED][: len(sets) - 1], VariantSource(partial(load, sets[-1]), guidance))
+    own = offers(request.accelerated, has_both=request.with_accelerated)
+    return Weights(model, source, ECHOMIMIC_LICENCE, own, variants)
 
 
 class _Reporter:

@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -20,13 +20,16 @@ import torch
 
 from emo_rt.checks import check
 from emo_rt.errors import ExportError, MissingDependencyError, OutputError
-from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_modules
+from emo_rt.export.graph_modules import GraphModule, example_inputs, graph_module, graph_modules
 from emo_rt.export.keep_fp32 import check_graphs, keep_in_fp32
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.parity import ParityRow, check_graph
 from emo_rt.export.weights import WeightStore
 from emo_rt.files import whole_folder
 from emo_rt.model.bundle import GRAPHS_FOLDER, Bundle, write_manifest
+from emo_rt.model.config import ModelConfig
+from emo_rt.model.contract import OF_VARIANTS, GraphSpec
+from emo_rt.model.families.registry import graph_specs
 from emo_rt.model.interface import DYNAMIC, FoundTensor, interface_problem
 from emo_rt.model.schema1 import standard_offers
 from emo_rt.model.upgrade import refuse_used
@@ -36,6 +39,20 @@ OPSET = 23
 """ONNX operator set: the first with ``Attention``, which runtimes fuse."""
 
 Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class VariantSource:
+    """Weights for a second way to step. All else of the bundle is the first model's."""
+
+    load: Callable[[], EmoModel]
+    """Gives the model, of the same configuration but for ``guidance``. Called when the first model's graphs are
+    written: full-size weights need not be in memory twice."""
+    guidance: tuple[bool, ...] = (False,)
+    """Its step graphs: with guidance, without, or both."""
+    roles: tuple[str, ...] = OF_VARIANTS
+    """Of which it has graphs of its own."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +92,18 @@ class ExportOptions:
 
 
 def export_bundle(
-    model: EmoModel, target: Path | str, options: ExportOptions | None = None, report: Report = logger.info
+    model: EmoModel,
+    target: Path | str,
+    options: ExportOptions | None = None,
+    report: Report = logger.info,
+    variants: Mapping[str, VariantSource] | None = None,
 ) -> Bundle:
     """Write ``model`` as a bundle folder ``target``, which must not exist or be empty.
 
-    ``model`` is converted in place to the wanted types. ``report`` gets one line per step. On any failure nothing is
-    left. Raises :class:`ExportError` when a graph cannot be traced or differs from torch, :class:`OutputError` when the
-    folder cannot be written.
+    ``model`` is converted in place to the wanted types. ``report`` gets one line per step. ``variants``: more weights
+    to step with, by the name that ``options.offers`` gives them; ``model`` is without its weights afterwards. On any
+    failure nothing is left. Raises :class:`ExportError` when a graph cannot be traced or differs from torch,
+    :class:`OutputError` when the folder cannot be written.
     """
     options, target = options or ExportOptions(), Path(target)
     refuse_used(target)
@@ -91,7 +113,7 @@ def export_bundle(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(target) as folder:
-            _write(model, folder, options, versions, report)
+            _write(_converted(model, options), folder, options, versions, report, variants or {})
     except OSError as exc:
         raise OutputError(f"cannot write {target}: {exc.strerror or exc}") from exc
     return Bundle.open(target)
@@ -103,7 +125,7 @@ def trace(module: GraphModule) -> ir.Model:
     dynamic = None
     if any(isinstance(size, str) for tensor in spec.inputs for size in tensor.shape):
         dynamic = (tuple(_dynamic(tensor.shape) for tensor in spec.inputs),)
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _without_idle_parts(module):
         try:
             program = torch.onnx.export(
                 module,
@@ -124,42 +146,84 @@ def trace(module: GraphModule) -> ir.Model:
     return model
 
 
-def _write(model: EmoModel, folder: Path, options: ExportOptions, versions: dict[str, str], report: Report) -> None:
-    graphs = folder / GRAPHS_FOLDER
+def _write(
+    model: EmoModel,
+    folder: Path,
+    options: ExportOptions,
+    versions: dict[str, str],
+    report: Report,
+    variants: Mapping[str, VariantSource],
+) -> None:
+    """``model`` is in its types already."""
+    graphs, config = folder / GRAPHS_FOLDER, model.config
     graphs.mkdir()
-    store = WeightStore(graphs, options.half_storage)
-    if options.half_storage:
-        model = model.half()  # rounds once, here: what torch then computes in fp32 is what the bundle computes
-    model = _converted(model, getattr(torch, options.dtype))
-    rows: list[ParityRow] = []
+    writer = _GraphWriter(graphs, options, report)
     modules = graph_modules(model, options.guidance)
-    check_graphs(options.keep_fp32, [module.spec.name for module in modules])
-    for module in modules:
-        report(f"exporting {module.spec.name}")
-        traced = trace(module)
-        keep_in_fp32(traced, module.spec.name, options.keep_fp32.get(module.spec.name, ()))
-        store.move_out(traced, module.spec.name)
-        ir.save(traced, graphs / f"{module.spec.name}.onnx")
-        del traced
-        if options.check:
-            rows += check_graph(module, graphs / f"{module.spec.name}.onnx")
+    own = [spec for name, source in variants.items() for spec in _specs_of(name, source, config, options.dtype)]
+    check_graphs(options.keep_fp32, [spec.name for spec in (*(module.spec for module in modules), *own)])
+    writer.write(modules)
+    if variants:
+        model.to("meta")  # whoever holds it, its weights are not in memory beside those that come
+    for name, source in variants.items():
+        report(f"reading the weights of the variant {name}")
+        writer.write(_modules_of(name, source, options, config))
     name_by_content(graphs)
     manifest: dict[str, Any] = {
-        "config": model.config.to_dict(),
+        "config": config.to_dict(),
         "dtype": options.dtype,
         "weights": "float16" if options.half_storage else options.dtype,
-        "graphs": {module.spec.name: module.spec.to_dict() for module in modules},
+        "graphs": {spec.name: spec.to_dict() for spec in writer.specs},
         "provenance": _provenance(options, versions),
-        "parity": [row.to_dict() for row in rows],
+        "parity": [row.to_dict() for row in writer.rows],
         **(options.offers or standard_offers()),
     }
     write_manifest(folder, manifest)
 
 
-def _converted(model: EmoModel, dtype: torch.dtype) -> EmoModel:
-    """The model in ``dtype``, in place; wav2vec stays in fp32. It runs once per window, and takes 0.2 GB more so."""
+class _GraphWriter:
+    """Writes graphs one after the other; they share the weights that are the same."""
+
+    def __init__(self, folder: Path, options: ExportOptions, report: Report) -> None:
+        self._folder, self._options, self._report = folder, options, report
+        self._store = WeightStore(folder, options.half_storage)
+        self.specs: list[GraphSpec] = []
+        self.rows: list[ParityRow] = []
+        """How far each graph is from torch, where that is asked for."""
+
+    def write(self, modules: Iterable[GraphModule]) -> None:
+        """Trace the modules, and write graphs and weights."""
+        for module in modules:
+            name, path = module.spec.name, self._folder / f"{module.spec.name}.onnx"
+            self._report(f"exporting {name}")
+            traced = trace(module)
+            keep_in_fp32(traced, name, self._options.keep_fp32.get(name, ()))
+            self._store.move_out(traced, name)
+            ir.save(traced, path)
+            self.specs.append(module.spec)
+            del traced
+            if self._options.check:
+                self.rows += check_graph(module, path)
+
+
+def _modules_of(name: str, source: VariantSource, options: ExportOptions, config: ModelConfig) -> list[GraphModule]:
+    """The graphs that a variant has of its own. Raises :class:`ExportError` for another configuration."""
+    model = _converted(source.load(), options)
+    if replace(model.config, guidance=config.guidance) != config:
+        raise ExportError(f"the weights of the variant {name} are not of the same sizes; export them by themselves")
+    return [graph_module(model, spec) for spec in _specs_of(name, source, config, options.dtype)]
+
+
+def _specs_of(name: str, source: VariantSource, config: ModelConfig, dtype: str) -> list[GraphSpec]:
+    shared = graph_specs(config, dtype, source.guidance)
+    return [replace(s, name=f"{s.name}_{name}", variant=name) for s in shared if s.role in source.roles]
+
+
+def _converted(model: EmoModel, options: ExportOptions) -> EmoModel:
+    """The model in its types, in place; wav2vec stays in fp32. It runs once per window, and takes 0.2 GB more so."""
+    if options.half_storage:
+        model = model.half()  # rounds once, here: what torch then computes in fp32 is what the bundle computes
     heard = copy.deepcopy(model.audio_encoder).float()
-    model = model.to(dtype)
+    model = model.to(getattr(torch, options.dtype))
     model.audio_encoder = heard
     return model
 
@@ -230,6 +294,19 @@ def _strip(model: ir.Model) -> None:
     for value in [*model.graph.inputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def _without_idle_parts(module: GraphModule) -> Iterator[None]:
+    """Only the parts of the model that the graph computes with: what torch.export takes grows with the square of the
+    number of parameters that it is shown."""
+    whole = module.model
+    module.model = copy.copy(whole)
+    module.model._modules = {name: part for name, part in whole.named_children() if name in module.parts}
+    try:
+        yield
+    finally:
+        module.model = whole
 
 
 @contextlib.contextmanager

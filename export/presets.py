@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from emo_rt.errors import ConfigError
 from emo_rt.model.config import (
     AudioConfig,
@@ -90,9 +92,23 @@ def _echomimic() -> ModelConfig:
 
 
 def _demo() -> ModelConfig:
-    """Small enough to train and to run on two CPU cores; its trained weights ship with the package."""
-    return ModelConfig(
+    """Small enough to train and to run on two CPU cores; its trained weights ship with the package. The denoiser is
+    that of ``demo128``: ``training.larger`` trains what is around it."""
+    small = _demo128()
+    return replace(
+        small,
         name="demo",
+        size=256,
+        audio=replace(small.audio, right_context_frames=2),
+        locator=replace(small.locator, channels=(8, 12, 16, 24, 32)),
+        vae=replace(_demo256().vae, layers_per_block=1, latent_channels=small.vae.latent_channels),
+    )
+
+
+def _demo128() -> ModelConfig:
+    """What ``training`` trains first."""
+    return ModelConfig(
+        name="demo128",
         size=128,
         fps=25,
         decode_frames=12,
@@ -205,6 +221,14 @@ def _small_wav2vec(width: int, layers: int, conv_width: int) -> Wav2VecConfig:
     )
 
 
-_MAKERS = {"emo": _emo, "hallo": _hallo, "echomimic": _echomimic, "demo": _demo, "demo256": _demo256, "tiny": _tiny}
+_MAKERS = {
+    "emo": _emo,
+    "hallo": _hallo,
+    "echomimic": _echomimic,
+    "demo": _demo,
+    "demo128": _demo128,
+    "demo256": _demo256,
+    "tiny": _tiny,
+}
 PRESETS = tuple(_MAKERS)
 """Names that :func:`preset` knows."""

@@ -59,6 +59,19 @@ class EchoMimicRequest:
     accelerated: bool = False
     """EchoMimic: the accelerated weights, denoising_unet_acc.pth and motion_module_acc.pth, which need 6 steps and no
     guidance."""
+    with_accelerated: bool = False
+    """EchoMimic: base and accelerated weights in one bundle, which share all else. The preset quality runs the base
+    weights, fast the accelerated ones."""
+
+    def __post_init__(self) -> None:
+        """Raises :class:`ConfigError` for options that exclude each other."""
+        if self.accelerated and self.with_accelerated:
+            raise ConfigError("--accelerated and --with-accelerated exclude each other; leave one out")
+
+    @property
+    def kinds(self) -> tuple[bool, ...]:
+        """Which weights to read, accelerated (True) or base (False), the bundle's own first."""
+        return (False, True) if self.with_accelerated else (self.accelerated,)
 
 
 SOURCES: Mapping[str, type[HalloRequest] | type[EchoMimicRequest]] = MappingProxyType(

@@ -13,11 +13,13 @@ from emo_rt.model.bundle import Bundle
 from training.stages import DIFFUSION, load_model, save_parts
 
 SOURCE = "trained by emo_rt on drawn portraits (training/)"
+BASE = "base"
+"""Folder of a trained bundle of preset ``demo128``."""
 DEEP_CACHE = 1
 """Residual blocks that a cached step computes on the way down: one, since the finest resolution has one."""
 
 
-def write_bundle(folder: Path, target: Path | None = None, net: str | None = None, name: str = "demo") -> Path:
+def write_bundle(folder: Path, target: Path | None = None, net: str | None = None, name: str = "demo128") -> Path:
     """``folder/bundle`` (replaced if it is there) of preset ``name`` with the weights of stage ``net``, else of the
     newest finished one; ``facts.txt`` beside it has what all stages came to, for the model card
     (``emo_rt/assets/demo/MODEL_CARD.md``, written by hand)."""
@@ -45,6 +47,6 @@ def newest(folder: Path) -> str:
 
 
 def unpack_bundle(folder: Path) -> None:
-    """The package's weights as those of the finished stages that the last one starts from: training goes on without
-    what led to them, once there is a corpus."""
-    save_parts(read_back(Bundle.open("demo")), folder, "vae", "hearing", DIFFUSION[-2])
+    """The bundle ``folder/base`` as weights of the finished stages that the last one starts from: training goes on
+    without what led to them, once there is a corpus."""
+    save_parts(read_back(Bundle.open(folder / BASE)), folder, "vae", "hearing", DIFFUSION[-2])

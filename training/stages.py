@@ -20,7 +20,7 @@ IN_DIFFUSION = ("backbone.", "reference_net.", "face_locator.", "audio_projector
 """How the names of the tensors begin that a stage before the diffusion writes, and each stage of it."""
 
 
-def load_model(folder: Path, *parts: str, name: str = "demo") -> EmoModel:
+def load_model(folder: Path, *parts: str, name: str = "demo128") -> EmoModel:
     """The model of preset ``name`` with the weights of the finished stages named by ``parts``."""
     model = build_model(preset(name))
     for part in parts:
@@ -41,7 +41,7 @@ def save_parts(model: EmoModel, folder: Path, *parts: str) -> None:
 
 def train_vae(folder: Path, device: str, budget_s: float) -> None:
     """Stage 0a: crops first, then whole pictures; at the end the latents are standardised."""
-    model = build_model(preset("demo")).to(device)
+    model = build_model(preset("demo128")).to(device)
     pictures = autoencoder.Pictures(folder / CORPUS)
     loop = Loop(autoencoder.STAGE, folder, model.vae, list(model.vae.parameters()))
 
@@ -59,7 +59,7 @@ def train_vae(folder: Path, device: str, budget_s: float) -> None:
 
 def train_hearing(folder: Path, device: str, budget_s: float) -> None:
     """Stage 0b."""
-    model = build_model(preset("demo"))
+    model = build_model(preset("demo128"))
     config = model.config
     hearer = hearing.Hearing(model.audio_encoder, config.audio.encoder.hidden_size).to(device)
     voices = hearing.Voices.load(folder / CORPUS, folder / VOICES)

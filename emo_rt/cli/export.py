@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="import a checkpoint of Hallo or Hallo2, or of EchoMimic v1",
     )
     add_options(published, HalloRequest)
-    add_options(published, EchoMimicRequest, only=("accelerated",))
+    add_options(published, EchoMimicRequest, only=("accelerated", "with_accelerated"))
     form = parser.add_argument_group("form")
     add_options(form, Request, only=FORM)
     add_quiet(parser)

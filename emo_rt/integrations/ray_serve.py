@@ -196,7 +196,7 @@ class _Replica:
         models = Bundles(options.bundles, options.bundles_loaded, load)
         store = SharedStore(Path(options.data).absolute(), self._ask)
         self.service = Service(_server_options(options), models, store=store, makes_jobs=makes_jobs)
-        self.app: ASGIApp = _WholePath(make_app(self.service, _Routed))
+        self.app: ASGIApp = _WholePath(make_app(self.service, _Routed, has_webrtc=False))
 
     @classmethod
     def start(cls, options: ServeOnRay, *, makes_jobs: bool) -> _Replica:

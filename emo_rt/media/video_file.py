@@ -22,7 +22,7 @@ from emo_rt.media.encoders import PRESETS, choose_encoder, open_encoder_works
 from emo_rt.media.frame_files import write_frames_png
 from emo_rt.media.marking.frame_marks import FrameMarker
 from emo_rt.media.marking.options import GENERATED, MarkOptions
-from emo_rt.media.marking.provenance import FileSigner
+from emo_rt.media.marking.signing import FileSigner
 from emo_rt.media.mp4 import FRAGMENT_SECONDS, Mux
 from emo_rt.media.probe import VideoInfo, probe
 from emo_rt.media.samples import Samples, checked_rate, mono_block
@@ -186,7 +186,7 @@ class VideoWriter:
                 self._pushed.push(samples)
             for picture in pictures:
                 (marked,) = self._marker(picture[np.newaxis], self.frame_count)
-                mux.write(_even(marked), self.frame_count)
+                mux.write(even_sides(marked), self.frame_count)
                 self.frame_count += 1
             if len(pictures) == 0:
                 mux.write_sound(self.frame_count)
@@ -262,7 +262,7 @@ class VideoWriter:
             raise
 
 
-def _even(frame: Frames) -> Frames:
+def even_sides(frame: Frames) -> Frames:
     """(H, W, 3) → both sides even, by repeating the last row and column where needed."""
     height, width, _ = frame.shape
     if height % 2 == 0 and width % 2 == 0:

@@ -79,6 +79,12 @@ class GraphSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "role", self.role or self.name)
 
+    @property
+    def is_on_demand(self) -> bool:
+        """Whether it is opened when it is first asked for: most runs need one of several step graphs, and many need
+        no second variant's ``reference``."""
+        return self.role == "step" or (self.role == "reference" and self.variant is not None)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the manifest."""
         kind = {name: getattr(self, name) for name in ("role", "variant", "guided", "cached")}
@@ -107,6 +113,11 @@ class GraphSpec:
                     f"{', '.join(DTYPES)}, and sizes of 1 or more or the names of dynamic axes"
                 )
         return spec
+
+
+OF_VARIANTS = ("reference", "clip", "timestep", "step")
+"""Roles of which each variant may have graphs of its own: those with weights that step, or with what is projected for
+them."""
 
 
 def _is_well_formed(tensor: TensorSpec) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from emo_rt.device.buffers import Buffers
+from emo_rt.errors import ClosedError
 from emo_rt.media.framing import Portrait
 from emo_rt.media.paste import Paster
 from emo_rt.model.contract import Array
@@ -26,14 +27,41 @@ class Avatar:
     portrait: Portrait
     """The picture, where its face is, and the square that is animated."""
     features: Buffers
-    """Portrait latent, reference K/V, face feature, by tensor name: on the device; ``read()`` one to look at it."""
+    """Portrait latent, reference K/V, face feature, by tensor name: on the device; ``read()`` one to look at it. Those
+    of the default preset's variant of the weights."""
     model: LoadedModel
     """The opened model that made them. For the runtime: not a part of the interface."""
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    """What :meth:`LoadedModel.kept_inputs` names. For the runtime, as ``model``."""
+    _of_others: dict[str, Buffers] = field(default_factory=dict, repr=False)
+    """Features of other variants, by the graph that made them."""
 
     @property
     def nbytes(self) -> int:
-        """Memory of the features."""
-        return self.features.nbytes
+        """Memory of the features, of all variants that were asked for."""
+        return self.features.nbytes + sum(features.nbytes for features in list(self._of_others.values()))
+
+    def features_of(self, variant: str, run: Callable[[Generator[None, None, Buffers]], Buffers] = drive) -> Buffers:
+        """The features as a variant of the weights projects them; made when they are first asked for.
+
+        For the runtime, as ``model``. ``run``: does work that comes in slices. Raises :class:`ClosedError`.
+        """
+        graph = self.model.reference_graph(variant)
+        if graph == self.model.reference_graph():
+            return self.features
+        if graph not in self._of_others:
+            self._require_open()
+            made = run(self.model.portrait_features(to_unit(self.portrait.pixels), self.inputs, variant))
+            if self._of_others.setdefault(graph, made) is not made:  # another thread was faster
+                made.close()
+            if self.features.is_closed:  # in the meantime
+                self.close()
+                self._require_open()
+        return self._of_others[graph]
+
+    def _require_open(self) -> None:
+        if self.features.is_closed:
+            raise ClosedError("this avatar was closed; prepare the picture again")
 
     @cached_property
     def paster(self) -> Paster:
@@ -42,11 +70,12 @@ class Avatar:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file for :meth:`emo_rt.Animator.load_avatar`. Raises :class:`OutputError`."""
-        save_avatar(path, self.portrait, self.features, self.model)
+        save_avatar(path, self.portrait, self.features, self.model, self.inputs)
 
     def close(self) -> None:
         """Give the features back. Safe twice. Animations that start from now on raise :class:`ClosedError`."""
-        self.features.close()
+        for features in (self.features, *list(self._of_others.values())):
+            features.close()
 
     def __enter__(self) -> Avatar:
         return self
@@ -70,7 +99,8 @@ def make_avatar(
     given = dict(inputs or {})
     if "face_mask" not in given:
         given["face_mask"] = model.family.face_mask(portrait)
-    return Avatar(portrait, run(model.portrait_features(to_unit(portrait.pixels), given)), model)
+    kept = {tensor.name: given[tensor.name] for tensor in model.kept_inputs() if tensor.name in given}
+    return Avatar(portrait, run(model.portrait_features(to_unit(portrait.pixels), given)), model, kept)
 
 
 def load_avatar(
@@ -79,7 +109,7 @@ def load_avatar(
     run: Callable[[Generator[None, None, Buffers]], Buffers] = drive,
 ) -> Avatar:
     """An avatar that was saved with this model. ``run``: does work that comes in slices. Raises :class:`InputError`."""
-    portrait, features = read_avatar(path, model)
+    portrait, features, inputs = read_avatar(path, model)
 
     def write() -> Buffers:
         kept = Buffers(model.backend, model.portrait_tensors())
@@ -87,4 +117,4 @@ def load_avatar(
             kept[name].write(array)
         return kept
 
-    return Avatar(portrait, run(whole(write)), model)
+    return Avatar(portrait, run(whole(write)), model, inputs)

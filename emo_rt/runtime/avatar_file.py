@@ -31,8 +31,17 @@ ARRAYS = ("picture", "pixels")
 """Arrays of a :class:`Portrait`."""
 
 
-def save_avatar(path: str | os.PathLike[str], portrait: Portrait, features: Buffers, model: LoadedModel) -> None:
-    """Write a file of NumPy's format ``.npz``. Raises :class:`OutputError`; nothing partial is left."""
+def save_avatar(
+    path: str | os.PathLike[str],
+    portrait: Portrait,
+    features: Buffers,
+    model: LoadedModel,
+    inputs: Mapping[str, Array] | None = None,
+) -> None:
+    """Write a file of NumPy's format ``.npz``. ``inputs``: what :meth:`LoadedModel.kept_inputs` names.
+
+    Raises :class:`OutputError`; nothing partial is left.
+    """
     about = {
         "format": FORMAT,
         "bundle": model.bundle.sha256,
@@ -41,6 +50,7 @@ def save_avatar(path: str | os.PathLike[str], portrait: Portrait, features: Buff
     }
     arrays: dict[str, Any] = {name: getattr(portrait, name) for name in ARRAYS}
     arrays |= {f"feature:{name}": buffer.read() for name, buffer in features.items()}
+    arrays |= {f"input:{name}": array for name, array in (inputs or {}).items()}
     target = path_of("path", path)
     try:
         with whole_file(target) as scratch, scratch.open("wb") as file:
@@ -49,8 +59,11 @@ def save_avatar(path: str | os.PathLike[str], portrait: Portrait, features: Buff
         raise OutputError(f"cannot write the avatar {target}: {exc}") from exc
 
 
-def read_avatar(path: str | os.PathLike[str], model: LoadedModel) -> tuple[Portrait, dict[str, Array]]:
-    """The portrait, and the features by tensor name. Raises :class:`InputError` for a file that cannot be used."""
+def read_avatar(
+    path: str | os.PathLike[str], model: LoadedModel
+) -> tuple[Portrait, dict[str, Array], dict[str, Array]]:
+    """The portrait, features and kept inputs by tensor name. Raises :class:`InputError` for a file that cannot be
+    used."""
     try:
         with open_file(Path(path), AVATAR) as file, _archive(file) as stored:
             sizes = _sizes(stored)
@@ -58,7 +71,8 @@ def read_avatar(path: str | os.PathLike[str], model: LoadedModel) -> tuple[Portr
             features = {
                 spec.name: _array(stored, sizes, f"feature:{spec.name}", spec) for spec in model.portrait_tensors()
             }
-            return _portrait(stored, sizes, about, model.config.size), features
+            inputs = {spec.name: _array(stored, sizes, f"input:{spec.name}", spec) for spec in model.kept_inputs()}
+            return _portrait(stored, sizes, about, model.config.size), features, inputs
     except EmoRtError as exc:
         raise InputError(f"the avatar {path} cannot be used: {exc}") from exc
     except Exception as exc:  # NumPy, zipfile and json raise nearly anything for a damaged file

@@ -72,8 +72,8 @@ def memory_need(
     Raises :class:`ConfigError` for what cannot be run.
     """
     chosen = resolve(options, bundle, family_of(bundle.config))
-    steps = {*step_graphs(chosen, bundle), *opened}
-    names = [name for name, graph in bundle.graphs.items() if graph.role != "step" or name in steps]
+    asked = {*step_graphs(chosen, bundle), bundle.find("reference", chosen.variant), *opened}
+    names = [name for name, graph in bundle.graphs.items() if not graph.is_on_demand or name in asked]
     parts = [reckon(bundle, name) for name in names]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):

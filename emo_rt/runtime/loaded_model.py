@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
@@ -15,19 +16,13 @@ from emo_rt.errors import BundleError, ClosedError, InputError
 from emo_rt.model.agreement import check_agreement
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
-from emo_rt.model.contract import Array, TensorSpec
+from emo_rt.model.contract import OF_VARIANTS, Array, TensorSpec
 from emo_rt.model.families.registry import family_of
 from emo_rt.model.options import AnimateOptions, ResolvedOptions
 from emo_rt.model.resolve import resolve, step_graphs
 from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.gpu_memory import check_limit, check_loading
 from emo_rt.runtime.step_tables import StepTable, StepTables
-
-ON_DEMAND = ("step",)
-"""Roles whose graphs are opened when first asked for: most runs need only one of them."""
-
-OF_VARIANTS = ("clip", "timestep", "step")
-"""Roles of which each variant may have graphs of its own."""
 
 AUDIO_MASK = "audio_mask."
 """How the names of ``step``'s per-portrait inputs begin."""
@@ -45,13 +40,15 @@ class LoadedModel:
         self._lock = threading.Lock()
         self._opening = {name: threading.Lock() for name in bundle.graphs}
         """One per graph: a graph takes seconds to open, and the others need not wait for it."""
-        self._closed = False
+        self._closed = threading.Event()
+        self._config = bundle.config
+        self._stream: LoadedModel | None = None
         try:
             _check_complete(bundle)
             check_agreement(bundle)
             if memory_limit is not None:
                 check_loading(bundle, backend.graph_memory, memory_limit)
-            names = [name for name, graph in bundle.graphs.items() if graph.role not in ON_DEMAND]
+            names = [name for name, graph in bundle.graphs.items() if not graph.is_on_demand]
             self._graphs = {name: backend.open(bundle, name) for name in names}
             self._tables = {
                 variant: StepTables(backend, self.serving("timestep", variant), bundle.config)
@@ -63,8 +60,27 @@ class LoadedModel:
 
     @property
     def config(self) -> ModelConfig:
-        """Configuration of the model."""
-        return self.bundle.config
+        """Configuration of the model; of :meth:`for_run`, that of clip after clip."""
+        return self._config
+
+    def for_run(self, options: AnimateOptions) -> LoadedModel:
+        """This model as a run with these options sees it: itself, or a view that makes clip after clip. All views are
+        closed with it, and share its graphs. Raises :class:`ConfigError` where it has no such view."""
+        if not options.causal:
+            return self
+        with self._lock:
+            if self._stream is None:
+                self.family.check_heeds({"causal": True})
+                config = self.family.stream_config()
+                assert config is not None, "a family that heeds it has one"
+                self._stream = copy.copy(self)
+                self._stream._config, self._stream.family = config, family_of(config)
+            return self._stream
+
+    @property
+    def views(self) -> tuple[LoadedModel, ...]:
+        """Itself, and the view of :meth:`for_run` once there is one."""
+        return (self,) if self._stream is None else (self, self._stream)
 
     def graph(self, name: str) -> Graph:
         """An opened graph. Raises :class:`BundleError` if the bundle has none of that name."""
@@ -86,14 +102,14 @@ class LoadedModel:
 
     def _opened(self, name: str) -> Graph | None:
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise ClosedError("the animator was closed; load it again")
             return self._graphs.get(name)
 
     def _open(self, name: str) -> Graph:
         graph = self.backend.open(self.bundle, name)
         with self._lock:
-            if not self._closed:
+            if not self._closed.is_set():
                 self._graphs[name] = graph
                 return graph
         graph.close()
@@ -116,7 +132,7 @@ class LoadedModel:
         self.resolve(options)
         if self._memory_limit is not None:
             with self._lock:
-                opened = [name for name in self._graphs if self.bundle.graphs[name].role in ON_DEMAND]
+                opened = [name for name in self._graphs if self.bundle.graphs[name].is_on_demand]
             check_limit(self.bundle, options, self.backend.graph_memory, self._memory_limit, opened)
 
     def open_graphs(self, options: AnimateOptions) -> None:
@@ -131,29 +147,45 @@ class LoadedModel:
         table = self._tables[chosen.variant].step_table(chosen.solver, step_graphs(chosen, self.bundle))
         return table, chosen.guidance
 
-    def portrait_tensors(self) -> list[TensorSpec]:
+    def portrait_tensors(self, variant: str | None = None) -> list[TensorSpec]:
         """What :meth:`portrait_features` gives."""
-        encoder, reference = self.serving("vae_encoder").spec, self.serving("reference").spec
+        encoder, reference = self.serving("vae_encoder").spec, self.serving("reference", variant).spec
         return [*encoder.outputs, *reference.outputs, *self._audio_masks()]
+
+    def reference_graph(self, variant: str | None = None) -> str:
+        """Name of the graph that makes a variant's portrait features; ``None`` = the default preset's variant."""
+        return self.bundle.find("reference", self.default_variant if variant is None else variant) or "reference"
+
+    def kept_inputs(self) -> list[TensorSpec]:
+        """What an avatar keeps beside its features and pictures, to make the features of other variants of. Nothing
+        where all variants have the same."""
+        if len({self.reference_graph(variant) for variant in self.bundle.variants}) == 1:
+            return []
+        latent = {tensor.name for tensor in self.serving("vae_encoder").spec.outputs}
+        taken = [tensor for tensor in self.serving("reference").spec.inputs if tensor.name not in latent]
+        return [*taken, *self._audio_masks()]
 
     def _audio_masks(self) -> list[TensorSpec]:
         step = next(graph for graph in self.bundle.graphs.values() if graph.role == "step")
         return [tensor for tensor in step.inputs if tensor.name.startswith(AUDIO_MASK)]
 
-    def portrait_features(self, pixels: Array, inputs: Mapping[str, Array]) -> Generator[None, None, Buffers]:
+    def portrait_features(
+        self, pixels: Array, inputs: Mapping[str, Array], variant: str | None = None
+    ) -> Generator[None, None, Buffers]:
         """Run ``vae_encoder`` and ``reference`` on (1, 3, size, size) ``pixels`` in −1 … 1 and on ``inputs`` by name.
 
         In slices, one per graph. ``inputs``: what else ``reference`` takes, and the audio masks that ``step`` takes.
+        ``variant``: whose ``reference``; ``None`` = the default preset's variant's.
         The result holds those masks, ``portrait_latent`` and all that ``reference`` gives. Raises :class:`InputError`
         where an input is missing, unknown or of another shape.
         """
-        encoder, reference = self.serving("vae_encoder"), self.serving("reference")
+        encoder, reference = self.serving("vae_encoder"), self.serving("reference", variant)
         masks = self._audio_masks()
         latent = {tensor.name for tensor in encoder.spec.outputs}
         wanted = [*encoder.spec.inputs, *(tensor for tensor in reference.spec.inputs if tensor.name not in latent)]
         values = {"pixels": pixels, **inputs}
         _check_inputs([*wanted, *masks], values)
-        kept = Buffers(self.backend, self.portrait_tensors())
+        kept = Buffers(self.backend, self.portrait_tensors(variant))
         try:
             with Buffers(self.backend, wanted) as given:
                 for name, array in values.items():
@@ -171,7 +203,7 @@ class LoadedModel:
     def close(self) -> None:
         """Free all graphs, and the device's memory. Safe twice. Sessions that are going on end with an error."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             self._graphs.clear()
         for tables in self._tables.values():
             tables.close()
@@ -199,7 +231,7 @@ def _check_complete(bundle: Bundle) -> None:
         if graph.role not in OF_VARIANTS and graph.variant is not None:
             raise BundleError(
                 f"the bundle {bundle.path} cannot be used: graph {name} is of the variant {graph.variant!r} alone; "
-                f"only {', '.join(OF_VARIANTS)} may be, because an avatar is prepared once for all variants"
+                f"only {', '.join(OF_VARIANTS)} may be"
             )
 
 

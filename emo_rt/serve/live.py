@@ -15,11 +15,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from emo_rt.errors import ClosedError, EmoRtError, QueueFull
+from emo_rt.errors import ClosedError, EmoRtError
 from emo_rt.serve.errors import ApiError, refusal
+from emo_rt.serve.live_dialect import CONTROL_BYTES, STOP, config_of, error_message, obey, push_sound, stats_of
 from emo_rt.serve.live_opening import open_session
 from emo_rt.serve.live_start import read_message, read_start
 from emo_rt.serve.live_stream import LiveStream, Piece
@@ -28,8 +28,8 @@ from emo_rt.serve.service import Service
 
 START_S, STALL_S = 10.0, 60.0
 """Seconds for the first message, and for any message to go out or any frame to come."""
-START_BYTES, CONTROL_BYTES, SOUND_BYTES = 4 << 20, 128 << 10, 1 << 20
-"""Largest messages."""
+START_BYTES = 4 << 20
+"""Largest first message."""
 STATS_EVERY = 25
 """Fragments between two ``session.stats``."""
 OK, REFUSED, RESTARTING, FAILED = 1000, 1008, 1012, 1011
@@ -139,30 +139,17 @@ class LiveConnection:
                 return
 
     async def _push(self, stream: LiveStream, data: bytes) -> None:
-        if len(data) > SOUND_BYTES:
-            raise ApiError(413, "message_too_large", f"the sound is too large; {SOUND_BYTES:,} bytes are allowed")
-        if len(data) % 2:
-            raise ApiError(400, "invalid_audio", "the sound has an odd number of bytes; expected PCM s16le mono")
-        try:
-            stream.session.push(np.frombuffer(data, "<i2"))
-        except QueueFull as exc:
-            await self._say_error("input_audio_full", str(exc))
+        answer = push_sound(stream.session, data)
+        if answer is not None:
+            await self._say(answer)
 
     async def _obey(self, stream: LiveStream, message: dict[str, Any]) -> bool:
         """One message. Returns whether it ends the session."""
-        kind = message["type"]
-        if kind == "session.ping":
-            await self._say({"type": "session.pong"})
-        elif kind == "input_audio.end":
-            stream.session.flush()
-        elif kind == "session.stats":
-            await self._say({"type": "session.stats", **self._stats(stream)})
-        elif kind == "input_audio.clear":
-            await self._say({"type": "input_audio.cleared", "played_s": stream.session.clear()})
-        elif kind == "session.stop":
+        if message["type"] == STOP:
             return True
-        else:
-            await self._say_error("unknown_type", f"unknown message {kind[:80]!r}")
+        answer = obey(stream.session, message)
+        if answer is not None:
+            await self._say(answer)
         return False
 
     async def _send_all(self, stream: LiveStream) -> None:
@@ -181,19 +168,12 @@ class LiveConnection:
             await self._within(self._socket.send_bytes(piece.fragment.data))
             index += 1
             if index % STATS_EVERY == 0:
-                await self._say({"type": "session.stats", **self._stats(stream)})
+                await self._say({"type": "session.stats", **stats_of(stream.session)})
 
     # What is said
 
     def _start_message(self, stream: LiveStream, fragment_frames: int) -> dict[str, Any]:
-        width, height = stream.session.size
-        config = {
-            "width": width,
-            "height": height,
-            "fps": stream.session.fps,
-            "sample_rate": stream.session.settings.sample_rate,
-            "fragment_frames": fragment_frames,
-        }
+        config = {**config_of(stream.session), "fragment_frames": fragment_frames}
         return {"type": "video.start", "request_id": REQUEST_ID.get(), "format": "m4s", "config": config}
 
     def _metadata(self, piece: Piece, index: int) -> dict[str, Any]:
@@ -210,26 +190,13 @@ class LiveConnection:
         }
 
     def _done_message(self, stream: LiveStream) -> dict[str, Any]:
-        return {"type": "session.done", "num_frames": stream.frames, **self._stats(stream)}
-
-    def _stats(self, stream: LiveStream) -> dict[str, Any]:
-        stats = stream.session.stats
-        latency = {part: {"p50": round(p.p50, 4), "p90": round(p.p90, 4)} for part, p in stats.latency.items()}
-        return {
-            "rung": stats.rung,
-            "late_frames": stats.late_frames,
-            "repeated_frames": stats.repeated_frames,
-            "dropped_s": round(stats.dropped_s, 3),
-            "queued_s": round(stats.queued_s, 3),
-            "is_too_slow": stats.is_too_slow,
-            "latency": latency,
-        }
+        return {"type": "session.done", "num_frames": stream.frames, **stats_of(stream.session)}
 
     async def _say_error(self, code: str, message: str) -> None:
         if self._socket.application_state is not WebSocketState.CONNECTED:
             return
         with suppress(RuntimeError, WebSocketDisconnect, OSError, ApiError):
-            await self._say({"type": "error", "code": code, "message": message})
+            await self._say(error_message(code, message))
 
     async def _say(self, message: dict[str, Any]) -> None:
         await self._within(self._socket.send_text(json.dumps(message)))

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.trace import Span
+
 from emo_rt.errors import EmoRtError, OverloadedError
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.runtime.avatar import Avatar
@@ -22,6 +24,7 @@ from emo_rt.serve.live_start import LiveStart
 from emo_rt.serve.places import Place
 from emo_rt.serve.records import AvatarRecord, new_id
 from emo_rt.serve.service import LIVE_PRIORITY, OF_AVATAR, Service
+from emo_rt.serve.spans import begin_live_span, end_live_span, note_live_open
 from emo_rt.serve.submission import checked_request, reject_options
 
 QUEUE_S = 120.0
@@ -34,11 +37,14 @@ class Opened:
 
     session: LiveSession
     place: Place
+    span: Span
 
-    def close(self, service: Service) -> None:
-        """Close the session. Safe twice."""
+    def close(self, service: Service, reason: BaseException | None = None) -> None:
+        """Close the session. ``reason``: the error that has ended it, if one did. Safe twice."""
+        stats = self.session.stats
         self.session.close()
         service.session_ended(self.session, self.place)
+        end_live_span(self.span, stats, reason)
 
 
 async def open_session(service: Service, start: LiveStart, owner: str) -> Opened:
@@ -54,6 +60,15 @@ async def open_session(service: Service, start: LiveStart, owner: str) -> Opened
 
 
 def _opened(service: Service, start: LiveStart, owner: str) -> Opened:
+    span = begin_live_span()
+    try:
+        return _opened_in(service, start, owner, span)
+    except BaseException as exc:
+        end_live_span(span, None, exc)
+        raise
+
+
+def _opened_in(service: Service, start: LiveStart, owner: str, span: Span) -> Opened:
     name, animator = service.model(start.model)
     if (start.picture is None) == (start.avatar is None):
         message = "expected one of image_reference and avatar"
@@ -65,11 +80,11 @@ def _opened(service: Service, start: LiveStart, owner: str) -> Opened:
     request = checked_request(animator, start.options)
     settings = _settings(start.settings)
     if record is not None:
-        return _on_a_place(service, name, request, settings, record)
+        return _on_a_place(service, name, request, settings, record, span)
     assert start.picture is not None
     with service.store.incoming(new_id("live")) as incoming:
         service.decode(incoming, start.picture, None, None)
-        return _on_a_place(service, name, request, settings, incoming)
+        return _on_a_place(service, name, request, settings, incoming, span)
 
 
 def _settings(given: Mapping[str, Any]) -> LiveSettings:
@@ -80,7 +95,7 @@ def _settings(given: Mapping[str, Any]) -> LiveSettings:
 
 
 def _on_a_place(
-    service: Service, name: str, request: Request, settings: LiveSettings, face: AvatarRecord | Path
+    service: Service, name: str, request: Request, settings: LiveSettings, face: AvatarRecord | Path, span: Span
 ) -> Opened:
     """On the device with the fewest sessions; one that is full sends it to the next. ``face``: an avatar, or a folder
     with a decoded picture."""
@@ -100,7 +115,8 @@ def _on_a_place(
             raise
         else:
             service.session_begun(session)
-            return Opened(session, place)
+            note_live_open(span, name, place.name)
+            return Opened(session, place, span)
     assert refused is not None
     raise refused
 

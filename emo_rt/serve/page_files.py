@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from fastapi import FastAPI
 from starlette.responses import FileResponse, Response
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 FILES = Path(__file__).parent / "page"
 VOICE = Path(__file__).parents[1] / "assets" / "voice.flac"
@@ -32,6 +34,19 @@ class _PageFiles(StaticFiles):
         return response
 
 
+class _PageMount(Mount):
+    """Matches what is there and nothing else, so that a wrong method of another route stays one."""
+
+    def __init__(self, path: str, app: ASGIApp, name: str, names: Collection[str]) -> None:
+        super().__init__(path, app, name=name)
+        self._names = names
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As the router asks."""
+        wanted = scope["path"].removeprefix(scope.get("root_path", "")).removeprefix("/")
+        return super().matches(scope) if wanted in self._names or not wanted else (Match.NONE, {})
+
+
 def add_page(app: FastAPI) -> None:
     """Serve it at ``/``, behind all other routes."""
 
@@ -39,4 +54,5 @@ def add_page(app: FastAPI) -> None:
     def _() -> FileResponse:
         return FileResponse(VOICE, media_type="audio/flac")
 
-    app.mount("/", _PageFiles(directory=FILES, html=True), name="page")
+    names = frozenset(file.name for file in FILES.iterdir())
+    app.router.routes.append(_PageMount("/", _PageFiles(directory=FILES, html=True), name="page", names=names))

@@ -12,6 +12,7 @@ from emo_rt.serve.avatars import SHOWN
 from emo_rt.serve.errors import ApiError
 from emo_rt.serve.forms import Upload, read_form
 from emo_rt.serve.openapi import AVATAR_BODY, ERRORS, FACES_BODY
+from emo_rt.serve.openapi_answers import AVATAR, AVATARS, FACES, answer, deleted
 from emo_rt.serve.routes_videos import owner_of, service_of
 from emo_rt.serve.service_faces import faces_of
 from emo_rt.serve.submission import extra_options, one_upload, reject_unknown, text
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/v1", tags=["avatars"])
 FIELDS = frozenset({"model", "name", "input_reference", "image_reference", "options"})
 
 
-@router.post("/avatars", summary="Keep a portrait", openapi_extra=AVATAR_BODY, responses=ERRORS)
+@router.post("/avatars", summary="Keep a portrait", openapi_extra=AVATAR_BODY, responses={**ERRORS, **answer(AVATAR)})
 async def create(request: Request) -> dict[str, Any]:
     """``options``: those of how a picture is seen, like ``face_box``, ``face_index``, ``max_side``."""
     service, owner = service_of(request), owner_of(request)
@@ -38,14 +39,14 @@ async def create(request: Request) -> dict[str, Any]:
     return record.public()
 
 
-@router.get("/avatars", summary="List avatars", responses=ERRORS)
+@router.get("/avatars", summary="List avatars", responses={**ERRORS, **answer(AVATARS)})
 def list_avatars(request: Request) -> dict[str, Any]:
     """One's own, the newest first."""
     records = service_of(request).store.avatars(owner_of(request))
     return {"object": "list", "data": [record.public() for record in records], "has_more": False}
 
 
-@router.get("/avatars/{avatar_id}", summary="One avatar", responses=ERRORS)
+@router.get("/avatars/{avatar_id}", summary="One avatar", responses={**ERRORS, **answer(AVATAR)})
 def retrieve(request: Request, avatar_id: str) -> dict[str, Any]:
     """Its size, its face, and what is odd about it."""
     return service_of(request).avatar_record(avatar_id, owner_of(request)).public()
@@ -60,7 +61,7 @@ def picture(request: Request, avatar_id: str) -> Response:
     return FileResponse(service.store.place(record) / SHOWN, media_type="image/jpeg")
 
 
-@router.delete("/avatars/{avatar_id}", summary="Delete an avatar", responses=ERRORS)
+@router.delete("/avatars/{avatar_id}", summary="Delete an avatar", responses={**ERRORS, **answer(deleted("avatar"))})
 def delete(request: Request, avatar_id: str) -> dict[str, Any]:
     """Videos that wait for it will fail."""
     service = service_of(request)
@@ -68,7 +69,7 @@ def delete(request: Request, avatar_id: str) -> dict[str, Any]:
     return {"id": avatar_id, "object": "avatar.deleted", "deleted": True}
 
 
-@router.post("/faces", summary="Find faces", openapi_extra=FACES_BODY, responses=ERRORS)
+@router.post("/faces", summary="Find faces", openapi_extra=FACES_BODY, responses={**ERRORS, **answer(FACES)})
 async def find_faces(request: Request) -> dict[str, Any]:
     """Nothing is kept. Boxes are in pixels of the upright picture; the first face is the largest."""
     service, owner = service_of(request), owner_of(request)

@@ -13,9 +13,11 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from emo_rt.serve import openapi_answers
 from emo_rt.serve.errors import ApiError
 from emo_rt.serve.forms import read_form
 from emo_rt.serve.openapi import ERRORS, VIDEO_BODY
+from emo_rt.serve.openapi_answers import VIDEOS, answer, deleted
 from emo_rt.serve.records import COMPLETED, FAILED, IN_PROGRESS, QUEUED, Job
 from emo_rt.serve.service import Service
 from emo_rt.serve.store import THUMBNAIL, VIDEO
@@ -23,6 +25,7 @@ from emo_rt.serve.submission import read_submission
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
+ONE = answer(openapi_answers.VIDEO)
 POLL_AFTER_MS = {QUEUED: 1000, IN_PROGRESS: 500}
 """What ``openai-poll-after-ms`` says by status."""
 LOOK_S = 1.0
@@ -67,7 +70,7 @@ async def submitted(request: Request, *, is_sync: bool) -> Job:
         await request.close()
 
 
-@router.post("", summary="Queue a video", openapi_extra=VIDEO_BODY, responses=ERRORS)
+@router.post("", summary="Queue a video", openapi_extra=VIDEO_BODY, responses={**ERRORS, **ONE})
 async def create(request: Request) -> Response:
     """Decodes the uploads at once, so that what cannot be used is refused now."""
     return _answer(request, await submitted(request, is_sync=False))
@@ -99,7 +102,7 @@ async def create_and_wait(request: Request) -> Response:
     return _OnceFile(path, lambda: service.delete(job), media_type="video/mp4", filename=f"{job.id}.mp4")
 
 
-@router.get("", summary="List videos", responses=ERRORS)
+@router.get("", summary="List videos", responses={**ERRORS, **answer(VIDEOS)})
 def list_videos(
     request: Request,
     after: Annotated[str | None, Query(description="id of the last one of the page before")] = None,
@@ -121,7 +124,7 @@ def list_videos(
     }
 
 
-@router.get("/{video_id}", summary="How a video stands", responses=ERRORS)
+@router.get("/{video_id}", summary="How a video stands", responses={**ERRORS, **ONE})
 def retrieve(request: Request, video_id: str) -> Response:
     """200 for a failed job, too: ``error`` says why."""
     return _answer(request, _job(request, video_id))
@@ -146,7 +149,7 @@ def content(request: Request, video_id: str, variant: str = "video") -> Response
     return FileResponse(place / name, media_type=kind, filename=f"{job.id}{(place / name).suffix}")
 
 
-@router.delete("/{video_id}", summary="Cancel and delete a video", responses=ERRORS)
+@router.delete("/{video_id}", summary="Cancel and delete a video", responses={**ERRORS, **answer(deleted("video"))})
 def delete(request: Request, video_id: str) -> dict[str, Any]:
     """One that runs stops after the present step."""
     service_of(request).delete(_job(request, video_id))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import Span
 from PIL import Image
 
 from emo_rt.animator import Animator
@@ -35,6 +36,7 @@ from emo_rt.serve.errors import ApiError, code_of
 from emo_rt.serve.logs import event
 from emo_rt.serve.places import Place, Places
 from emo_rt.serve.records import FAILED, Job
+from emo_rt.serve.spans import job_span, note_job_end, part_span
 from emo_rt.serve.store import MOST_ATTEMPTS, SOUND, THUMBNAIL, VIDEO, Store
 
 POLL_S = 30.0
@@ -176,7 +178,11 @@ class Runner:
         return None if self.lost else self._store.claim()
 
     def _run(self, running: _Running) -> None:
-        job, store = running.job, self._store
+        with job_span(running.job, running.place.name) as span:
+            self._run_in(running, span)
+
+    def _run_in(self, running: _Running, span: Span) -> None:
+        job, store, reason = running.job, self._store, ""
         self.signal.tell()
         event("job started", job=job.id, attempt=job.attempts)
         try:
@@ -184,10 +190,11 @@ class Runner:
             status = "completed" if store.complete(job, seconds=seconds, stats=json.dumps(stats)) else "cancelled"
             stages = dict(stats["stage_durations"])
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is this job's end and not the server's
-            status, stages = self._end_of(running, exc), {}
+            status, stages, reason = self._end_of(running, exc), {}, str(exc)
         if status == "cancelled":
             store.remove_files(job)
         event("job ended", job=job.id, status=status)
+        note_job_end(span, status, stages, reason)
         self._ended(job, status, stages)
 
     def _end_of(self, running: _Running, exc: Exception) -> str:
@@ -220,7 +227,8 @@ class Runner:
         animator = running.place.models.get(job.model)
         if animator is None:
             raise ApiError(409, "model_not_loaded", f"the model {job.model} is not loaded any more")
-        avatar = self._avatar(job, animator, request)
+        with part_span("portrait"):
+            avatar = self._avatar(job, animator, request)
         sound = load_array(place / SOUND, "int16", 2)
 
         def note(progress: Progress) -> None:
@@ -236,7 +244,8 @@ class Runner:
             progress=note,
         )
         self._store.note_size(job, f"{video.width}x{video.height}")
-        write_video(video, self._marked(request), place)
+        with part_span("video"):
+            write_video(video, self._marked(request), place)
         stats = video.stats
         assert stats is not None
         peak = peak_memory()

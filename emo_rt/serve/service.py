@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from emo_rt.animator import Animator
 from emo_rt.errors import DeviceLostError, EmoRtError
-from emo_rt.media.marking.provenance import FileSigner
+from emo_rt.media.marking.signing import FileSigner
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.clips import frame_count
@@ -36,6 +36,7 @@ from emo_rt.serve.records import AvatarRecord, Job, new_id
 from emo_rt.serve.runner import Runner
 from emo_rt.serve.settings import ServeOptions
 from emo_rt.serve.sizes import likely_size, options_for
+from emo_rt.serve.spans import note_job_of_request
 from emo_rt.serve.store import Store
 from emo_rt.serve.submission import Submission, checked_request, reject_options
 
@@ -215,6 +216,7 @@ class Service:
             )
             self.store.add(job, incoming)
         event("job queued", job=job.id, key=owner or None)
+        note_job_of_request(job.id)
         self.runner.wake()
         return job
 

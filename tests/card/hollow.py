@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import onnx_ir as ir
 import torch
+from torch import nn
 
 from emo_rt.export import onnx_export
 from emo_rt.export.networks.model import EmoModel
@@ -23,6 +24,9 @@ from emo_rt.export.presets import preset
 from emo_rt.export.weights import PAGE, WeightStore
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
+
+SMALL = 65_536
+"""Elements of a tensor that is not left empty."""
 
 
 class HollowStore(WeightStore):
@@ -48,11 +52,22 @@ def hollow_model(config: ModelConfig) -> EmoModel:
         return EmoModel(config).eval().requires_grad_(False)
 
 
+def with_small_tensors(model: EmoModel) -> EmoModel:
+    """The small tensors get values: of those that are equal the tracer keeps one, as with a real model's norms."""
+    for tensor in model.parameters():
+        if tensor.numel() <= SMALL:
+            tensor.uniform_()
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.reset_parameters()
+    return model
+
+
 def hollow_bundle(config: ModelConfig, folder: Path, options: ExportOptions) -> Bundle:
     """Export all graphs of a model that has no weights."""
 
     def converted(model: EmoModel, dtype: torch.dtype) -> EmoModel:
-        return real(model, dtype).to_empty(device="cpu")
+        return with_small_tensors(real(model, dtype).to_empty(device="cpu"))
 
     real: Any = onnx_export._converted
     with patch.object(onnx_export, "WeightStore", HollowStore), patch.object(onnx_export, "_converted", converted):

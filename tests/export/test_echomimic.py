@@ -203,8 +203,8 @@ def test_the_command_exports_echomimic(folder: Path, tmp_path: Path, monkeypatch
     write(bundle_model(replace(echomimic_tiny(), name="echomimic")), folder, end="_acc")
     given: list[Any] = []
 
-    def stop(model: EmoModel, target: Path, options: ExportOptions, report: object) -> None:
-        given.extend([model, options])
+    def stop(model: EmoModel, target: Path, options: ExportOptions, report: object, variants: object) -> None:
+        given.extend([model, options, variants])
         raise ExportError("far enough")
 
     monkeypatch.setattr(command, "export_bundle", stop)
@@ -213,7 +213,8 @@ def test_the_command_exports_echomimic(folder: Path, tmp_path: Path, monkeypatch
     for more, guided, steps in (([], (True,), 30), (["--accelerated"], (False,), 6), (["--both"], (True, False), 30)):
         given.clear()
         assert main([*arguments, *more]) == 1
-        model, options = given
+        model, options, variants = given
+        assert variants == {}
         assert options.guidance == guided
         assert options.offers["presets"]["quality"]["steps"] == steps
         assert model.config.guidance == (1.0 if "--accelerated" in more else 2.5)
@@ -221,11 +222,38 @@ def test_the_command_exports_echomimic(folder: Path, tmp_path: Path, monkeypatch
         assert options.source.count("sha256:") == 6
         assert ("denoising_unet_acc.pth" in options.source) == ("--accelerated" in more)
     assert not (tmp_path / "bundle").exists()
+    check_both(arguments, given, folder)
+
+
+def check_both(arguments: list[str], given: list[Any], folder: Path) -> None:
+    """Base and accelerated weights in one bundle: all eight files, two presets, the second weights read later."""
+    change(folder / "denoising_unet_acc.pth", lambda state: state["conv_in.bias"].fill_(0.125))
+    for more, guided, second in ((["--with-accelerated"], (True,), (False,)),
+                                 (["--with-accelerated", "--both"], (True, False), (True, False))):  # fmt: skip
+        given.clear()
+        assert main([*arguments, *more]) == 1
+        model, options, variants = given
+        assert (options.guidance, variants["accelerated"].guidance) == (guided, second)
+        presets = options.offers["presets"]
+        assert [(name, one["variant"], one["steps"], one["guidance"]) for name, one in presets.items()] == [
+            ("quality", "base", 30, None),
+            ("fast", "accelerated", 6, 1.0),
+        ]
+        assert options.source.count("sha256:") == 8
+        accelerated = variants["accelerated"].load()
+        assert accelerated.config == model.config
+        assert (accelerated.backbone.conv_in.bias == 0.125).all()
+        assert not (model.backbone.conv_in.bias == 0.125).all()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["--from", "echomimic", "--checkpoint", "x", "--accelerated", "--with-accelerated"],
+            "--accelerated and --with-accelerated exclude each other",
+        ),
+        (["--from", "hallo", "--checkpoint", "x", "--with-accelerated"], "--with-accelerated belongs to --from"),
         (["--accelerated", "--preset", "tiny"], "--accelerated belongs to --from; pass --from echomimic"),
         (["--from", "hallo", "--checkpoint", "x", "--accelerated"], "--accelerated belongs to --from"),
         (

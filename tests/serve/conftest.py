@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from emo_rt.serve.settings import Limits, ServeOptions
 from tests.serve.inputs import URL
 
 MakeService = Callable[..., Service]
+OURS = "emo_rt serve"
+"""How the names of a server's threads begin."""
 PATIENCE_S = 60
 """Seconds after which a test that waits for something gives up, on the slowest machine."""
 
@@ -28,6 +30,7 @@ def service(tiny_animator: Animator, tmp_path_factory: pytest.TempPathFactory) -
     options = ServeOptions(data=str(tmp_path_factory.mktemp("data")), limits=Limits(min_free_mb=0))
     with Service(options, {"tiny": tiny_animator}) as found:
         yield found
+    join_threads()
     assert threads() == []
 
 
@@ -53,6 +56,7 @@ def make_service(tiny_animator: Animator, tmp_path: Path) -> Iterator[MakeServic
     yield make
     for one in made:
         one.close()
+    join_threads(before)
     assert threads() == before
 
 
@@ -78,6 +82,14 @@ def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
         time.sleep(0.05)
 
 
+def join_threads(but: Collection[str] = ()) -> None:
+    """Wait for the threads of servers that are on their way out, all but those of these names."""
+    end = time.monotonic() + PATIENCE_S
+    for one in threading.enumerate():
+        if one.name.startswith(OURS) and one.name not in but:
+            one.join(max(0.0, end - time.monotonic()))
+
+
 def threads() -> list[str]:
     """Of servers in this process."""
-    return sorted(one.name for one in threading.enumerate() if one.name.startswith("emo_rt serve"))
+    return sorted(one.name for one in threading.enumerate() if one.name.startswith(OURS))

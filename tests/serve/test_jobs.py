@@ -36,7 +36,7 @@ def create(client: TestClient, **fields: Any) -> dict[str, Any]:
 
 
 def create_endless(client: TestClient) -> dict[str, Any]:
-    answer = client.post("/v1/videos", files=files(60), data=ENDLESS)
+    answer = client.post("/v1/videos", files=files(20), data=ENDLESS)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 

@@ -77,7 +77,7 @@ def test_two_files(api: Any) -> None:
 
 
 def test_pages_and_delete(api: Any) -> None:
-    sent = [(name, value) for name, value in files(60).items()]
+    sent = [(name, value) for name, value in files(20).items()]
     names = [
         api.post("/videos", body=ENDLESS, files=sent, cast_to=openai.types.Video,
                  options={"headers": {"Content-Type": "multipart/form-data"}}).id

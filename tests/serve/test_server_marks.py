@@ -57,7 +57,7 @@ def test_a_live_stream_has_them_too(tiny_animator: Animator, tmp_path: Path) -> 
     async def taken() -> bytes:
         avatar = tiny_animator.prepare(PORTRAIT, face_box="full")
         session = tiny_animator.live(avatar, pace="asap", options=AnimateOptions(steps=1, guidance=1, paste_back=True))
-        stream = LiveStream(session, fragment_frames=4, close=session.close, marks=marks)
+        stream = LiveStream(session, fragment_frames=4, close=lambda _: session.close(), marks=marks)
         data = b""
         async for piece in stream:
             data += piece.fragment.data

@@ -17,8 +17,8 @@ import onnxruntime  # noqa: E402
 from emo_rt.export.graph_modules import example_inputs, graph_modules  # noqa: E402
 from emo_rt.export.networks.model import EmoModel, build_model  # noqa: E402
 from emo_rt.export.networks.vae import decode, encode  # noqa: E402
+from emo_rt.export.onnx_export import ExportOptions, export_bundle  # noqa: E402
 from emo_rt.export.presets import preset  # noqa: E402
-from emo_rt.model.bundle import Bundle  # noqa: E402
 from emo_rt.runtime.clips import split_into_clips  # noqa: E402
 from training import diffusion, hearing, stages  # noqa: E402
 from training.autoencoder import Pictures, crop, standardise, to_pixels, turn_hues, unlikeness  # noqa: E402
@@ -42,7 +42,7 @@ FRAMES, SIZE = 40, 128
 
 @pytest.fixture(scope="module")
 def model() -> EmoModel:
-    return build_model(preset("demo"))
+    return build_model(preset("demo128"))
 
 
 def recording(seed: int = 0) -> Recording:
@@ -108,7 +108,7 @@ def test_crops_stay_inside() -> None:
 def test_standardised_latents_decode_the_same(tmp_path: Path) -> None:
     save_arrays(recording(), clip_path(tmp_path, 0))
     pictures = Pictures(tmp_path, kept=2)
-    vae = build_model(preset("demo"), seed=1).vae
+    vae = build_model(preset("demo128"), seed=1).vae
     pixels = to_pixels(recording().frames[:4])
     before = decode(vae, encode(vae, pixels))
     standardise(vae, pictures, "cpu", count=64)
@@ -283,7 +283,7 @@ def test_errors_that_tremble_cost_more() -> None:
 def test_a_clip_that_keeps_a_mistake_is_steady(encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first frame is compared with motion frames of the network's own making: one that is wrong as they are does
     not flicker, one that is right does."""
-    model = build_model(preset("demo"), seed=4)
+    model = build_model(preset("demo128"), seed=4)
     monkeypatch.setattr(diffusion, "OWN", 1)
     seen = []
     monkeypatch.setattr(diffusion, "losses", lambda error, changes, *_: seen.append((error, changes)))
@@ -342,11 +342,12 @@ def one_thread() -> onnxruntime.SessionOptions:
     return options
 
 
-@pytest.mark.slow  # reading weights back runs every graph of the packaged model, forwards and backwards
-def test_unpacked_weights_compute_what_the_package_computes(tmp_path: Path) -> None:
-    """Every graph of the bundled model, in torch with the weights that training would go on from. To one per cent: the
-    bundle has its constants (centres of the speed buckets) rounded to fp16, and a wrong weight is far off."""
-    bundle = Bundle.open("demo")
+@pytest.mark.slow  # an export, and reading weights back runs every graph, forwards and backwards
+def test_unpacked_weights_compute_what_the_bundle_computes(tmp_path: Path) -> None:
+    """Every graph, in torch with the weights that training would go on from. To one per cent: the bundle has its
+    constants (centres of the speed buckets) rounded to fp16, and a wrong weight is far off."""
+    untrained = build_model(preset("demo128"), seed=6)
+    bundle = export_bundle(untrained, tmp_path / "base", ExportOptions(half_storage=True, check=False))
     unpack_bundle(tmp_path)
     model = stages.load_model(tmp_path, "vae", "hearing", "speed")
     for module in graph_modules(model):
@@ -381,7 +382,7 @@ def test_stages_train_what_the_paper_says(model: EmoModel) -> None:
 
 def test_begin(encoded: Path) -> None:
     """Before any training, time and speed change nothing, and without a portrait the reference attention is silent."""
-    fresh = build_model(preset("demo"), seed=3)
+    fresh = build_model(preset("demo128"), seed=3)
     diffusion.begin(fresh)
     torch.nn.init.normal_(fresh.backbone.conv_out.weight, std=0.1)
     footage = Footage(encoded, fresh.config, "cpu")
@@ -410,7 +411,7 @@ def test_begin(encoded: Path) -> None:
 def test_a_few_steps_of_each_stage(stage: str, own: float, encoded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are finite, gradients reach what the stage trains."""
     monkeypatch.setattr(diffusion, "OWN", own)
-    model = build_model(preset("demo"), seed=4)
+    model = build_model(preset("demo128"), seed=4)
     diffusion.begin(model)
     torch.nn.init.normal_(model.backbone.conv_out.weight, std=0.02)
     chosen = diffusion.trainable(model, stage)

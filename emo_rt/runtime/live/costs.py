@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from emo_rt.device.buffers import Buffers
 from emo_rt.runtime.step_tables import StepTable
 
 
@@ -18,6 +19,8 @@ class Rung:
     """Its steps."""
     guidance: float
     """Its guidance scale."""
+    features: Buffers
+    """The portrait's, as its variant of the weights projects them."""
 
     @property
     def key(self) -> tuple[str, ...]:

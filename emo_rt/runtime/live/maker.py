@@ -31,7 +31,6 @@ from emo_rt.runtime.scheduler import Landing, Order, whole
 from emo_rt.runtime.session import Session
 from emo_rt.runtime.signal import Signal
 from emo_rt.runtime.stages import Chunk, Control
-from emo_rt.runtime.worker import Worker
 from emo_rt.runtime.worker_base import BaseWorker
 
 MOTION, RESUMED = "motion_latents", "resumed_latents"
@@ -100,7 +99,10 @@ class LiveMaker(Session):
         self._sound: ClipSound | None = None
         self._resume: Sequence[Latent] | None = None
         self._next_index = 0
-        config, backend = avatar.model.config, avatar.model.backend
+        model = avatar.model.for_run(options)
+        config, backend = model.config, model.backend
+        self.config = config
+        """The model's configuration; its frames are those of a clip."""
         self.heard_config = live_config(config)
         """The model's configuration, with the windows in which it hears."""
         is_scaled = config.audio.normalize and self.heard_config is not config
@@ -122,7 +124,8 @@ class LiveMaker(Session):
             self._model.open_graphs(options)
             table, guidance = self._scheduler.call(whole(partial(self._model.step_table, options)), self.priority)
             if not any(rung.table is table for rung in self.rungs):
-                self.rungs.append(Rung(name, table, guidance))
+                features = self._features_of(self._model.resolve(options).variant)
+                self.rungs.append(Rung(name, table, guidance, features))
 
     def _new_sounds(self) -> ClipSounds:
         return clip_sounds(self.heard_config)
@@ -187,9 +190,12 @@ class LiveMaker(Session):
         """As every job; the preset is that of the clip which is next."""
         with self._outbox.changed:
             if self._clip is None and self._waiting:
-                rung = self._waiting[0].rung
-                self._table, self._guidance = rung.table, rung.guidance
+                self._take(self._waiting[0].rung)
             return super().order()
+
+    def _take(self, rung: Rung) -> None:
+        """What the next clip is made with."""
+        self._table, self._guidance, self._features = rung.table, rung.guidance, rung.features
 
     def advance(self) -> Landing | None:
         """As every job; a clip that was left out by a restart is dropped."""
@@ -212,7 +218,7 @@ class LiveMaker(Session):
             if not self._waiting:  # a restart came in between
                 return
             self._begun = self._waiting.popleft()
-            self._table, self._guidance = self._begun.rung.table, self._begun.rung.guidance
+            self._take(self._begun.rung)
             self._begun.begun_at = self._clock.now()
             self._sound = replace(self._sounds.take(), index=self._begun.index)
         super()._begin()
@@ -226,7 +232,6 @@ class LiveMaker(Session):
         if self._begun.resume is None:
             super()._set_motion(worker, plan, state)
         else:
-            assert isinstance(worker, Worker), "models that make a whole video at once are not opened live"
             latents = [latent.buffer for latent in self._begun.resume]
             worker.resume_motion(latents, state[MOTION], self._resumed[RESUMED])
 

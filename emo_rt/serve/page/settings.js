@@ -4,7 +4,7 @@ import { byId, element } from "./dom.js";
 
 const SLIDERS = {
   speed: { label: "Head speed", max: 1.5, start: 0.5, hint: "How fast the head turns. Speech is at ease below 1." },
-  head_room: { label: "Head room", max: 1, start: 0.25, hint: "How far the face may move out of its frame." },
+  head_room: { label: "Head room", max: 1, start: 0.2, hint: "How far the face may move out of its frame." },
 };
 
 export class Settings {
@@ -33,7 +33,7 @@ export class Settings {
       }));
     }
     for (const [name, slider] of Object.entries(SLIDERS)) {
-      if (this.model.heeds.includes(name)) parts.push(this.slider(name, slider));
+      if (this.model.heeds.includes(name)) parts.push(this.slider(name, { ...slider, start: this.model[name] ?? slider.start }));
     }
     if (!parts.length) parts.push(element("p", { class: "hint" }, "This model has none."));
     byId("settings").replaceChildren(...parts);

@@ -75,11 +75,14 @@ def test_a_corrected_box_is_what_the_server_gets(studio: Studio) -> None:
     studio.page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(str(data))))
     studio.page.focus(".face-box .move")
     studio.page.keyboard.press("ArrowDown")
-    studio.page.focus("#speed")
-    studio.page.keyboard.press("End")
+    assert studio.page.input_value("#head_room") == "0.2", "the model's own"
+    for slider in ("#speed", "#head_room"):
+        studio.page.focus(slider)
+        studio.page.keyboard.press("End")
     studio.watch()
     assert '"face_box":[' in sent[0]
     assert '"speed":1.5' in sent[0]
+    assert '"head_room":1' in sent[0]
     studio.page.click("#stop")
     studio.wait_for_end()
 

@@ -1,0 +1,84 @@
+"""What OpenAPI says of the server is true: Schemathesis makes requests of it, and looks at the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("schemathesis", reason="needs schemathesis: `make integrations` has it")
+
+import httpx
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import CHECKS
+
+from emo_rt import Bundle
+from tests.serve.conftest import wait_until
+from tests.serve.inputs import PORTRAIT, QUICK, files
+from tests.serve.process import ServerProcess
+
+UPLOADS = {"/v1/videos", "/v1/videos/sync", "/v1/avatars", "/v1/faces", "/v1/realtime/webrtc", "/v1/audio/speech"}
+"""Their bodies hold what cannot be made up: pictures, sounds, offers, names of voices."""
+NO_KEYS = ["ignored_auth"]
+
+
+@pytest.fixture(scope="module")
+def server(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("server")
+    with ServerProcess(Path(tiny_bundle.path), folder / "data") as found:
+        wait_until(lambda: bool(found.events("ready")))
+        yield found
+        assert found.terminate() == 0
+        assert not found.events("a request failed in an unexpected way")
+
+
+@pytest.fixture(scope="module")
+def api(server: ServerProcess) -> Any:
+    found = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    found.config.update(base_url=server.url)
+    return found
+
+
+lazy = schemathesis.pytest.from_fixture("api")
+
+
+@lazy.parametrize()
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_whatever_comes_is_answered_as_it_says(case: Any) -> None:
+    """Wrong and right requests to every route: status, type and form of the answers, and the methods of its path."""
+    left_out = [*NO_KEYS]
+    if case.method == "POST" and case.path in UPLOADS:
+        left_out.append("positive_data_acceptance")
+    case.call_and_validate(excluded_checks=CHECKS.get_by_names(left_out))
+
+
+def test_what_is_there_is_answered_as_it_says(api: Any, server: ServerProcess) -> None:
+    """Those answers that made-up requests do not get: of a real job and a real avatar."""
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        sent = {"input_reference": ("face.png", PORTRAIT.read_bytes())}
+        avatar = client.post("/v1/avatars", files=sent, data={"options": '{"face_box": "full"}'}).json()["id"]
+        video = client.post("/v1/videos", files=files(), data=QUICK).json()["id"]
+        seen = [validated(api, client, "/v1/videos/{video_id}", "GET", video_id=video)]
+        wait_until(lambda: client.get(f"/v1/videos/{video}").json()["status"] == "completed")
+        ids = {"video_id": video, "avatar_id": avatar}
+        for path in api:
+            names = [name for name in ids if f"{{{name}}}" in path]
+            for method in ("GET", "DELETE") if names else ("GET",):
+                if method in {one.upper() for one in api[path]}:
+                    seen.append(validated(api, client, path, method, **{name: ids[name] for name in names}))
+        for path, body in (("/v1/videos/sync", {"files": files(), "data": QUICK}), ("/v1/faces", {"files": sent})):
+            seen.append(validated_answer(api[path]["POST"], client.post(path, **body)))
+    assert len(seen) >= 15
+    assert {status for status in seen if status >= 400} <= {404}, "only what was deleted is not there"
+
+
+def validated(api: Any, client: httpx.Client, path: str, method: str, **ids: str) -> int:
+    return validated_answer(api[path][method], client.request(method, path.format(**ids)))
+
+
+def validated_answer(operation: Any, answer: httpx.Response) -> int:
+    operation.validate_response(answer)
+    return answer.status_code

@@ -1,0 +1,457 @@
+"""A live session over WebRTC: the real application over HTTP, and aiortc at both ends, through real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+
+pytest.importorskip("aiortc", reason="needs the extra webrtc: `make integrations` has it")
+
+import aioice.ice
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack, VideoStreamTrack
+from av.audio.frame import AudioFrame
+from starlette.testclient import TestClient
+
+from emo_rt import Animator, MarkOptions, VideoOptions, VideoWriter, verify
+from emo_rt.serve import rtc
+from emo_rt.serve.app import make_app
+from emo_rt.serve.keys import add_key
+from emo_rt.serve.rtc_feed import FeedTrack, SoundBlocks
+from emo_rt.serve.service import Service
+from emo_rt.serve.settings import Limits, ServeOptions
+from tests.serve.conftest import threads, wait_until
+from tests.serve.inputs import PORTRAIT, URL, data_url
+
+PATH = "/v1/realtime/webrtc"
+START = {
+    "image_reference": {"image_url": data_url(PORTRAIT.read_bytes(), "image/png")},
+    "num_inference_steps": 1,
+    "idle": "loop",
+    "extra_params": {"guidance": 1, "face_box": "full"},
+}
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def make_client(tiny_animator: Animator, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+    """``make_client(max_sessions=1)``: talks to a server that runs."""
+    before = threads()
+    with ExitStack() as exits:
+
+        def make(marks: MarkOptions | None = None, **limits: Any) -> TestClient:
+            found = ServeOptions(
+                data=str(tmp_path / "data"), limits=Limits(min_free_mb=0, **limits), marks=marks or MarkOptions()
+            )
+            return exits.enter_context(client_of(tiny_animator, found))
+
+        yield make
+    wait_until(lambda: threads() == before)
+
+
+@contextmanager
+def client_of(animator: Animator, options: ServeOptions) -> Iterator[TestClient]:
+    with Service(options, {"tiny": animator}) as service, TestClient(make_app(service), base_url=URL) as client:
+        client.service = service  # type: ignore[attr-defined]
+        wait_until(lambda: service.is_warm)
+        yield client
+
+
+class Viewer:
+    """A browser, as far as it matters here."""
+
+    def __init__(self, client: TestClient, **more: Any) -> None:
+        self.client, self.more = client, more
+        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.messages = asyncio.Queue[dict[str, Any]]()
+        self.tracks: dict[str, MediaStreamTrack] = {}
+        self.peer.on("track", lambda track: self.tracks.__setitem__(track.kind, track))
+        self.channel = self.peer.createDataChannel("emo-rt")
+        self.channel.on("message", lambda message: self.messages.put_nowait(json.loads(message)))
+        self.place = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.peer.close()
+
+    async def offer(self) -> str:
+        if not self.peer.getTransceivers():
+            for kind in ("video", "audio"):
+                self.peer.addTransceiver(kind, direction="recvonly")
+        await self.peer.setLocalDescription(await self.peer.createOffer())
+        return str(self.peer.localDescription.sdp)
+
+    async def ask(self, **fields: Any) -> Any:
+        """The HTTP answer to an offer."""
+        body = {**START, "sdp": await self.offer(), **fields}
+        return await asyncio.to_thread(self.client.post, PATH, json=body, **self.more)
+
+    async def call(self, **fields: Any) -> dict[str, Any]:
+        """Connected: the first message."""
+        response = await self.ask(**fields)
+        assert response.status_code == 201, response.text
+        return await self.connect(response)
+
+    async def connect(self, response: Any) -> dict[str, Any]:
+        assert response.headers["content-type"] == "application/sdp"
+        self.place = response.headers["location"]
+        await self.peer.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
+        return await self.until_type("video.start")
+
+    async def until_type(self, kind: str) -> dict[str, Any]:
+        while True:
+            message = await self.messages.get()
+            if message["type"] == kind:
+                return message
+
+    def say(self, kind: str) -> None:
+        self.channel.send(json.dumps({"type": kind}))
+
+    async def loudness(self, is_loud: bool) -> None:
+        """Until a frame of sound is loud, or until one is silent."""
+        while True:
+            heard = (await self.tracks["audio"].recv()).to_ndarray()
+            if (np.abs(heard).max() > 1_000) == is_loud:
+                return
+
+
+class Microphone(AudioStreamTrack):
+    """A tone, in real time."""
+
+    async def recv(self) -> AudioFrame:
+        frame = await super().recv()
+        tone = 9_000 * np.sin((frame.pts + np.arange(frame.samples)) * 0.4)
+        frame.planes[0].update(tone.astype(np.int16).tobytes())
+        return frame
+
+
+def sound(seconds: float, rate: int = 48_000) -> bytes:
+    return (9_000 * np.sin(np.arange(round(seconds * rate)) * 0.05)).astype("<i2").tobytes()
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, PATIENCE_S))
+
+
+def is_free(client: TestClient) -> bool:
+    service: Service = client.service  # type: ignore[attr-defined]
+    return service.quotas.sessions == 0 and not service.live and all(place.talkers == 0 for place in service.places)
+
+
+def test_a_conversation(make_client: Callable[..., TestClient]) -> None:
+    """Sound by the data channel; picture and sound come back; it is counted, and ends in order."""
+    client = make_client()
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            start = await viewer.call()
+            assert start["format"] == "webrtc"
+            assert start["config"] == {"width": 32, "height": 32, "fps": 25, "sample_rate": 48_000}
+            metrics = await asyncio.to_thread(client.get, "/metrics")
+            assert "emo_rt_live_sessions 1.0" in metrics.text
+            picture = await viewer.tracks["video"].recv()
+            assert (picture.width, picture.height) == (32, 32)
+            viewer.channel.send(sound(0.4))
+            viewer.say("input_audio.end")
+            await viewer.loudness(True)
+            await viewer.loudness(False)
+            viewer.say("session.ping")
+            await viewer.until_type("session.pong")
+            viewer.say("session.stats")
+            assert (await viewer.until_type("session.stats"))["latency"]
+            viewer.say("session.stop")
+            done = await viewer.until_type("session.done")
+            assert done["num_frames"] > 10
+            with suppress(MediaStreamError):
+                while True:
+                    await viewer.tracks["video"].recv()
+            await asyncio.to_thread(wait_until, lambda: is_free(client))
+
+    run(talk())
+
+
+def test_a_microphone(make_client: Callable[..., TestClient]) -> None:
+    """Sound by a track, in and out; an interruption takes what was not said yet."""
+    client = make_client()
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            viewer.peer.addTrack(Microphone())
+            viewer.peer.addTransceiver("video", direction="recvonly")
+            await viewer.call(sample_rate=24_000, lag="drop")
+            await viewer.loudness(True)
+            viewer.say("input_audio.clear")
+            assert (await viewer.until_type("input_audio.cleared"))["played_s"] > 0
+
+    run(talk())
+    wait_until(lambda: is_free(client))
+
+
+def test_pictures_of_the_peer_are_never_taken(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            viewer.peer.addTrack(VideoStreamTrack())
+            await viewer.call()
+            await viewer.tracks["video"].recv()
+            (answered,) = [part for part in viewer.peer.remoteDescription.sdp.split("m=") if part[:5] == "video"]
+            assert "a=sendonly" in answered
+
+    run(talk())
+
+
+def test_whoever_speaks_whep(make_client: Callable[..., TestClient]) -> None:
+    """The offer alone, an avatar in the query, and DELETE at the end; there is no PATCH."""
+    client = make_client()
+    sent = {"input_reference": ("face.png", PORTRAIT.read_bytes())}
+    avatar = client.post("/v1/avatars", files=sent, data={"options": '{"face_box": "full"}'}).json()["id"]
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            query = {"avatar": avatar, "num_inference_steps": "1", "extra_params": '{"guidance": 1}'}
+            headers = {"content-type": "application/sdp"}
+            offer = await viewer.offer()
+            response = await asyncio.to_thread(client.post, PATH, params=query, content=offer, headers=headers)
+            assert response.status_code == 201, response.text
+            await viewer.connect(response)
+            await viewer.tracks["video"].recv()
+            assert (await asyncio.to_thread(client.patch, viewer.place, content="")).status_code == 405
+            assert (await asyncio.to_thread(client.delete, viewer.place)).json()["deleted"] is True
+            await viewer.until_type("session.done")
+        await asyncio.to_thread(wait_until, lambda: is_free(client))
+        gone = await asyncio.to_thread(client.delete, viewer.place)
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "call_not_found")
+
+    run(talk())
+    wait_until(lambda: is_free(client))
+
+
+def test_a_peer_that_goes(make_client: Callable[..., TestClient]) -> None:
+    """In order, or without a word: then checks that nobody answers end it."""
+    client = make_client()
+
+    async def leave() -> None:
+        async with Viewer(client) as viewer:
+            await viewer.call()
+        await asyncio.to_thread(wait_until, lambda: is_free(client))
+
+    run(leave())
+
+
+def test_a_peer_that_dies(make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.1)
+    monkeypatch.setattr(aioice.ice, "CONSENT_FAILURES", 2)
+    client = make_client()
+
+    async def die() -> None:
+        viewer = Viewer(client)
+        await viewer.call()
+        for transceiver in viewer.peer.getTransceivers():
+            connection = transceiver.receiver.transport.transport._connection
+            for protocol in connection._protocols:
+                protocol.transport.close()
+
+    run(die())
+    wait_until(lambda: is_free(client))
+
+
+def test_a_peer_that_never_comes(make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtc, "CONNECT_S", 0.1)
+    monkeypatch.setattr(rtc, "LOOK_S", 0.1)
+    client = make_client()
+
+    async def ask() -> None:
+        async with Viewer(client) as viewer:
+            assert (await viewer.ask()).status_code == 201
+            await asyncio.to_thread(wait_until, lambda: is_free(client))
+
+    run(ask())
+
+
+def test_the_server_ends(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(drain_seconds=0)
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            await viewer.call()
+            assert client.portal is not None
+            draining = client.portal.start_task_soon(client.service.drain)  # type: ignore[attr-defined]
+            assert (await viewer.until_type("error"))["code"] == "server_restarting"
+            await viewer.until_type("session.done")
+            await asyncio.to_thread(draining.result)
+            assert is_free(client)
+            refused = await asyncio.to_thread(client.post, PATH, json={"sdp": "v=0"})
+            assert refused.status_code == 503
+
+    run(talk())
+
+
+def test_limits_are_those_of_all_sessions(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(max_sessions=1, max_requests_per_minute=2)
+
+    async def talk() -> None:
+        async with Viewer(client) as first, Viewer(client) as second, Viewer(client) as third:
+            await first.call()
+            refused = await second.ask()
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_sessions")
+            await first.peer.close()
+            await asyncio.to_thread(wait_until, lambda: is_free(client))
+            await third.call()
+        async with Viewer(client) as fourth:
+            await asyncio.to_thread(wait_until, lambda: is_free(client))
+            refused = await fourth.ask()
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
+            assert "retry-after" in refused.headers
+
+    run(talk())
+
+
+def test_keys(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
+    """Without one, nothing; with another's, no session of mine can be ended."""
+    anna, otto = (add_key(tmp_path / "data", name) for name in ("anna", "otto"))
+    client = make_client()
+    headers = {name: {"Authorization": f"Bearer {key}"} for name, key in (("anna", anna), ("otto", otto))}
+
+    async def talk() -> None:
+        async with Viewer(client) as nobody:
+            assert (await nobody.ask()).status_code == 401
+        async with Viewer(client, headers=headers["anna"]) as viewer:
+            await viewer.call()
+            other = await asyncio.to_thread(client.delete, viewer.place, headers=headers["otto"])
+            assert other.status_code == 404
+            assert (await asyncio.to_thread(client.delete, viewer.place)).status_code == 401
+            await viewer.tracks["video"].recv()
+            foreign = {**headers["anna"], "Origin": "https://evil.example"}
+            assert (await asyncio.to_thread(client.delete, viewer.place, headers=foreign)).status_code == 400
+
+    run(talk())
+
+
+@contextmanager
+def offered(edit: Callable[[str], str]) -> Iterator[str]:
+    async def make() -> str:
+        peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        for kind in ("video", "audio"):
+            peer.addTransceiver(kind, direction="recvonly")
+        await peer.setLocalDescription(await peer.createOffer())
+        sdp = peer.localDescription.sdp
+        await peer.close()
+        return sdp
+
+    yield edit(asyncio.run(make()))
+
+
+CANDIDATE = "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\n"
+
+
+@pytest.mark.parametrize(
+    ("edit", "fields", "status", "code"),
+    [
+        (lambda sdp: "v=0", {}, 400, "invalid_sdp"),
+        (lambda sdp: "nonsense", {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("m=video", "m=audio"), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("a=recvonly", "a=sendonly"), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("a=fingerprint", "a=thumbprint"), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("VP8", "VP7").replace("H264", "H263"), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("opus/48000", "opis/48000"), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp + 100 * CANDIDATE, {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp + "x" * (64 << 10), {}, 413, "too_large"),
+        (lambda sdp: "", {}, 400, "missing_field"),
+        (lambda sdp: sdp, {"fragment_frames": 5}, 400, "unknown_field"),
+        (lambda sdp: sdp, {"format": "m4s"}, 400, "unknown_field"),
+        (lambda sdp: sdp, {"formt": "m4s"}, 400, "unknown_field"),
+        (lambda sdp: sdp, {"sample_rate": 22_051}, 400, "invalid_value"),
+        (lambda sdp: sdp, {"sample_rate": 100}, 400, "invalid_option"),
+        (lambda sdp: sdp, {"avatar": "avatar_0", "image_reference": None}, 404, "avatar_not_found"),
+        (lambda sdp: sdp, {"image_reference": None}, 400, "missing_field"),
+        (lambda sdp: sdp, {"extra_params": {"crf": 1}}, 400, "invalid_option"),
+    ],
+)
+def test_refused(
+    refusing: TestClient, edit: Callable[[str], str], fields: dict[str, Any], status: int, code: str
+) -> None:
+    with offered(edit) as sdp:
+        answer = refusing.post(PATH, json={**START, "sdp": sdp, **fields})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert is_free(refusing)
+
+
+@pytest.fixture(scope="module")
+def refusing(tiny_animator: Animator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    options = ServeOptions(data=str(tmp_path_factory.mktemp("data")), limits=Limits(min_free_mb=0))
+    with client_of(tiny_animator, options) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"123", "invalid_audio"),
+        ("{", "invalid_json"),
+        (json.dumps({"type": "x" * (128 << 10)}), "message_too_large"),
+    ],
+)
+def test_wrong_messages_end_it(refusing: TestClient, message: str | bytes, code: str) -> None:
+    async def talk() -> None:
+        async with Viewer(refusing) as viewer:
+            await viewer.call()
+            viewer.say("session.sotp")
+            assert (await viewer.until_type("error"))["code"] == "unknown_type"
+            viewer.channel.send(message)
+            assert (await viewer.until_type("error"))["code"] == code
+            await viewer.until_type("session.done")
+
+    run(talk())
+    wait_until(lambda: is_free(refusing))
+
+
+def test_the_marks_arrive(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
+    """After the encoder of WebRTC, at the rate that it begins with."""
+    client = make_client(MarkOptions(watermark_payload=77))
+    seen = tmp_path / "seen.mp4"
+
+    async def watch() -> None:
+        async with Viewer(client) as viewer:
+            extra = {"guidance": 1, "face_box": "full", "paste_back": True}
+            config = (await viewer.call(extra_params=extra))["config"]
+            options = VideoOptions(watermark=False)
+            with VideoWriter(seen, width=config["width"], height=config["height"], fps=25, options=options) as writer:
+                for _ in range(40):
+                    frame = await viewer.tracks["video"].recv()
+                    writer.write(frame.to_ndarray(format="rgb24")[np.newaxis])
+
+    run(watch())
+    assert verify(seen).watermark.payload == 77
+
+
+def test_a_slow_encoder_leaves_out_the_oldest() -> None:
+    async def take() -> None:
+        track = FeedTrack("video", 2)
+        for frame in "abc":
+            track.put(frame)  # type: ignore[arg-type]
+        assert [await track.recv(), await track.recv()] == ["b", "c"]
+        track.stop()
+        with pytest.raises(MediaStreamError):
+            await track.recv()
+
+    run(take())
+
+
+def test_sound_comes_in_blocks_of_20_ms() -> None:
+    """Whatever comes in; nothing is lost between two blocks, and times follow each other."""
+    blocks, said = SoundBlocks(24_000), np.linspace(-1, 1, 4_800, dtype=np.float32)
+    frames = [frame for part in np.array_split(said, 7) for frame in blocks.push(part)]
+    assert [frame.pts for frame in frames] == [480 * index for index in range(10)]
+    assert {(frame.sample_rate, frame.samples) for frame in frames} == {(24_000, 480)}
+    heard = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    np.testing.assert_array_equal(heard, np.clip(np.rint(said * 32_768), -32_768, 32_767).astype(np.int16))

@@ -1,0 +1,107 @@
+"""The packaged model of what was trained."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from emo_rt.export.networks.light_vae import LightDecoder, LightEncoder
+from emo_rt.export.networks.model import EmoModel, build_model
+from emo_rt.export.onnx_export import ExportOptions, VariantSource, export_bundle
+from emo_rt.model.presets import BASE, QUALITY, Preset, Variant
+from training.bundle import DEEP_CACHE, SOURCE
+from training.larger.base import base, config
+from training.larger.kept import keep, trained
+from training.larger.locator import make_locator
+from training.larger.student import Student
+
+DISTILLED, REALTIME = "distilled", "realtime"
+"""The student's variant, and the preset that takes it."""
+DEFAULT = QUALITY
+
+
+def networks(folder: Path) -> dict[str, nn.Module]:
+    """All that was trained, by name."""
+    old, settings = base(folder), config().vae
+    fresh: dict[str, nn.Module] = {
+        "decoder": LightDecoder(settings),
+        "encoder": LightEncoder(settings),
+        "locator": make_locator(old.face_locator),
+        "hearing": copy.deepcopy(old.audio_encoder),
+        "student": Student(copy.deepcopy(old)),
+    }
+    return {name: trained(network, name, folder) for name, network in fresh.items()}
+
+
+def keep_all(folder: Path) -> None:
+    """The averaged weights of all of them beside the code."""
+    keep(networks(folder))
+
+
+def assembled(folder: Path) -> EmoModel:
+    """The model for 256×256: the old denoiser, and what was trained around it."""
+    parts = networks(folder)
+    model = build_model(config())
+    state = base(folder).state_dict()
+    for name, prefix in (("locator", "face_locator."), ("hearing", "audio_encoder.")):
+        state = {key: value for key, value in state.items() if not key.startswith(prefix)}
+        state |= {prefix + key: value for key, value in parts[name].state_dict().items()}
+    state = {key: value for key, value in state.items() if not key.startswith("vae.")}
+    state |= {f"vae.encoder.{key}": value for key, value in parts["encoder"].state_dict().items()}
+    state |= {f"vae.decoder.{key}": value for key, value in parts["decoder"].state_dict().items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    for layer in (model.vae.quant_conv, model.vae.post_quant_conv):  # training does without them
+        nn.init.dirac_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    if unexpected or any("quant_conv" not in key for key in missing):
+        raise RuntimeError(f"the parts do not make a model: {missing[:3]} are missing, {unexpected[:3]} too many")
+    model.config = replace(model.config, deep_cache=DEEP_CACHE)
+    return model.eval().requires_grad_(False)
+
+
+def taught(folder: Path, student: Student) -> EmoModel:
+    """The same with the student's own weights in the Backbone."""
+    model = assembled(folder)
+    own = {name.replace("/", "."): parameter for name, parameter in student.own.items()}
+    model.backbone.load_state_dict(own, strict=False)
+    return model
+
+
+def offers() -> dict[str, Any]:
+    """The teacher's presets, and one step of the student as the fastest."""
+    quality = Preset(ladder=("balanced", "fast", REALTIME))
+    few = {
+        "balanced": Preset(solver="unipc", steps=8, ladder=("fast", REALTIME)),
+        "fast": Preset(solver="unipc", steps=4, ladder=(REALTIME,)),
+    }
+    once = Preset(variant=DISTILLED, solver="ddim", steps=1, guidance=1.0)
+    variants = {BASE: Variant(), DISTILLED: Variant(steps=(1, 1), guidance=(1.0, 1.0))}
+    presets = {QUALITY: quality, **few, REALTIME: once}
+    return {
+        "variants": {name: asdict(variant) for name, variant in variants.items()},
+        "presets": {name: asdict(preset) for name, preset in presets.items()},
+        "default_preset": DEFAULT,
+    }
+
+
+def write_bundle(folder: Path, target: Path | None = None) -> Path:
+    """``folder/bundle`` (replaced if it is there)."""
+    target = target or folder / "bundle"
+    shutil.rmtree(target, ignore_errors=True)
+    options = ExportOptions(
+        half_storage=True,
+        guidance=(True, False),
+        deep_cache=DEEP_CACHE,
+        source=SOURCE,
+        trained_on="drawings",
+        offers=offers(),
+    )
+    student = networks(folder)["student"]
+    distilled = VariantSource(lambda: taught(folder, student).eval(), roles=("step",))
+    export_bundle(assembled(folder), target, options, print, {DISTILLED: distilled})
+    return target
