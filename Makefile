@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow load soak fuzz audit sbom docs oldest card browser integrations ray
+.PHONY: check lint format types test slow load soak fuzz audit lock sbom docs oldest card browser integrations ray
 check: lint format types test
 
 lint format types oldest:
@@ -29,21 +29,27 @@ soak:
 # Every loader of what comes from outside, with atheris in an environment of its own (build/fuzz/venv), so many seconds
 # each. CI has the same loaders with hypothesis, for a second each.
 FUZZ_S ?= 120
-FUZZED = audio video picture manifest graph avatar list table request message job
+FUZZED = audio video marks picture manifest graph avatar list table request message job
 fuzz:
 	$(PYTHON) -m venv build/fuzz/venv
-	build/fuzz/venv/bin/python -m pip install -q -e '.[cpu,serve]' atheris onnx
+	build/fuzz/venv/bin/python -m pip install -q -e '.[cpu,serve,provenance]' atheris onnx
 	for name in $(FUZZED); do build/fuzz/venv/bin/python -m tests.fuzz.run $$name $(FUZZ_S) || exit 1; done
 
 # Known holes in what a user of all extras without a GPU gets, and the versions that were looked at (build/audit.lock).
-# Needs the network, so CI does not run it.
+# Without pip and setuptools, which the interpreter brings. Needs PyPI itself (a mirror may not tell of holes), so CI does
+# not run it.
 audit:
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install -q '.[cpu,openvino,serve,batch]'
-	build/audit/bin/python -m pip freeze --all --exclude emo_rt > build/audit.lock
+	build/audit/bin/python -m pip freeze --exclude emo_rt > build/audit.lock
 	$(PYTHON) -m venv build/audit-tool
 	build/audit-tool/bin/python -m pip install -q pip-audit
-	build/audit-tool/bin/pip-audit --strict --disable-pip --no-deps -r build/audit.lock
+	build/audit-tool/bin/python .ci/audit.py build/audit.lock
+
+# The versions that the tests ran with: build/tests.lock. Needs no network.
+lock:
+	mkdir -p build
+	$(PYTHON) -m pip freeze --exclude-editable > build/tests.lock
 
 # What the wheel is and what it brings, without extras, as CycloneDX 1.6: build/sbom.json. It is made of an environment
 # with nothing else in it, not even pip. build/lib goes first: a wheel would take old files from it. Needs the network.

@@ -23,6 +23,7 @@ The measures, each a mean over the pairs of person and sentence:
   other portrait over distance to the own.
 - ``colour``: root mean square difference (of 255) between the mean generated frame and the mean true one, in cells of
   8×8 pixels: how far skin, hair, clothes and background are from their colours.
+- ``sharpness``: energy of the finest detail (what the mean over 2×2 pixels takes away), generated over true.
 - ``drift``: distance of the face (as for ``identity_top1``) to its portrait in the last second over that in the first:
   above 1 where mistakes grow from clip to clip.
 - ``head_speed``: mean angular speed by requested speed (unit: 20 degrees a second), from read angles smoothed over
@@ -55,7 +56,7 @@ from emo_rt.benchmarks.quality_measures import head_speed, lagged, measure
 from emo_rt.benchmarks.quality_people import Person, Pixels, Reader, load_people
 from emo_rt.benchmarks.quality_pictures import contact_sheet
 from emo_rt.cli.machine import Machine
-from emo_rt.cli.options import add_options
+from emo_rt.cli.options import add_options, read_options
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
@@ -134,7 +135,7 @@ def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:
 
 
 COLUMNS = ("lip_correlation", "lip_lag", "silence_closed", "energy_correlation", "real_voice", "identity_top1",
-           "identity_margin", "colour", "drift", "jitter_ratio", "jitter_inside", "box_control",
+           "identity_margin", "colour", "sharpness", "drift", "jitter_ratio", "jitter_inside", "box_control",
            "background", "frechet")  # fmt: skip
 
 
@@ -164,7 +165,8 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         config = animator.config
         people = load_people(arguments.people, config.size)
         truths = [reader.read(person.frames) for person in people]
-        options = AnimateOptions(steps=arguments.steps, solver=arguments.solver, guidance=arguments.guidance)
+        options = read_options(arguments, AnimateOptions)
+        run = animator.resolve(options)
         start = perf_counter()
         videos = generate(animator, people, options)
         seconds = perf_counter() - start
@@ -191,7 +193,7 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         "backend": animator.backend,
         "voices": [voice.name for voice in arguments.voice or ()],
         "environment": environment(arguments.threads),
-        "settings": {f"{arguments.solver}, {arguments.steps} steps": row, "truth": truth},
+        "settings": {f"{run.preset}: {run.variant}, {run.solver}, {run.steps} steps": row, "truth": truth},
     }
 
 
@@ -209,9 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_options(parser, Machine)
     parser.add_argument("--people", type=int, default=20, help="pairs of person and sentence (default: %(default)s)")
     parser.add_argument("--controls", type=int, default=6, help="people for head speed and face box; 0 = leave out")
-    parser.add_argument("--solver", default="ddim")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--guidance", type=float, help="default: the model's")
+    add_options(parser, AnimateOptions, only=("mode", "solver", "steps", "guidance"))
     parser.add_argument("--voice", type=Path, action="append", help="a recording of a real voice; may be given again")
     add_outputs(parser)
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="contact sheet as PNG")

@@ -33,6 +33,7 @@ def measure(
         "energy_correlation": float(np.mean([lagged(true, read, 0) for true, read in loud])),
         **identity(people, videos),
         "colour": colour(people, videos),
+        "sharpness": sharpness(people, videos),
         "drift": drift(people, videos),
         "speed_read": float(np.mean([head_speed(r.angles) for r in readings])),
         "jitter_inside": 1000 * inside,
@@ -100,6 +101,22 @@ def colour(people: Sequence[Person], videos: Sequence[Pixels], cell: int = 8) ->
         cells = difference.reshape(height // cell, cell, width // cell, cell, 3).mean(axis=(1, 3))
         squares.append(np.square(cells).mean())
     return float(np.sqrt(np.mean(squares)))
+
+
+def sharpness(people: Sequence[Person], videos: Sequence[Pixels]) -> float:
+    """Energy of what the mean over 2×2 pixels takes away, over the truth's."""
+    energies = [
+        [fine_energy(video), fine_energy(p.frames[: len(video)])] for p, video in zip(people, videos, strict=True)
+    ]
+    made, true = np.mean(energies, axis=0)
+    return float(made / true)
+
+
+def fine_energy(frames: Pixels) -> float:
+    """(T, H, W, 3) with even sides → mean square difference from the mean of 2×2 pixels."""
+    count, height, width, _ = frames.shape
+    cells = frames.reshape(count, height // 2, 2, width // 2, 2, 3).astype(np.float32)
+    return float(np.square(cells - cells.mean(axis=(2, 4), keepdims=True)).mean())
 
 
 def drift(people: Sequence[Person], videos: Sequence[Pixels], frames: int = 25) -> float:

@@ -107,12 +107,14 @@ class Reader:
         self._judge, self._scales, self._centres = trained(), np.array(SCALES), CENTRES
 
     def read(self, frames: Pixels) -> Reading:
-        """(T, 128, 128, 3) uint8 → what is seen in every frame."""
+        """(T, size, size, 3) uint8 → what is seen in every frame, at the 128×128 that the judge knows."""
         import torch
 
         from training.autoencoder import to_pixels
+        from training.judge import SIZE
 
+        pixels = torch.nn.functional.interpolate(to_pixels(frames), size=(SIZE, SIZE), mode="area")
         with torch.no_grad():
-            told, features = self._judge(to_pixels(frames))
+            told, features = self._judge(pixels)
         values = told.numpy().astype(np.float64) * self._scales + self._centres
         return Reading(values[:, 0].clip(0, 1.2), values[:, 2:5], values[:, 5:7], features.numpy().astype(np.float64))

@@ -3,24 +3,27 @@
 ``python -m emo_rt.benchmarks.soak`` makes 1,000 short runs on one :class:`emo_rt.Animator` and loads and closes 200
 more beside it. Every tenth run is cancelled, every tenth fails, and every fiftieth round has a live session. Theory:
 after the first rounds, in which caches fill, an allocator's noise is all that is left. So the slope of resident memory
-over the second half is below 1 MB per 100 runs, and threads and descriptors are flat. Prints one line per 100 runs and
-one JSON object last; exit code 1 where something grows. On Linux, where /proc tells.
+over the second half is below 1 MB per 100 runs, and threads and descriptors are flat. What is resident after the first
+rounds is the model's own: its weights, and the scratch memory that ONNX Runtime keeps. Prints one line per 100 runs, a
+table, and one JSON line last; exit code 1 where something grows. On Linux, where /proc tells.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from emo_rt import AnimateOptions, Animator, Cancelled, EmoRtError, LiveSettings
+from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
 from emo_rt.memory import resident_memory
 from emo_rt.runtime.avatar import Avatar
 
@@ -29,6 +32,8 @@ MOST_SLOPE = 1e6
 EVERY = 10
 """Runs between two readings."""
 RATE = 16_000
+Reading: TypeAlias = tuple[int, int, int]
+"""Resident bytes, threads, descriptors."""
 
 
 class Soak:
@@ -37,8 +42,8 @@ class Soak:
     def __init__(self, bundle: str, animator: Animator, avatar: Avatar, folder: Path) -> None:
         self._bundle, self._animator, self._avatar, self._folder = bundle, animator, avatar, folder
         self._chance = np.random.default_rng(0)
-        self.refused = self.cancelled = 0
-        """How many runs ended so."""
+        self.refused = self.cancelled = self.spoken = 0
+        """How many runs ended so, and live sessions."""
 
     def run(self, index: int) -> None:
         """A short video, written to a file; some are cancelled, some fail."""
@@ -73,24 +78,25 @@ class Soak:
             for _ in range(8):
                 next(session)
             session.clear()
+        self.spoken += 1
 
 
-def usage() -> tuple[int, int, int]:
+def usage() -> Reading:
     """Resident bytes, threads, descriptors."""
     gc.collect()
     files = Path("/proc/self/fd")
     return resident_memory() or 0, threading.active_count(), len(os.listdir(files)) if files.exists() else 0
 
 
-def slope(readings: list[tuple[int, int, int]]) -> float:
+def slope(readings: list[Reading]) -> float:
     """Bytes per 100 runs over the second half, by least squares."""
     late = np.array([reading[0] for reading in readings[len(readings) // 2 :]], np.float64)
     return float(np.polyfit(np.arange(len(late)) * EVERY / 100, late, 1)[0]) if len(late) > 1 else 0.0
 
 
-def soak(bundle: str, runs: int, loads: int) -> dict[str, object]:
-    """All of it. Returns what was seen."""
-    readings = list[tuple[int, int, int]]()
+def soak(bundle: str, amount: argparse.Namespace) -> dict[str, Any]:
+    """All of it, ``amount.runs`` with ``amount.loads`` among them. Returns what was seen."""
+    runs, loads, readings = amount.runs, amount.loads, list[Reading]()
     with TemporaryDirectory() as folder, Animator.load(bundle, device="cpu", threads=1) as animator:
         avatar = animator.prepare(np.full((64, 64, 3), 128, np.uint8), face_box="full")
         work = Soak(bundle, animator, avatar, Path(folder))
@@ -105,32 +111,55 @@ def soak(bundle: str, runs: int, loads: int) -> dict[str, object]:
             if index % 100 == 99:
                 memory, threads, files = readings[-1]
                 sys.stderr.write(f"{index + 1} runs: {memory / 1e6:.1f} MB, {threads} threads, {files} descriptors\n")
+    done = {"cancelled": work.cancelled, "refused": work.refused, "live": work.spoken}
+    return {"bundle": Path(bundle).name, "runs": runs, "loads": loads, **done, **judged(readings)}
+
+
+def judged(readings: list[Reading]) -> dict[str, Any]:
+    """Whether anything has grown over the second half."""
     late = readings[len(readings) // 2 :]
     grown = slope(readings)
     flat = max(one[1] for one in late) == min(one[1] for one in late) and late[-1][2] <= late[0][2]
+    memory, threads, files = zip(readings[0], late[0], readings[-1], strict=True)
     return {
-        "runs": runs,
-        "loads": loads,
-        "cancelled": work.cancelled,
-        "refused": work.refused,
         "bytes_per_100_runs": round(grown),
-        "threads": [one[1] for one in (readings[0], readings[-1])],
-        "descriptors": [one[2] for one in (readings[0], readings[-1])],
-        "resident": [one[0] for one in (readings[0], late[0], readings[-1])],
+        "threads": list(threads),
+        "descriptors": list(files),
+        "resident": list(memory),
         "passed": flat and grown < MOST_SLOPE,
     }
 
 
-def main() -> int:
+def table(result: dict[str, Any]) -> str:
+    """What was seen, as Markdown."""
+    rows = ["| | first | middle | last |", "|---|--:|--:|--:|"]
+    memory = " | ".join(f"{value / 1e6:.1f} MB" for value in result["resident"])
+    rows.append(f"| resident memory | {memory} |")
+    rows += [f"| {what} | {' | '.join(map(str, result[what]))} |" for what in ("threads", "descriptors")]
+    runs = f"{result['runs']} runs, {result['loads']} loads and closes, {result['live']} live sessions"
+    ends = f"{result['cancelled']} cancelled, {result['refused']} refused"
+    grown = f"{result['bytes_per_100_runs'] / 1e6:.2f} MB per 100 runs (goal: less than {MOST_SLOPE / 1e6:g})"
+    return "\n".join([*rows, "", f"{runs}; {ends}. Slope of the second half: {grown}.", ""])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run it and print what was seen."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m emo_rt.benchmarks.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--bundle", default="demo", help="folder of a bundle (default: demo)")
     parser.add_argument("--runs", type=int, default=1_000, help="short runs (default: 1000)")
     parser.add_argument("--loads", type=int, default=200, help="loads and closes among them (default: 200)")
-    args = parser.parse_args()
-    found = soak(args.bundle, args.runs, args.loads)
-    sys.stdout.write(json.dumps(found) + "\n")
-    return 0 if found["passed"] else 1
+    add_outputs(parser)
+    args = parser.parse_args(arguments)
+    if args.runs < 2 * EVERY or args.loads < 0:
+        parser.error(f"--runs is {2 * EVERY} or more, --loads 0 or more")
+    seen = soak(args.bundle, args)  # before the machine is looked at, which fills memory
+    result = {"benchmark": "soak", "schema": SCHEMA, "environment": environment(1), **seen}
+    publish(result, table(result), args)
+    return 0 if result["passed"] else 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 from emo_rt.checks import check
 from emo_rt.device.onnxruntime_cuda import onnxruntime_memory
 from emo_rt.device.registry import open_backend
-from emo_rt.errors import ClosedError, ConfigError, InputError
+from emo_rt.errors import ClosedError, InputError
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, MAX_DURATION_S, Resampler, open_audio
 from emo_rt.media.face import FaceDetector
 from emo_rt.media.picture import PictureSource
@@ -47,7 +47,7 @@ from emo_rt.runtime.settings import RunSettings, read_settings
 from emo_rt.runtime.stages import Control, Progress
 from emo_rt.runtime.stream import ChunkStream, Sound
 from emo_rt.runtime.trace import Trace
-from emo_rt.runtime.worker_pool import state_bytes
+from emo_rt.runtime.worker_pool import WorkerPool, state_bytes
 from emo_rt.schema.option import read_options, require_type
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,6 @@ class Animator:
         """Use :meth:`load`."""
         self._model = model
         self._runtime = runtime or Runtime.shared(model.backend.device)
-        self._workers = self._runtime.workers(model)
         self._avatars: weakref.WeakSet[Avatar] = weakref.WeakSet()
         self._sessions: weakref.WeakSet[Session | LiveSession] = weakref.WeakSet()
         self._alive = threading.Lock()
@@ -194,11 +193,12 @@ class Animator:
         """
         options, control = read_settings(settings)
         chosen = self._checked(avatar, options)
-        own = self._model.family.longest_s or MAX_DURATION_S
+        model = self._model.for_run(chosen)
+        own = model.family.longest_s or MAX_DURATION_S
         longest = own if chosen.max_audio_s is None else chosen.max_audio_s
         source = open_audio(audio, sample_rate, max_duration_s=longest, cancel=control.cancel)
         chosen = chosen.replace(max_audio_s=math.inf)  # it was measured now; resampled it may be a sample longer
-        clips = clip_count(audio_frames(source, self.config.fps), self.config)
+        clips = clip_count(audio_frames(source, self.config.fps), model.config)
         return Video(
             lambda: self._session(avatar, chosen, control, clips=clips),
             source,
@@ -271,15 +271,12 @@ class Animator:
         see :mod:`emo_rt.runtime.live.causal`. Raises :class:`OverloadedError` where one more would make all late, and
         what :meth:`stream` raises.
         """
-        if self._model.family.is_whole_video:
-            raise ConfigError(
-                f"the model {self.config.name!r} (family {self._model.family.name}) makes a whole video at once, from "
-                "its whole sound; a live session needs a model that makes clip after clip"
-            )
         names = {field.name for field in dataclasses.fields(LiveSettings)}
         own = {name: value for name, value in changes.items() if name in names}
         others = {name: value for name, value in changes.items() if name not in names}
         chosen = self._checked(avatar, read_options(options, others, AnimateOptions))
+        if self._model.family.is_whole_video:
+            chosen = chosen.replace(causal=True)
         session = LiveSession(
             self._runtime,
             avatar,
@@ -323,15 +320,17 @@ class Animator:
         20 % where the machine's load stays as it is. Raises :class:`ConfigError`, :class:`InputError`.
         """
         chosen = read_options(options, changes, AnimateOptions)
-        clip = self.config.frames * AUDIO_SAMPLE_RATE // self.config.fps
+        model = self._model.for_run(chosen)
+        config = model.config
+        clip = config.frames * AUDIO_SAMPLE_RATE // config.fps
 
         def make(clips: int, steps: int) -> Video:
             sound = np.random.default_rng(0).standard_normal(clips * clip, np.float32) * 0.1
             return self.animate(subject, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen, steps=steps)
 
-        whole = state_bytes(self._model, self.config.frames) if self._model.family.is_whole_video else None
+        whole = state_bytes(model, config.frames) if model.family.is_whole_video else None
         with nullcontext(avatar) if avatar else self._grey_avatar() as subject:
-            return estimate(seconds, self.config, self._model.resolve(chosen).steps, make, whole)
+            return estimate(seconds, config, self._model.resolve(chosen).steps, make, whole)
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes: ``weights`` on disk; ``avatars`` that are alive; ``runs``: what sessions use now, their own state and
@@ -345,12 +344,13 @@ class Animator:
             stats = {
                 "weights": self.bundle.size_bytes,
                 "avatars": sum(avatar.nbytes for avatar in self._avatars),
-                "runs": self._workers.lent_nbytes + sum(session.sound_nbytes for session in self._sessions),
-                "kept": self._workers.nbytes,
+                "runs": sum(pool.lent_nbytes for pool in self._pools())
+                + sum(session.sound_nbytes for session in self._sessions),
+                "kept": sum(pool.nbytes for pool in self._pools()),
             }
         if used is None:
             return stats
-        return {**stats, "device_used": used, "captured_loops": self._workers.captured_graphs}
+        return {**stats, "device_used": used, "captured_loops": sum(pool.captured_graphs for pool in self._pools())}
 
     def close(self) -> None:
         """End its sessions, free the model and its avatars. Safe twice. All of them raise :class:`ClosedError` then."""
@@ -358,7 +358,8 @@ class Animator:
             avatars, sessions = list(self._avatars), list(self._sessions)
         for session in sessions:
             session.close()
-        self._workers.close()
+        for pool in self._pools():
+            pool.close()
         for avatar in avatars:  # before the device, which frees what was given back by then
             avatar.close()
         self._model.close()
@@ -368,6 +369,10 @@ class Animator:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+    def _pools(self) -> list[WorkerPool]:
+        """Workers of the model, and of clip after clip where it was run so."""
+        return [self._runtime.workers(model) for model in self._model.views]
 
     def _kept(self, avatar: Avatar) -> Avatar:
         with self._alive:

@@ -148,7 +148,7 @@ def _load_echomimic(request: EchoMimicRequest, has_both_steps: bool, halved: boo
     paths = dict.fromkeys(path for files in sets for path in files.resolved())
     source = f"EchoMimic checkpoint: {', '.join(f'{path.name} sha256:{sha256_of(path)}' for path in paths)}"
     guidance = (True, False) if has_both_steps else (False,)
-    variants = {ACCELERATED: VariantSource(partial(load, files), guidance) for files in sets[1:]}
+    variants = dict.fromkeys([ACCELERATED][: len(sets) - 1], VariantSource(partial(load, sets[-1]), guidance))
     own = offers(request.accelerated, has_both=request.with_accelerated)
     return Weights(model, source, ECHOMIMIC_LICENCE, own, variants)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -21,12 +22,13 @@ from emo_rt.export.graph_modules import GraphModule, clamp_unit, graph_modules, 
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.attention import project
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.export.onnx_export import ExportOptions, export_bundle
+from emo_rt.export.onnx_export import ExportOptions, VariantSource, export_bundle
 from emo_rt.media.log_mel import log_mel, mel_filters
+from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import WhisperConfig
 from emo_rt.model.contract import Array
 from emo_rt.model.families.base import ClipState, Plan
-from emo_rt.model.families.echomimic import EchoMimic, offers
+from emo_rt.model.families.echomimic import ACCELERATED, FAST, EchoMimic, offers
 from emo_rt.model.options import AnimateOptions
 from emo_rt.model.solvers import alphas_cumprod, solver_table
 from emo_rt.runtime.hearing import Hearing
@@ -134,15 +136,17 @@ class WorkerRunner:
 
     def __init__(self, loaded: LoadedModel, run: Run, plan: Plan) -> None:
         self.loaded, self.run, self.plan = loaded, run, plan
-        options = AnimateOptions(steps=run.steps, guidance=run.guidance if run.guided else 1.0)
+        guidance = run.guidance if run.guided else 1.0
+        options = AnimateOptions(preset=_preset(loaded, run), steps=run.steps, guidance=guidance)
         self.table, self.guidance = loaded.step_table(options)
+        self.variant = loaded.resolve(options).variant
 
     def hear(self, waveform: Array) -> Array:
         with closing(Hearing(self.loaded.backend, self.loaded.serving("audio_encoder"), self.loaded.config)) as hearing:
             return hearing(waveform)
 
     def see(self, pixels: Array, face_mask: Array) -> Callable[[str], Array]:
-        self.portrait = drive(self.loaded.portrait_features(pixels, {"face_mask": face_mask}))
+        self.portrait = drive(self.loaded.portrait_features(pixels, {"face_mask": face_mask}, self.variant))
         return lambda name: self.portrait[name].read()
 
     def denoise(self, noise: Array, tokens: Array, before: BeforeStep, after: AfterWindow) -> Array:
@@ -180,16 +184,15 @@ def check_echomimic(folder: Path, backend: str, dtype: str) -> list[Row]:
     """Run every run of a golden folder and compare. Every row, passed or not; see
     :func:`emo_rt.export.golden.check_golden`."""
     golden, rows = read_echomimic_golden(folder), Rows(BOUNDS[dtype])
-    for index, run in enumerate(golden.runs):
-        model = golden.model(run)
-        if dtype == "fp16":
-            refuse_half_overflow(model, original_name)
-        plan = EchoMimic(model.config).plan(ClipState(0, run.frames))
-        with _runner(model, run, plan, backend, dtype) as runner:
-            comparison = Comparison(golden, model, run, runner, rows)
-            if index == 0:
-                comparison.sound_and_settings()
-            comparison.video(plan)
+    for runs in _of_one_bundle(golden.runs):
+        with _runners(golden, runs, backend, dtype) as runner_of:
+            for run in runs:
+                model = golden.model(run)
+                plan = EchoMimic(model.config).plan(ClipState(0, run.frames))
+                comparison = Comparison(golden, model, run, runner_of(run, plan), rows)
+                if not rows.found:
+                    comparison.sound_and_settings()
+                comparison.video(plan)
     return rows.found
 
 
@@ -299,19 +302,58 @@ class Comparison:
 
 
 @contextmanager
-def _runner(model: EmoModel, run: Run, plan: Plan, backend: str, dtype: str) -> Iterator[Runner]:
+def _runners(
+    golden: EchoMimicGolden, runs: Sequence[Run], backend: str, dtype: str
+) -> Iterator[Callable[[Run, Plan], Runner]]:
+    """What makes the runner of each of the runs, which fit one bundle."""
     if backend == "torch":
-        yield TorchRunner(model.to(torch.float16 if dtype == "fp16" else torch.float32), run, plan)
+        yield lambda run, plan: TorchRunner(_exact(golden, run, dtype).to(_FLOATS[dtype]), run, plan)
         return
     with tempfile.TemporaryDirectory(prefix="emo-rt-golden-") as scratch:
-        options = ExportOptions(
-            dtype="float16" if dtype == "fp16" else "float32",
-            guidance=(run.guided,),
-            check=False,
-            source="golden folder",
-            licence="that of the golden folder",
-            offers=offers(run.accelerated),
-        )
-        bundle = export_bundle(model, Path(scratch) / "bundle", options)
+        bundle = _export(golden, runs, Path(scratch) / "bundle", dtype)
         with LoadedModel(bundle, open_backend(backend, "cpu")) as loaded:
-            yield WorkerRunner(loaded, run, plan)
+            yield lambda run, plan: WorkerRunner(loaded, run, plan)
+
+
+_FLOATS = {"fp16": torch.float16, "fp32": torch.float32}
+
+
+def _export(golden: EchoMimicGolden, runs: Sequence[Run], target: Path, dtype: str) -> Bundle:
+    """One bundle for all of the runs: base weights first, the accelerated ones as a variant beside them."""
+    kinds = sorted({run.accelerated for run in runs})
+    first, *others = (next(run for run in runs if run.accelerated is kind) for kind in kinds)
+    guidance = {kind: tuple(sorted({run.guided for run in runs if run.accelerated is kind})) for kind in kinds}
+    options = ExportOptions(
+        dtype=str(_FLOATS[dtype]).removeprefix("torch."),  # type: ignore[arg-type]
+        guidance=guidance[first.accelerated],
+        check=False,
+        source="golden folder",
+        licence="that of the golden folder",
+        offers=offers(first.accelerated, has_both=bool(others)),
+    )
+    variants = {
+        run_name: VariantSource(partial(_exact, golden, run, dtype), guidance[run.accelerated])
+        for run_name, run in zip([ACCELERATED], others, strict=False)
+    }
+    return export_bundle(_exact(golden, first, dtype), target, options, variants=variants)
+
+
+def _exact(golden: EchoMimicGolden, run: Run, dtype: str) -> EmoModel:
+    """The run's weights, which fit the float type."""
+    model = golden.model(run)
+    if dtype == "fp16":
+        refuse_half_overflow(model, original_name)
+    return model
+
+
+def _of_one_bundle(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs, those of the same windows together: graphs have the shape of a window."""
+    groups: dict[tuple[int, int], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.window, run.overlap), []).append(run)
+    return list(groups.values())
+
+
+def _preset(loaded: LoadedModel, run: Run) -> str | None:
+    """The preset of the run's weights."""
+    return FAST if run.accelerated and FAST in loaded.bundle.presets else None

@@ -23,6 +23,9 @@ from emo_rt.model.families.registry import family_of, graph_specs
 class GraphModule(nn.Module):
     """A graph as torch sees it: ``spec`` names inputs and outputs."""
 
+    parts: tuple[str, ...] = ("backbone",)
+    """Children of the model that it computes with. Tracing leaves the others out."""
+
     def __init__(self, model: EmoModel, spec: GraphSpec) -> None:
         super().__init__()
         self.model, self.spec = model, spec
@@ -47,12 +50,16 @@ class GraphModule(nn.Module):
 class VaeEncoderGraph(GraphModule):
     """Portrait pixels → latent."""
 
+    parts = ("vae",)
+
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"portrait_latent": vae_network.encode(self.model.vae, self.half(inputs["pixels"]))}
 
 
 class AudioEncoderGraph(GraphModule):
     """Sound → hidden states of all layers: one row per video frame (wav2vec) or per 20 ms (Whisper)."""
+
+    parts = ("audio_encoder",)
 
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         (sound,) = inputs.values()
@@ -61,6 +68,8 @@ class AudioEncoderGraph(GraphModule):
 
 class ReferenceGraph(GraphModule):
     """All that a portrait fixes."""
+
+    parts = ("backbone", "reference_net", "face_locator", "face_projector")
 
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         embedding = inputs.get("face_embedding")
@@ -73,6 +82,8 @@ class ReferenceGraph(GraphModule):
 
 class ClipGraph(GraphModule):
     """All that a clip fixes."""
+
+    parts = ("backbone", "reference_net", "audio_projector", "speed_encoder", "face_projector")
 
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         speed = inputs.get("speed")
@@ -147,6 +158,8 @@ class UpdateGraph(GraphModule):
     Solvers that look back at earlier x0 are not served: the columns c and d of their tables are left out.
     """
 
+    parts = ()
+
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         latents, weights = inputs["latents"], inputs["frame_weights"]
         p, q, a, b, _, _ = inputs["coefficients"].split(1)
@@ -157,6 +170,8 @@ class UpdateGraph(GraphModule):
 class VaeDecoderGraph(GraphModule):
     """Latents → uint8 pixels."""
 
+    parts = ("vae",)
+
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         pixels = vae_network.decode(self.model.vae, self.half(inputs["frame_latents"]))
         return {"pixels_rgb": to_rgb(clamp_unit(pixels.float()))}
@@ -164,6 +179,8 @@ class VaeDecoderGraph(GraphModule):
 
 class MotionEncoderGraph(GraphModule):
     """Last latents of a clip → decoded and encoded again: motion latents and the frames themselves."""
+
+    parts = ("vae",)
 
     def compute(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         pixels = clamp_unit(vae_network.decode(self.model.vae, self.half(inputs["last_latents"])).float())

@@ -50,6 +50,8 @@ class VariantSource:
     written: full-size weights need not be in memory twice."""
     guidance: tuple[bool, ...] = (False,)
     """Its step graphs: with guidance, without, or both."""
+    roles: tuple[str, ...] = OF_VARIANTS
+    """Of which it has graphs of its own."""
 
 
 logger = logging.getLogger(__name__)
@@ -123,7 +125,7 @@ def trace(module: GraphModule) -> ir.Model:
     dynamic = None
     if any(isinstance(size, str) for tensor in spec.inputs for size in tensor.shape):
         dynamic = (tuple(_dynamic(tensor.shape) for tensor in spec.inputs),)
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _without_idle_parts(module):
         try:
             program = torch.onnx.export(
                 module,
@@ -213,7 +215,7 @@ def _modules_of(name: str, source: VariantSource, options: ExportOptions, config
 
 def _specs_of(name: str, source: VariantSource, config: ModelConfig, dtype: str) -> list[GraphSpec]:
     shared = graph_specs(config, dtype, source.guidance)
-    return [replace(s, name=f"{s.name}_{name}", variant=name) for s in shared if s.role in OF_VARIANTS]
+    return [replace(s, name=f"{s.name}_{name}", variant=name) for s in shared if s.role in source.roles]
 
 
 def _converted(model: EmoModel, options: ExportOptions) -> EmoModel:
@@ -292,6 +294,19 @@ def _strip(model: ir.Model) -> None:
     for value in [*model.graph.inputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
+
+
+@contextlib.contextmanager
+def _without_idle_parts(module: GraphModule) -> Iterator[None]:
+    """Only the parts of the model that the graph computes with: what torch.export takes grows with the square of the
+    number of parameters that it is shown."""
+    whole = module.model
+    module.model = copy.copy(whole)
+    module.model._modules = {name: part for name, part in whole.named_children() if name in module.parts}
+    try:
+        yield
+    finally:
+        module.model = whole
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from emo_rt.batch.folder import RESULTS, TABLE, VIDEOS, OutputFolder
@@ -18,6 +19,7 @@ from emo_rt.batch.manifest import Row
 from emo_rt.batch.remote import Remote, is_url
 from emo_rt.batch.result import RowResult
 from emo_rt.batch.task import Task
+from emo_rt.errors import OutputError
 
 COPY_S = 30.0
 """Seconds between two copies of journal and results."""
@@ -45,13 +47,22 @@ class RemoteFolder(OutputFolder):
         """Raises :class:`OutputError`, :class:`InputError` for a URL that is none, :class:`MissingDependencyError`."""
         self._url = url.rstrip("/")
         self._videos = Remote(f"{self._url}/{VIDEOS}").names()
-        here, there = cache_of(self._url), Remote(f"{self._url}/{JOURNAL}")
+        super().__init__(cache_of(self._url), rows, bundle, retry_failed=retry_failed, parquet=parquet)
+        try:
+            self._copy(JOURNAL)
+        except OutputError:
+            self.close()
+            raise
+
+    def _make_and_lock(self, opening: ExitStack) -> None:
+        """And look at the journal there, which is there from the start of the first run on."""
+        super()._make_and_lock(opening)
+        here = self._path / JOURNAL
         # the names, as they fail where the store does: taken for absent, the journal there would be overwritten
-        if not (here / JOURNAL).exists() and JOURNAL in Remote(self._url).names():
-            here.mkdir(parents=True, exist_ok=True)
-            there.fetch(here / JOURNAL)
-        self._copied_at = time.monotonic()
-        super().__init__(here, rows, bundle, retry_failed=retry_failed, parquet=parquet)
+        if JOURNAL not in Remote(self._url).names():
+            here.unlink(missing_ok=True)  # of a folder that was deleted since: its rows are all new
+        elif not here.exists():
+            Remote(f"{self._url}/{JOURNAL}").fetch(here)
 
     def task(self, key: str) -> Task:
         """A row for a worker, which writes the video there."""

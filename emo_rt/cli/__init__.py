@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit."""
-        self.exit(USAGE, f"error: {message}; see {self.prog} --help\n")
+        self.exit(USAGE, f"error: {terminal.plain(message)}; see {self.prog} --help\n")
 
 
 def make_parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:

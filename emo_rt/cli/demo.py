@@ -19,7 +19,7 @@ DEMO_PORTRAIT = ASSETS / "portrait.png"
 DEMO_VOICE = ASSETS / "voice.flac"
 DEMO_FACE = Box(122, 94, 390, 424)
 """Where the face is in the demo portrait, so that the demo needs no detector."""
-DEMO_MODE = "balanced"
+DEMO_MODE = "fast"
 """The demo's mode: it shall be over soon on any CPU."""
 
 

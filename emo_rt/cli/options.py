@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from emo_rt.errors import EmoRtError
 from emo_rt.media.video_file import FORMATS
+from emo_rt.schema.compound import Coded, Files
 from emo_rt.schema.kinds import Choice, Kind, Switch
 from emo_rt.schema.option import Option, options_of
 
@@ -80,7 +81,9 @@ def picture_name(text: str) -> Path:
 def _add(group: Any, option: Option, default: Any) -> None:
     flag, kind = f"--{option.name.replace('_', '-')}", option.kind
     settings: dict[str, Any] = {"default": default, "help": _help(option, default), "dest": option.name}
-    if not isinstance(kind, Switch):
+    if isinstance(kind, Files):
+        settings |= {"type": _reader(kind.item), "nargs": "+", "metavar": option.placeholder}
+    elif not isinstance(kind, Switch):
         settings["type"] = _reader(kind)
         settings |= {"choices": kind.choices} if isinstance(kind, Choice) else {"metavar": option.placeholder}
     elif option.is_optional:
@@ -96,6 +99,10 @@ def _help(option: Option, default: Any) -> str:
     """``guidance scale; 1 = none, about twice as fast [0 … 50] (default: the model's own)``."""
     text = SENTENCE.sub(_joined, option.text).removesuffix(".").replace("%", "%%")
     shown = option.absent if default is None else "%(default)s"
+    if isinstance(option.kind, Files) and not default:
+        shown = ""
+    elif isinstance(option.kind, Coded) and default is not None:  # as it is typed
+        shown = str(option.kind.dump(default))
     if isinstance(option.kind, Switch) and default is False:
         shown = "off"
     elif isinstance(option.kind, Switch) and default is True and not option.is_optional:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -20,16 +21,31 @@ BAR_CELLS = 24
 """Width of the bar itself, in characters."""
 ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask for an end: of a service manager, and of a terminal that is closed."""
+COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it, what turns the order of characters, and what no UTF-8 can hold."""
+
+
+def plain(text: str) -> str:
+    """Text as it may be shown: what names of files, metadata and models tell the terminal to do is spelled out.
+
+    An escape becomes ``\\u001b``: in the strings of JSON, too, where it means the same. Line ends and tabs stay.
+    """
+    return COMMANDING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """The same for a cell of a table: a line end in it must not begin a row."""
+    return plain(text).replace("\n", "\\u000a").replace("\t", " ")
 
 
 def say(text: str) -> None:
     """A line of the result, on stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(plain(text) + "\n")
 
 
 def note(text: str) -> None:
     """A line beside the result, on stderr."""
-    _tell(text + "\n")
+    _tell(plain(text) + "\n")
 
 
 def _tell(text: str) -> None:
@@ -69,7 +85,7 @@ class ProgressBar:
             self._width = 0
 
     def _draw(self, line: str) -> None:
-        line = line[: shutil.get_terminal_size().columns - 1]
+        line = one_line(line)[: shutil.get_terminal_size().columns - 1]
         _tell("\r" + line.ljust(self._width))
         self._width = len(line)
 
@@ -103,11 +119,12 @@ def duration(seconds: float) -> str:
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values in two aligned columns."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return "\n".join(f"{name:<{width}}  {one_line(value)}" for name, value in rows)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns: the first and the last to the left, those between to the right. The first row is the header."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     last = len(rows[0]) - 1
     widths = [max(len(row[column]) for row in rows) for column in range(last + 1)]
     lines = []
@@ -146,6 +163,13 @@ def stop_event(answer: str = "stopping after this step ...") -> Iterator[threadi
             signal.signal(number, previous[number])
 
 
+class _PlainFormatter(logging.Formatter):
+    """Log messages name files, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record))
+
+
 @contextlib.contextmanager
 def session(*, debug: bool) -> Iterator[None]:
     """For the time of one command: SIGTERM and SIGHUP end it like Ctrl-C, and warnings of the library go to stderr.
@@ -153,7 +177,7 @@ def session(*, debug: bool) -> Iterator[None]:
     Notes, like which of two faces was taken, come too where somebody is watching; ``debug``: everything.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s" if debug else "note: %(message)s"))
+    handler.setFormatter(_PlainFormatter("%(levelname)s: %(message)s" if debug else "note: %(message)s"))
     logger = logging.getLogger("emo_rt")
     level = logger.level
     logger.addHandler(handler)

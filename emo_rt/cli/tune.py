@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options, add_quiet, read_options
 from emo_rt.errors import ConfigError
+from emo_rt.evaluate.options import TuneOptions
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.request import PrepareOptions
 
 EXAMPLES = """examples:
   emo-rt tune my_bundle --portrait portrait.png --voice speech.wav --budget 10m
   emo-rt tune my_bundle --forget"""
-UNITS = {"s": 1, "m": 60, "h": 3600}
-LEAST_BUDGET_S = 10
-
-
-def duration(text: str) -> float:
-    """``90``, ``90s``, ``10m`` or ``1.5h`` in seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; expected a number of seconds, or like 90s, 10m, 1h")
-    return float(found[1]) * UNITS[found[2] or "s"]
 
 
 def add_arguments(parser: Any) -> None:
     """What the command takes."""
     parser.epilog = EXAMPLES
     parser.add_argument("bundle", metavar="BUNDLE", help="model folder, or demo")
-    parser.add_argument("--portrait", type=Path, help="picture of a person like those that the model will animate")
-    parser.add_argument("--voice", metavar="SOUND", type=Path, help="what the person says, some seconds")
-    parser.add_argument("--budget", type=duration, default=600.0, help="time for it all, like 90s, 10m (default: 10m)")
+    add_options(parser, TuneOptions)
     add_options(parser, AnimateOptions, only=("seed",))
     add_options(parser, PrepareOptions, only=("face_box",))
     parser.add_argument("--json", action="store_true", help="print the presets and the curve as JSON")
-    parser.add_argument("--dry-run", action="store_true", help="measure and print, but keep no presets")
-    parser.add_argument("--forget", action="store_true", help="delete the tuned presets of this model instead")
     add_options(parser.add_argument_group("machine"), Machine, leave_out=("bundle",))
     add_quiet(parser)
 
@@ -52,30 +37,29 @@ def run(args: argparse.Namespace) -> int:
     from emo_rt.model.bundle import Bundle
     from emo_rt.model.tuned import forget_tuned
 
-    if args.forget:
+    options = read_options(args, TuneOptions)
+    if options.forget:
         had = forget_tuned(Bundle.open(args.bundle))
         terminal.say("the tuned presets are deleted" if had else "this model has no tuned presets")
         return 0
-    if args.portrait is None or args.voice is None:
+    if options.portrait is None or options.voice is None:
         raise ConfigError("say what the model shall be tuned on: --portrait PICTURE --voice SOUND")
-    if args.budget < LEAST_BUDGET_S:
-        raise ConfigError(f"budget is {args.budget:g} s; expected {LEAST_BUDGET_S} s or more")
-    _tune(args)
+    _tune(args, options)
     return 0
 
 
-def _tune(args: argparse.Namespace) -> None:
+def _tune(args: argparse.Namespace, options: TuneOptions) -> None:
     from emo_rt.evaluate.footage import waveform
     from emo_rt.evaluate.subject import Speech
     from emo_rt.evaluate.tuning import tune
     from emo_rt.media.audio import open_audio
     from emo_rt.model.tuned import write_tuned
 
-    sound = waveform(open_audio(args.voice))
-    speech = Speech(args.portrait, sound, args.face_box, args.seed, args.device, args.threads)
+    sound = waveform(open_audio(options.voice))
+    speech = Speech(options.portrait, sound, args.face_box, args.seed, args.device, args.threads)
     with read_options(args, Machine).load() as animator:
-        tuned = tune(animator, speech, args.budget, None if args.quiet else terminal.note)
-        path = None if args.dry_run else write_tuned(animator.bundle, tuned)
+        tuned = tune(animator, speech, options.budget, None if args.quiet else terminal.note)
+        path = None if options.dry_run else write_tuned(animator.bundle, tuned)
     presets = {name: asdict(preset) for name, preset in tuned.presets.items()}
     if args.json:
         terminal.say(json.dumps({"presets": presets, "measured": tuned.measured, "curve": tuned.curve}))

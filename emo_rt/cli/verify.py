@@ -17,12 +17,14 @@ EXAMPLES = """examples:
   emo-rt verify talking.mp4
   emo-rt verify upload.mp4 --key "a secret of ours" --json
 
-A mark proves that a machine made the video. No mark proves nothing:
-marks can be removed, and other programs have others."""
+A mark labels the video as made by a machine; whoever can write the file can
+put one in. No mark says nothing: marks can be removed, and other programs
+have others."""
 SCHEMA = 1
 """Version of the JSON report; raised when a key changes its meaning or goes away."""
 STATES = {
     "absent": "none",
+    "unsupported": "none; C2PA has no place for it in this container",
     "valid": "valid: not changed since it was signed; whether the signer is to be trusted is yours to judge",
     "trusted": "valid, and the signer is trusted",
     "invalid": "invalid: the file was changed, cut off or wrongly signed",
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         terminal.say(json.dumps(report, indent=2, ensure_ascii=False))
         return
     rows = [
-        ("marked", "as AI-generated" if found.is_generated else "no mark was found, which proves nothing"),
+        ("marked", "as AI-generated" if found.is_generated else "no mark was found, which says nothing"),
         ("metadata", found.metadata or "none"),
         ("C2PA", _c2pa(found.c2pa)),
         ("watermark", _watermark(found.watermark)),

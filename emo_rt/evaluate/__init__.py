@@ -11,10 +11,11 @@ Measures are of four kinds: lips against the sound, motion, expression, pixels a
 is computed, who uses it, and which network computes it. Values have 95 % intervals.
 """
 
-from emo_rt.evaluate.assessment import Against, evaluate
+from emo_rt.evaluate.assessment import evaluate
 from emo_rt.evaluate.footage import Footage, of_frames, open_video
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS, Metric
+from emo_rt.evaluate.options import Against
 from emo_rt.evaluate.report import Report, Row
 
 __all__ = [

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,6 +24,7 @@ from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.intervals import Sample, estimate
 from emo_rt.evaluate.metrics import METRICS, Metric, take
 from emo_rt.evaluate.moments import worst_moments
+from emo_rt.evaluate.options import Against, Name
 from emo_rt.evaluate.pictures import sharpness
 from emo_rt.evaluate.reading import Networks, Reading, read
 from emo_rt.evaluate.report import Detail, Report, Row, Value
@@ -33,46 +33,16 @@ from emo_rt.faces import FaceFinder, default_finder
 from emo_rt.faces.networks import NETWORKS, asset
 from emo_rt.files import sha256_of
 from emo_rt.media.picture import load_picture
+from emo_rt.schema.compound import Files
+from emo_rt.schema.kinds import File
+from emo_rt.schema.option import Option, options_of
 
-Name: TypeAlias = "str | os.PathLike[str]"
 Said: TypeAlias = Callable[[str], None]
 
-FILES = ("portrait", "voice", "truth", "arcface", "inception", "i3d", "syncnet", "deep3d")
-"""Names of what a report was called with."""
 SETS = {"fid": fid, "fvd": fvd}
 """Measures of whole sets of videos."""
 PORTRAITS = (".png", ".jpg", ".jpeg", ".webp")
 """How names of portraits in a folder end."""
-
-
-@dataclass(frozen=True)
-class Against:
-    """What videos are held against."""
-
-    portrait: Name | None = None
-    """Picture of the person; a folder has one picture per video, of the same name."""
-    voice: Name | None = None
-    """Sound to hold the lips against; default: each video's own."""
-    truth: Name | None = None
-    """Folder of true videos."""
-    systems: Sequence[Name] = ()
-    """Folders of other systems' videos, a row each."""
-    clip_frames: int | None = None
-    """Frames in a clip of the model, for jumps at clip borders."""
-    arcface: Name | None = None
-    """ArcFace network as ONNX, for F-SIM."""
-    inception: Name | None = None
-    """Inception network as ONNX, for FID."""
-    i3d: Name | None = None
-    """I3D network as ONNX, for FVD: see :mod:`emo_rt.export.metrics`."""
-    syncnet: Name | None = None
-    """SyncNet as ONNX, for LSE-C and LSE-D."""
-    deep3d: Name | None = None
-    """Network of a 3D face model as ONNX, for E-FID."""
-
-    def eyes(self) -> Eyes:
-        """The networks, opened. Raises what :class:`Eyes` raises."""
-        return Eyes(self.arcface, self.inception, i3d=self.i3d, syncnet=self.syncnet, deep3d=self.deep3d)
 
 
 class Eyes:
@@ -133,6 +103,11 @@ class Eyes:
         return built_in + self._networks.files
 
 
+def eyes_of(against: Against) -> Eyes:
+    """The networks that it names, opened. Raises what :class:`Eyes` raises."""
+    return Eyes(against.arcface, against.inception, i3d=against.i3d, syncnet=against.syncnet, deep3d=against.deep3d)
+
+
 def picture_of(folder: Path, video: str) -> Path | None:
     """The picture in a folder that has a video's name."""
     stem = Path(video).stem
@@ -181,7 +156,7 @@ def evaluate(
     opened = [one for source in videos for one in _opened(source)]
     if not opened:
         raise InputError("there is no video to evaluate; give one or more")
-    eyes = against.eyes()
+    eyes = eyes_of(against)
     portraits = Portraits(against.portrait, eyes)
     truths = [] if against.truth is None else _looks(map(open_video, videos_in(against.truth)), eyes, said)
     context = held_against(against, eyes, portraits, [one.reading for one in truths])
@@ -246,7 +221,8 @@ def measured(metric: Metric, readings: Sequence[Reading], context: Context, is_t
     if metric.pooled and is_truth:
         return "the true videos are what it is held against"
     if metric.name in SETS:
-        return SETS[metric.name](readings, context)
+        found = SETS[metric.name](readings, context)
+        return found if isinstance(found, str) else estimate([found], metric.draws) or "no frame counted"
     taken = [take(metric, reading, context) for reading in readings]
     pooled = [one for one in taken if isinstance(one, FrechetSample)]
     if pooled:
@@ -259,11 +235,15 @@ def measured(metric: Metric, readings: Sequence[Reading], context: Context, is_t
     return "no frame counted" if found is None else found
 
 
-def _settings(against: Against) -> Mapping[str, str | int | list[str] | None]:
+def _settings(against: Against) -> dict[str, Any]:
     """File names only: a report may be shown to others."""
-    one = {name: getattr(against, name) for name in FILES}
-    names: dict[str, str | int | list[str] | None] = {k: v and Path(v).name for k, v in one.items()}
-    return {**names, "systems": [Path(one).name for one in against.systems], "clip_frames": against.clip_frames}
+    return {option.field: _shown(option, getattr(against, option.field)) for option in options_of(Against)}
 
 
-__all__ = ["Against", "Eyes", "Looked", "Portraits", "evaluate", "measured"]
+def _shown(option: Option, value: Any) -> Any:
+    if isinstance(option.kind, Files):
+        return [Path(one).name for one in value]
+    return Path(value).name if value is not None and isinstance(option.kind, File) else option.dump(value)
+
+
+__all__ = ["Eyes", "Looked", "Portraits", "evaluate", "eyes_of", "measured"]

@@ -17,13 +17,12 @@ from emo_rt.errors import InputError
 from emo_rt.evaluate.onnx_network import OnnxNetwork
 from emo_rt.faces.align import Points
 from emo_rt.model.identity import FIVE_POINTS
+from emo_rt.model.metric_networks import INPUTS, MEAN_FACE
 
-SIDE = 224
+SIDE = INPUTS["deep3d"]["picture"][-1]
 """Pixels of the crop."""
 FACE_SCALE = 102.0
 """Pixels of the crop that one unit of the mean face takes."""
-POINTS = "emo_rt.mean_face"
-"""Metadata of the file: (5, 3) points of the mean face."""
 SMALLEST = 1e-6
 
 Vector = NDArray[np.float64]
@@ -36,7 +35,7 @@ class Deep3D(OnnxNetwork):
         """Raises :class:`InputError`, :class:`MissingDependencyError`."""
         super().__init__(path, "deep3d", "Deep3DFaceRecon (E-FID)")
         try:
-            self._mean_face = np.array(json.loads(self.metadata[POINTS]), np.float64).reshape(5, 3)
+            self._mean_face = np.array(json.loads(self.metadata[MEAN_FACE]), np.float64).reshape(5, 3)
         except (KeyError, ValueError) as exc:
             raise InputError(f"{path} has no mean face ({exc}); convert it again with --mean-face") from exc
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.evaluate.context import Context
-from emo_rt.evaluate.frechet import Normal, distance, too_few
-from emo_rt.evaluate.intervals import Estimate
+from emo_rt.evaluate.frechet import Normal, distance_sample, too_few
+from emo_rt.evaluate.i3d import EVERY
+from emo_rt.evaluate.intervals import Sample
 from emo_rt.evaluate.reading import Reading
 
 Values = NDArray[np.float64]
@@ -19,33 +20,39 @@ NO_CLIPS = "needs an I3D network (--i3d FILE.onnx), and videos of 16 frames or m
 NO_TRUTH = "needs a folder of true videos"
 
 
-def fid(readings: Sequence[Reading], context: Context) -> Estimate | str:
+def fid(readings: Sequence[Reading], context: Context) -> Sample | str:
     """Of all frames of the videos."""
-    return _distance(joined_features(readings), context.true_frames, NO_NETWORK)
+    found = [(one.inception, one.fps) for one in readings if one.inception is not None]
+    return _distance(found, context.true_frames, NO_NETWORK)
 
 
-def fvd(readings: Sequence[Reading], context: Context) -> Estimate | str:
+def fvd(readings: Sequence[Reading], context: Context) -> Sample | str:
     """Of all clips of the videos."""
-    return _distance(joined_clips(readings), context.true_clips, NO_CLIPS)
+    found = [(one.clips, one.fps / EVERY) for one in readings if one.clips is not None]
+    return _distance(found, context.true_clips, NO_CLIPS)
 
 
-def _distance(features: Values | None, true: Values | None, no_network: str) -> Estimate | str:
-    """Without an interval: a distance of 400 or 2048 features takes long, and is biased."""
-    if features is None:
+def _distance(found: Sequence[tuple[Values, float]], true: Values | None, no_network: str) -> Sample | str:
+    if not found:
         return no_network
     if true is None:
         return NO_TRUTH
-    for found, whose in ((true, "the true videos"), (features, "the videos")):
-        refused = too_few(len(found), found.shape[1], whose)
+    features, rates = zip(*found, strict=True)
+    for count, whose in ((len(true), "the true videos"), (sum(map(len, features)), "the videos")):
+        refused = too_few(count, true.shape[1], whose)
         if refused:
             return refused
-    value = float(distance(Normal.of(features), Normal.of(true)))
-    return Estimate(value, value, value, len(features))
+    return distance_sample(features, Normal.of(true), rates)
 
 
-def of_sets(reading: Reading, context: Context) -> str:
-    """Why a single video adds nothing by itself."""
-    return "it is a distance of sets of videos"
+def fid_of_one(reading: Reading, context: Context) -> Sample | str:
+    """Of one video."""
+    return fid([reading], context)
+
+
+def fvd_of_one(reading: Reading, context: Context) -> Sample | str:
+    """Of one video."""
+    return fvd([reading], context)
 
 
 def joined_features(readings: Sequence[Reading]) -> Values | None:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt.evaluate.intervals import ENOUGH_VIDEOS, SEED, Estimate, block_starts, ends
+from emo_rt.evaluate.intervals import SEED, Estimate, Sample, block_starts, ends, joined_blocks
 
 Values = NDArray[np.float64]
 
+SMALLEST = 1e-12
+"""Share of the largest eigenvalue below which one is rounding."""
 LEAST_PER_DIMENSION = 2
 """Fewest vectors of a set, in numbers of features."""
 
@@ -37,11 +39,53 @@ class Normal:
 
 
 def distance(first: Normal, second: Normal) -> Values:
-    """(…,) ≥ 0. The trace of the root is the sum of the roots of the product's eigenvalues."""
+    """(…,) ≥ 0. ``Σ₁ Σ₂`` and the symmetric ``Σ₂^½ Σ₁ Σ₂^½`` have the same eigenvalues."""
+    root = _root(second.covariance)
+    return _distance(first, second, np.linalg.eigvalsh(root @ first.covariance @ root))
+
+
+def _distance(first: Normal, second: Normal, eigenvalues: Values) -> Values:
     difference = np.square(first.mean - second.mean).sum(axis=-1)
     traces = sum(np.trace(one.covariance, axis1=-2, axis2=-1) for one in (first, second))
-    eigenvalues = np.linalg.eigvals(first.covariance @ second.covariance).real.clip(0)
-    return np.asarray(np.maximum(difference + traces - 2 * np.sqrt(eigenvalues).sum(axis=-1), 0.0))
+    roots = np.sqrt(eigenvalues.clip(0)).sum(axis=-1)
+    return np.asarray(np.maximum(difference + traces - 2 * roots, 0.0))
+
+
+def _root(covariance: Values) -> Values:
+    """(d, d) → its symmetric root."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray((vectors * np.sqrt(values.clip(0))) @ vectors.T)
+
+
+def effects(features: Values, true: Normal) -> Values:
+    """(n, d) vectors → (n,): the distance plus what giving each vector more weight would change. Their mean is the
+    distance.
+
+    First order of a resampled distance (infinitesimal jackknife; Efron 1982): one decomposition instead of one per
+    mix, which takes seconds each with 2048 features. The gradient in ``Σ₁`` is the unit matrix minus the map that
+    carries the vectors to the true ones by the shortest way, ``Σ₂^½ (Σ₂^½ Σ₁ Σ₂^½)^(−½) Σ₂^½`` (Malagò et al. 2018,
+    arXiv 1801.02039).
+    """
+    own, count = Normal.of(features), len(features)
+    root = _root(true.covariance)
+    values, vectors = np.linalg.eigh(root @ own.covariance @ root)
+    kept = values > SMALLEST * max(float(values[-1]), 0.0)
+    centred = features - own.mean
+    carried = np.square(centred @ root @ vectors[:, kept]) @ (values[kept] ** -0.5)
+    spread = (np.square(centred).sum(axis=1) - carried) * (count / max(count - 1, 1))
+    effect = 2 * centred @ (own.mean - true.mean) + spread
+    return np.asarray(float(_distance(own, true, values)) + effect - effect.mean())
+
+
+def distance_sample(sets: Sequence[Values], true: Normal, rates: Sequence[float]) -> Sample:
+    """Of (n, d) vectors of each of several videos, so many a second, as one set."""
+    ends_of_sets = np.cumsum([len(one) for one in sets])[:-1]
+    parts = np.split(effects(np.concatenate(sets), true), ends_of_sets)
+    return Sample.joined([Sample.of(part, rate, _never_negative) for part, rate in zip(parts, rates, strict=True)])
+
+
+def _never_negative(means: Values) -> Values:
+    return np.maximum(means[..., 0], 0.0)
 
 
 def too_few(count: int, dimensions: int, whose: str) -> str | None:
@@ -77,12 +121,7 @@ class FrechetSample:
     @classmethod
     def joined(cls, samples: Sequence[FrechetSample]) -> FrechetSample:
         """Of all frames of several videos. From :data:`ENOUGH_VIDEOS` on, a video is one block."""
-        if len(samples) >= ENOUGH_VIDEOS:
-            sums, counts = (
-                np.array([getattr(one, name).sum(axis=0) for one in samples]) for name in ("sums", "counts")
-            )
-        else:
-            sums, counts = (np.concatenate([getattr(one, name) for one in samples]) for name in ("sums", "counts"))
+        sums, counts = (joined_blocks([getattr(one, name) for one in samples]) for name in ("sums", "counts"))
         return cls(sums, counts, samples[0].true)
 
     @property

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from emo_rt.evaluate.inception import bilinear
 from emo_rt.evaluate.onnx_network import OnnxNetwork
+from emo_rt.model.metric_networks import INPUTS
 
-FRAMES, SIDE = 16, 224
+_, FRAMES, SIDE, _ = INPUTS["i3d"]["clip"]
 """Frames and pixels of a clip."""
 EVERY = 8
 """Frames from the start of one clip to that of the next: each frame is in two."""

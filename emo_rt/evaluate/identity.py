@@ -126,9 +126,15 @@ def aligned(frame: NDArray[np.uint8], points: Points, template: Points, side: in
     image, factor = Image.fromarray(frame), max(1, int(1 / max(abs(turn), 1e-6)))
     if factor > 1:
         image = image.reduce(factor)
-    back, start = 1 / (turn * factor), -shift / (turn * factor)  # Pillow wants the way back
+    middle = 0.5 + 0.5j  # points count from the middle of the first pixel, Pillow from its corner
+    back = 1 / (turn * factor)  # Pillow wants the way back
+    start = (middle - (middle + shift) / turn) / factor
     way = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
-    return np.array(image.transform((side, side), Image.Transform.AFFINE, way, Image.Resampling.BILINEAR))
+    looked = [  # as floats: of bytes, Pillow cuts off what is after the point, half a level on average
+        channel.convert("F").transform((side, side), Image.Transform.AFFINE, way, Image.Resampling.BILINEAR)
+        for channel in image.split()
+    ]
+    return np.stack([np.asarray(one) for one in looked], axis=-1).round().astype(np.uint8)
 
 
 def _hash(path: Path) -> str:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from emo_rt.errors import InputError
 from emo_rt.evaluate.identity import NetworkFile, open_onnx
 from emo_rt.files import sha256_of
+from emo_rt.model.metric_networks import INPUTS
 
-SIDE = 299
+SIDE = INPUTS["inception"]["picture"][-1]
 """Pixels of the network's picture, unless the file says otherwise."""
 
 

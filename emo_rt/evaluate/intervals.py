@@ -49,6 +49,12 @@ class Sample:
         counts = np.add.reduceat(np.isfinite(moments).astype(np.float64), starts, axis=0)
         return cls(sums, counts, value or _first)
 
+    @classmethod
+    def joined(cls, samples: Sequence[Sample]) -> Sample:
+        """Of all frames of several videos, as one long one."""
+        sums, counts = (joined_blocks([getattr(one, name) for one in samples]) for name in ("sums", "counts"))
+        return cls(sums, counts, samples[0].value)
+
     def at(self, weights: Values) -> Values:
         """(…, blocks) how often each block is in → (…,) the measure. NaN where nothing counted."""
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -63,6 +69,13 @@ class Sample:
         """(draws,) the measure of resampled mixes."""
         blocks = len(self.sums)
         return self.at(rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=draws).astype(np.float64))
+
+
+def joined_blocks(sums: Sequence[Values]) -> Values:
+    """(blocks, …) of each video → of them all. From :data:`ENOUGH_VIDEOS` on, a video is one block."""
+    if len(sums) >= ENOUGH_VIDEOS:
+        return np.array([one.sum(axis=0) for one in sums])
+    return np.concatenate(sums)
 
 
 def block_starts(frames: int, fps: float) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ import numpy as np
 from emo_rt.evaluate import lips, motion, picture
 from emo_rt.evaluate.context import ARCFACE, DLIB, Context
 from emo_rt.evaluate.expression import e_fid, e_fid_3dmm, expression_range
-from emo_rt.evaluate.fid import of_sets
+from emo_rt.evaluate.fid import fid_of_one, fvd_of_one
 from emo_rt.evaluate.frechet import FrechetSample
 from emo_rt.evaluate.intervals import Sample
 from emo_rt.evaluate.reading import Reading
@@ -123,11 +123,11 @@ METRICS: Mapping[str, Metric] = {
                "Tian et al. 2024; Deng et al. 2019", 0.03, _similarity(ARCFACE, "needs the portrait"), (MESH, ARCFACE)),
         Metric("fid", "FID", "", "lower",
                "Fréchet distance between Inception's features of all frames and those of the true videos, resized as "
-               "pytorch-fid does", "Heusel et al. 2017; Seitzer 2020", 2.0, of_sets, (INCEPTION,), True, 0),
+               "pytorch-fid does", "Heusel et al. 2017; Seitzer 2020", 2.0, fid_of_one, (INCEPTION,), True),
         Metric("fvd", "FVD", "", "lower",
                "Fréchet distance between I3D's 400 logits of clips of 16 frames (from every eighth frame on) and those "
                "of the true videos, resized to 224 pixels by bilinear interpolation", "Unterthiner et al. 2018", 20.0,
-               of_sets, (I3D,), True, 0),
+               fvd_of_one, (I3D,), True),
         Metric("sharpness", "sharpness of the face", "%", "nearer",
                "root mean square of the Laplacian over the standard deviation of luma, the face brought to 160 pixels",
                "own; focus measure of Pech-Pacheco et al. 2000", 1.5, picture.sharpness, (MESH,)),

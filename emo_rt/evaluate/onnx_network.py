@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from emo_rt.errors import InputError
 from emo_rt.evaluate.identity import NetworkFile, open_onnx
 from emo_rt.files import sha256_of
-
-KIND = "emo_rt.metric_network"
-"""Metadata that ``python -m emo_rt.export.metrics.convert`` writes."""
+from emo_rt.model.metric_networks import KIND
 
 
 class OnnxNetwork:

@@ -20,6 +20,8 @@ from emo_rt.evaluate.footage import Footage, Frame
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
 from emo_rt.evaluate.motion import bends
+from emo_rt.evaluate.options import Name
+from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.regression import Regression
 from emo_rt.evaluate.report import ARROWS, Detail, Report, number
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, open_audio
@@ -34,6 +36,8 @@ WAVE_POINTS = 900
 """Columns of the waveform."""
 THUMBNAIL = 180
 """Height of the pictures of worst moments, in pixels."""
+FACE_ROOM = 1.6
+"""Side of what they show, in heights of the mesh: artefacts of a small face in a large picture are seen."""
 PORTRAIT_SIDE = 420
 """Longest side of the portrait."""
 PLAYED = {"h264", "vp8", "vp9", "av1"}
@@ -48,7 +52,7 @@ GROUPS = {
 """Headings of the table, with the measures under them."""
 
 
-def report_page(report: Report, portrait: Path | None = None) -> str:
+def report_page(report: Report, portrait: Name | None = None) -> str:
     """A whole HTML document. Raises :class:`OutputError` where a video cannot be encoded for browsers."""
     return _page(
         {
@@ -63,9 +67,10 @@ def report_page(report: Report, portrait: Path | None = None) -> str:
     )
 
 
-def regression_page(result: Regression, portrait: Path | None = None) -> str:
+def regression_page(result: Regression, portrait: Name | None = None) -> str:
     """The gate's answer, with both videos side by side."""
-    before = {one.metric: Estimate(one.before, one.before, one.before, 1) for one in result.changes}
+    before: dict[str, Estimate | str] = dict(result.missing)
+    before |= {one.metric: Estimate(one.before, one.before, one.before, 1) for one in result.changes}
     after = {one.metric: Estimate(one.after, one.after, one.after, 1) for one in result.changes}
     change = {one.metric: one.change for one in result.changes}
     columns = [_column(name, kind) for name, kind in ((result.first, "A"), (result.second, "B"), ("B − A", "change"))]
@@ -124,7 +129,7 @@ def _range(value: Estimate) -> str:
 
 def _video(detail: Detail) -> dict[str, Any]:
     reading, footage = detail.reading, detail.footage
-    pictures = _thumbnails(footage, {moment.frame for moment in detail.moments})
+    pictures = _thumbnails(footage, reading, {moment.frame for moment in detail.moments})
     silent = reading.silent
     return {
         "name": footage.name,
@@ -156,14 +161,29 @@ def _envelope(sound: NDArray[np.float32]) -> list[float]:
     return [round(float(peak), 3) for peak in peaks / max(float(peaks.max()), 1e-9)]
 
 
-def _thumbnails(footage: Footage, wanted: set[int]) -> dict[int, str]:
+def _thumbnails(footage: Footage, reading: Reading, wanted: set[int]) -> dict[int, str]:
+    """The place where the face is in the video, of the wanted frames."""
+    rows, columns = _face_place(reading)
     found: dict[int, str] = {}
     for index, frame in enumerate(footage.frames()):
         if index in wanted:
-            found[index] = _jpeg(frame, THUMBNAIL)
+            found[index] = _jpeg(frame[rows, columns], THUMBNAIL)
         if len(found) == len(wanted):
             break
     return found
+
+
+def _face_place(reading: Reading) -> tuple[slice, slice]:
+    """Rows and columns of a square around the face in all frames; the whole picture without a face."""
+    seen = reading.landmarks[reading.found][..., :2]
+    if not len(seen):
+        return slice(None), slice(None)
+    low, high = seen.min(axis=(0, 1)), seen.max(axis=(0, 1))
+    half, middle = FACE_ROOM * float(np.max(high - low)) / 2, (low + high) / 2
+    end = np.array(reading.size[::-1])
+    left, top = np.clip(middle - half, 0, end - 1).astype(int)
+    right, bottom = np.clip(middle + half, (left + 1, top + 1), end).astype(int)
+    return slice(top, bottom), slice(left, right)
 
 
 def _jpeg(picture: Frame, side: int) -> str:
@@ -174,8 +194,9 @@ def _jpeg(picture: Frame, side: int) -> str:
     return _uri("image/jpeg", buffer.getvalue())
 
 
-def _portraits(path: Path | None, details: Sequence[Detail]) -> list[str | None]:
+def _portraits(portrait: Name | None, details: Sequence[Detail]) -> list[str | None]:
     """The portrait before each video; ``None`` where the one before it has the same."""
+    path = None if portrait is None else Path(portrait)
     if path is None or not path.is_dir():
         shared = None if path is None else _jpeg(load_picture(path), PORTRAIT_SIDE)
         return [shared, *[None] * (len(details) - 1)]

@@ -8,35 +8,32 @@ Fewer steps, a distilled student: only what one sees counts, so measures decide.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.errors import InputError
-from emo_rt.evaluate.assessment import Against, Eyes, Portraits, held_against
+from emo_rt.evaluate.assessment import Eyes, Portraits, eyes_of, held_against
 from emo_rt.evaluate.context import DLIB, Context
 from emo_rt.evaluate.footage import Footage, open_video, videos_in
 from emo_rt.evaluate.frechet import FrechetSample, too_few
 from emo_rt.evaluate.identity import NetworkFile
 from emo_rt.evaluate.intervals import Estimate, Sample, estimate_change
 from emo_rt.evaluate.lips import LAGS, lagged_correlations
-from emo_rt.evaluate.metrics import METRICS, Metric, take, worsening
+from emo_rt.evaluate.metrics import METRICS, Metric, Taken, take, worsening
 from emo_rt.evaluate.moments import worst_moments
+from emo_rt.evaluate.options import LEAST_PSNR, Against, Expect
 from emo_rt.evaluate.pictures import MOST_DB, psnr, ssim
 from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.report import SCHEMA, Detail, definition, number
 from emo_rt.version import __version__
 
-Expect = Literal["equal", "quality"]
 Values = NDArray[np.float64]
 
-LEAST_PSNR = 60.0
-"""dB that the worst frame of an equal video must have. Rounding gave 86 dB (ONNX Runtime against OpenVINO in fp32, the
-demo model), 1 % noise on the weights of one graph 44 … 57, bfloat16 47, twelve steps instead of eight 41."""
 MOST_LANDMARKS = 1.0
 """Percent of the eye distance by which landmarks of an equal video may be off, on average."""
 MOST_SWAP = 0.4
@@ -109,6 +106,8 @@ class Regression:
     """That making A and B took, where they were made now."""
     details: Sequence[Detail] = field(default=(), repr=False)
     """A and B, for the page."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Measure that cannot be compared → why."""
 
     @property
     def passed(self) -> bool:
@@ -142,6 +141,7 @@ class Regression:
             "seconds": list(self.seconds),
             "checks": [asdict(one) for one in self.checks],
             "changes": [asdict(one) for one in self.changes],
+            "missing": dict(self.missing),
             "metrics": {one.metric: definition(METRICS[one.metric]) for one in self.changes},
             "networks": [asdict(one) for one in self.networks],
             "psnr": [round(float(value), 3) for value in self.psnr],
@@ -162,6 +162,7 @@ class Regression:
             moved = f"{number(one.change.value)} ({number(one.change.low)} … {number(one.change.high)})"
             cells = (METRICS[one.metric].title, number(one.before), number(one.after), moved, number(one.tolerance))
             lines.append(f"| {' | '.join(cells)} | {_mark(one.passed)} |")
+        lines += ["", *(f"- `{name}` is not compared: {why}." for name, why in self.missing.items())]
         return "\n".join(lines) + "\n"
 
 
@@ -189,7 +190,7 @@ def compare(
             f"{first.name} has {first.fps:g} frames a second, {second.name} {second.fps:g}; expected one rate"
         )
     against = against or Against()
-    eyes = eyes or against.eyes()
+    eyes = eyes or eyes_of(against)
     truths = [] if against.truth is None else [eyes.read(open_video(path)) for path in videos_in(against.truth)]
     context = held_against(against, eyes, Portraits(against.portrait, eyes), truths)
     if against.voice is not None:
@@ -197,12 +198,25 @@ def compare(
     likeness, structure = frame_likeness(first, second)
     readings = eyes.read(first), eyes.read(second)
     checks = [*_frame_checks(likeness, structure, readings, expect, least_psnr), *_face_checks(*readings, expect)]
-    changes = list(_changes(*readings, context))
+    found = list(_changes(*readings, context))
+    changes = [one for one in found if isinstance(one, Change)]
+    missing = dict(one for one in found if not isinstance(one, Change))
     details = [
         Detail(footage, reading, worst_moments(reading, context))
         for footage, reading in zip((first, second), readings, strict=True)
     ]
-    return Regression(first.name, second.name, expect, checks, changes, eyes.networks, likeness, seconds, details)
+    return Regression(
+        first=first.name,
+        second=second.name,
+        expect=expect,
+        checks=checks,
+        changes=changes,
+        networks=eyes.networks,
+        psnr=likeness,
+        seconds=seconds,
+        details=details,
+        missing=missing,
+    )
 
 
 def frame_likeness(first: Footage, second: Footage) -> tuple[Values, Values]:
@@ -276,28 +290,27 @@ def _identity_check(first: Reading, second: Reading) -> Iterator[Check]:
         yield Check("face, distance to A's", apart, f"{MOST_SWAP:g} or less", apart <= MOST_SWAP, words=words)
 
 
-def _changes(first: Reading, second: Reading, context: Context) -> Iterator[Change]:
+def _changes(first: Reading, second: Reading, context: Context) -> Iterator[Change | tuple[str, str]]:
+    """Each measure's change; or its name, and why it cannot be compared."""
     for metric in METRICS.values():
         before, after = take(metric, first, context), take(metric, second, context)
-        if isinstance(before, str) or isinstance(after, str):
-            continue
         change = _change(metric, before, after)
-        if change is not None:
-            yield change
+        yield (metric.name, change) if isinstance(change, str) else change
 
 
-def _change(metric: Metric, before: Sample | FrechetSample, after: Sample | FrechetSample) -> Change | None:
-    if len(before.sums) != len(after.sums):  # other lengths: the check of the frames has failed already
-        return None
+def _change(metric: Metric, before: Taken, after: Taken) -> Change | str:
+    if isinstance(before, str) or isinstance(after, str):
+        return before if isinstance(before, str) else str(after)
+    if len(before.sums) != len(after.sums):  # the check of the frames has failed already
+        return "the videos have other lengths"
+    moved: Estimate | str | None = None
     if isinstance(before, FrechetSample) and isinstance(after, FrechetSample):
         few = too_few(int(min(before.counts.sum(), after.counts.sum())), len(before.true.mean), "the videos")
-        moved = None if few else before.change(after, metric.draws)
+        moved = few or before.change(after, metric.draws)
     elif isinstance(before, Sample) and isinstance(after, Sample):
         moved = estimate_change([before], [after], metric.draws)
-    else:
-        return None
-    if moved is None:
-        return None
+    if not isinstance(moved, Estimate):
+        return moved or "no frame counted in both"
     return Change(
         metric=metric.name,
         before=before.whole,

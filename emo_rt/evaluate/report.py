@@ -15,6 +15,8 @@ from emo_rt.evaluate.moments import Moment
 from emo_rt.evaluate.reading import Reading
 from emo_rt.version import __version__
 
+PAPER = ("fid", "lse_c", "f_sim", "fvd", "e_fid")
+"""Measures of the table in Tian et al. 2024, in its order."""
 SCHEMA = 1
 """Of the JSON; raised when a reader of an older one could not use it."""
 
@@ -94,8 +96,11 @@ class Report:
         return json.dumps(self.as_dict(), ensure_ascii=False)
 
     def markdown(self) -> str:
-        """The table of the paper's kind: a row per video and system, the same measures in the same order."""
-        return "\n\n".join([_table(self), _definitions(self), _networks(self.networks)]) + "\n"
+        """A row per video and system, the same measures in the same order; first those of the paper's table."""
+        published = [metric for name in PAPER if (metric := METRICS[name]) in self.metrics]
+        first = [f"As in the table of the EMO paper:\n\n{_table(self, published)}\n\nAll:"] if published else []
+        parts = [*first, _table(self, self.metrics), _definitions(self), _networks(self.networks)]
+        return "\n\n".join(parts) + "\n"
 
 
 def definition(metric: Metric) -> dict[str, Any]:
@@ -140,8 +145,7 @@ def heading(metric: Metric) -> str:
     return f"{metric.title}{unit} {ARROWS[metric.better]}"
 
 
-def _table(report: Report) -> str:
-    columns = report.metrics
+def _table(report: Report, columns: Sequence[Metric]) -> str:
     lines = ["| | " + " | ".join(map(heading, columns)) + " |", "|---|" + "---|" * len(columns)]
     for row in report.rows:
         cells = (shown(row.values.get(metric.name)) for metric in columns)

@@ -19,14 +19,16 @@ from PIL import Image
 from emo_rt.evaluate.cepstra import cepstra
 from emo_rt.evaluate.onnx_network import OnnxNetwork
 from emo_rt.media.box import Box
+from emo_rt.model.metric_networks import INPUTS
 
 Values = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 
 RATE, SAMPLES = 25, 640
 """Frames a second, and samples of 16 kHz sound in one."""
-FRAMES, SIDE, STEPS = 5, 224, 4
-"""Frames of a window, their pixels, and steps of the cepstral coefficients in a frame."""
+_, FRAMES, SIDE, _ = INPUTS["syncnet"]["lips"]
+STEPS = INPUTS["syncnet"]["sound"][-1] // FRAMES
+"""Steps of the cepstral coefficients in a frame."""
 SHIFT = 15
 """Frames by which the sound is moved."""
 MARGIN, GREY, SMOOTH = 0.4, 110, 13

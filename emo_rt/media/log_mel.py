@@ -46,14 +46,27 @@ def log_mel(waveform: Floats, bands: int = 80) -> Floats:
     if not columns:
         return np.zeros((bands, 0), np.float32)
     padded = np.pad(waveform, WINDOW // 2, mode="reflect")
+    logs = log_columns(padded[: (columns - 1) * HOP + WINDOW], bands)
+    return floored(logs, logs.max())
+
+
+def log_columns(samples: Floats, bands: int) -> Floats:
+    """(bands, columns) float32, without a floor, of ((columns − 1)·160 + 400,) samples: column c sees 400 of them from
+    160·c on."""
+    columns = (len(samples) - WINDOW) // HOP + 1
     filters, logs = mel_filters(bands), np.empty((bands, columns), np.float32)
     for first in range(0, columns, BLOCK):
         last = min(first + BLOCK, columns)
-        part = padded[first * HOP : (last - 1) * HOP + WINDOW]
+        part = samples[first * HOP : (last - 1) * HOP + WINDOW]
         windows = np.lib.stride_tricks.sliding_window_view(part, WINDOW)[::HOP] * hann()
         power = np.abs(np.fft.rfft(windows)) ** 2
         logs[:, first:last] = np.log10(np.maximum(filters @ power.T, FLOOR))
-    scaled: Floats = (np.maximum(logs, logs.max() - np.float32(RANGE)) + np.float32(4)) / np.float32(4)
+    return logs
+
+
+def floored(logs: Floats, loudest: np.float32) -> Floats:
+    """Columns as the encoder takes them, raised to 8 decades below the ``loudest`` moment."""
+    scaled: Floats = (np.maximum(logs, loudest - np.float32(RANGE)) + np.float32(4)) / np.float32(4)
     return scaled
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from emo_rt.errors import AudioError, Cancelled, InputError, PortraitError
 from emo_rt.files import NotRegularError, open_regular
@@ -48,6 +48,8 @@ PROBE_S = 10.0
 """Seconds in which it must be clear what is in a file. On a local disk that takes milliseconds."""
 MAX_TRACKS = 64
 """Tracks of a file; a damaged one may seem to have thousands."""
+MOST_PIXELS = 50_000_000
+"""Of a picture in a video; 8K has 33 million."""
 READ_SIZE = 32_768
 """Bytes that FFmpeg asks for at a time; between two reads a cancel is heard."""
 VIDEO_CONTAINERS = {
@@ -105,6 +107,8 @@ class Kind:
     """FFmpeg's demuxers that may read it → names for people."""
     codecs: tuple[str, ...] = ()
     """Codecs that may decode it, by FFmpeg's names."""
+    max_pixels: int = MOST_PIXELS
+    """Largest picture of a video that is decoded, width times height."""
 
 
 SOUND = Kind("sound file", "sound", AudioError, 16 << 30, SOUND_CONTAINERS, SOUND_CODECS)
@@ -130,17 +134,21 @@ class UntrustedFile(io.RawIOBase):
         # What comes after is not the file that was checked. Files of /proc say 0, and may have no end.
         self.size = os.fstat(file.fileno()).st_size
         """Bytes in all."""
-        self.deadline: float | None = time.monotonic() + PROBE_S
+        self.deadline: float | None = None
         """When reading ends with an error, by :func:`time.monotonic`; ``None`` = never."""
+        self.allow(PROBE_S, "recognised")
+
+    def allow(self, seconds: float, what: str) -> None:
+        """Reading ends with an error after so long from now. ``what``: what could not be done by then."""
+        self.deadline = time.monotonic() + seconds
+        self._late = f"{self._path} could not be {what} within {seconds:g} s; convert it to a simpler format first"
 
     def check(self) -> None:
         """Raise :class:`Cancelled` if the caller asked to stop, or the kind's error if the deadline is over."""
         if self._cancel is not None and self._cancel.is_set():
             raise Cancelled(f"reading {self._path} was cancelled")
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise self._kind.error(
-                f"{self._path} could not be recognised within {PROBE_S:g} s; convert it to a simpler format first"
-            )
+            raise self._kind.error(self._late)
 
     def readinto(self, buffer: Any) -> int:
         self.check()
@@ -193,12 +201,17 @@ class OpenMedia:
     def __init__(self, path: Path, kind: Kind, file: UntrustedFile, feed: _Feed, container: InputContainer) -> None:
         self.container = container
         """PyAV's container."""
+        self.demuxer: str = container.format.name
+        """FFmpeg's name of what reads it, one of the kind's containers."""
         self.size = file.size
         """Bytes of the file."""
         self._path, self._kind, self._file, self._feed = path, kind, file, feed
 
     def best(self, what: Literal["audio", "video"]) -> Stream | None:
-        """The best track of a kind, if there is one. Raises the kind's error if its codec is not accepted."""
+        """The best track of a kind, if there is one.
+
+        Raises the kind's error if its codec is not accepted, or its pictures are too large.
+        """
         stream = self.container.streams.best(what)
         if stream is None:
             return None
@@ -208,7 +221,17 @@ class OpenMedia:
             raise self._kind.error(
                 f"{self._path} is encoded as {codec}; expected one of {', '.join(self._kind.codecs)}. Convert it first"
             )
+        if what == "video":
+            self._limit_pixels(cast("VideoStream", stream))
         return stream
+
+    def _limit_pixels(self, stream: VideoStream) -> None:
+        """By what the header says, and for what comes part-way in the decoder, which allocates nothing larger."""
+        context, most = stream.codec_context, self._kind.max_pixels
+        if context.width * context.height > most:
+            size = f"{context.width}x{context.height}"
+            raise self._kind.error(f"{self._path} has pictures of {size} pixels; expected {most:,} pixels at most")
+        context.options = {**context.options, "max_pixels": str(most)}
 
     def packets(self, stream: StreamT) -> Iterator[Packet[StreamT]]:
         """Everything in a track. Raises :class:`Cancelled`."""
@@ -223,11 +246,14 @@ class OpenMedia:
 
 
 @contextmanager
-def open_media(path: str | os.PathLike[str], kind: Kind, cancel: threading.Event | None = None) -> Iterator[OpenMedia]:
+def open_media(
+    path: str | os.PathLike[str], kind: Kind, cancel: threading.Event | None = None, max_s: float | None = None
+) -> Iterator[OpenMedia]:
     """Open a sound or a video with FFmpeg, which sees nothing but its bytes.
 
-    Raises the kind's error for what cannot be read, :class:`Cancelled` when ``cancel`` is set: when the file is
-    opened, while it is recognised, and with every packet.
+    ``max_s``: seconds until all must be read, once it is recognised; ``None`` = any time. Raises the kind's error for
+    what cannot be read, :class:`Cancelled` when ``cancel`` is set: when the file is opened, while it is recognised, and
+    with every packet.
     """
     import av
     from av.error import FFmpegError
@@ -246,6 +272,8 @@ def open_media(path: str | os.PathLike[str], kind: Kind, cancel: threading.Event
             ) as container:
                 feed.check()
                 file.deadline = None
+                if max_s is not None:
+                    file.allow(max_s, "read through")
                 yield OpenMedia(path, kind, file, feed, container)
         except (FFmpegError, OSError) as exc:
             file.check()

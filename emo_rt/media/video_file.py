@@ -22,7 +22,7 @@ from emo_rt.media.encoders import PRESETS, choose_encoder, open_encoder_works
 from emo_rt.media.frame_files import write_frames_png
 from emo_rt.media.marking.frame_marks import FrameMarker
 from emo_rt.media.marking.options import GENERATED, MarkOptions
-from emo_rt.media.marking.provenance import FileSigner
+from emo_rt.media.marking.signing import FileSigner
 from emo_rt.media.mp4 import FRAGMENT_SECONDS, Mux
 from emo_rt.media.probe import VideoInfo, probe
 from emo_rt.media.samples import Samples, checked_rate, mono_block

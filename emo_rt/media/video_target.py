@@ -13,7 +13,7 @@ from emo_rt.errors import Cancelled, EmoRtError, OutputError
 from emo_rt.files import whole_file
 
 if TYPE_CHECKING:
-    from emo_rt.media.marking.provenance import FileSigner
+    from emo_rt.media.marking.signing import FileSigner
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
 """File name extension → libav's muxer."""

@@ -68,6 +68,11 @@ class AnimateOptions:
     """Longest sound that is accepted, in seconds. A longer one is an error. ``None`` = 14400, four hours.
 
     A stream has no limit by itself. A file that says of itself that it is longer is refused before it is decoded."""
+    causal: bool | None = None
+    """Make clip after clip as the sound comes, where the model makes a video at once from its whole sound. EchoMimic
+    only. ``None`` = no; live sessions always do.
+
+    The frames are others than those of the published scheme: :mod:`emo_rt.model.families.echomimic_stream`."""
     preset: Annotated[str | None, Outside("mode")] = None
     """Preset of the model, which sets solver, steps, guidance and caching where they are not given: quality, balanced,
     fast, realtime, or what else `emo-rt info` lists. ``None`` = the model's own, as a rule quality."""
@@ -105,6 +110,7 @@ class AnimateChanges(TypedDict, total=False):
     motion_scale: tuple[float, float, float] | None
     paste_back: bool | None
     max_audio_s: float | None
+    causal: bool | None
     preset: str | None
 
 

@@ -43,6 +43,19 @@ class SolverTable:
     """(steps, 6) float32: columns p, q, a, b, c, d. c is exactly 0 in the first row, d in the first two: no history."""
 
 
+def noise_levels(schedule: ScheduleConfig, table: SolverTable) -> NDArray[np.float32]:
+    """(steps, 2) float32: α and σ of the state in front of each step, of a solver that does not look back.
+
+    Of the state itself: DDIM lands a little off the timestep that the network is told next.
+    """
+    alpha = float(np.sqrt(alphas_cumprod(schedule)[int(table.timesteps[0])]))
+    levels = [(alpha, (1 - alpha**2) ** 0.5)]
+    for _, _, a, b, _, _ in table.coefficients[:-1].tolist():
+        alpha, sigma = levels[-1]
+        levels.append((b + a * alpha, a * sigma))
+    return np.array(levels, np.float32)
+
+
 def solver_table(schedule: ScheduleConfig, solver: str, steps: int) -> SolverTable:
     """The table of ``solver`` for a run of ``steps`` steps.
 

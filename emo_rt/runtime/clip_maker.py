@@ -58,7 +58,7 @@ class ClipMaker:
         self.turn = 0
         """When it was served last; the scheduler's."""
         self.avatar, self._asked = avatar, options
-        self._model, self._control, self._clips = avatar.model, control, clips
+        self._model, self._control, self._clips = avatar.model.for_run(options), control, clips
         self.options = self._model.resolve(options)
         """What it was asked for, with the model's own in the place of what is open."""
         self._config = self._model.config
@@ -133,7 +133,7 @@ class ClipMaker:
         """Take the sound of the next clip and hear it, on a worker that is lent for the clip."""
         sound = self._take_sound()
         plan = self._plan(sound)
-        noise = self._noise(sound.index, plan.frames) if plan.step else np.zeros(0, np.float32)
+        noise = self._noise(sound.index, plan) if plan.step else np.zeros(0, np.float32)
         self._clip = clip = self._lent(sound, noise)
         worker, slot = clip.worker, clip.slot
         worker.load(self._features, self.options.constants)
@@ -174,9 +174,22 @@ class ClipMaker:
         with self._watch.timed("audio"):
             return self._clip.worker.hear(waveform)
 
-    def _noise(self, index: int, video_frames: int) -> Array:
-        """Of a clip, or of a whole video of so many frames."""
-        config, limit = self._config, self._model.family.noise_limit
+    def _noise(self, index: int, plan: Plan) -> Array:
+        """Of a clip and of the frames around it that it is made with, or of a whole video.
+
+        Every frame has its own noise, in whatever clip it is computed. Before the first clip it is that clip's again.
+        """
+        (before, behind), limit = plan.around, self._model.family.noise_limit
+        parts = [self._noise_of(index, plan.frames)]
+        if before:
+            parts.insert(0, self._noise_of(max(index - 1, 0), 0)[-before:])
+        if behind:
+            parts.append(self._noise_of(index + 1, 0)[:behind])
+        noise: Array = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        return noise if limit is None else noise.clip(-limit, limit)
+
+    def _noise_of(self, index: int, video_frames: int) -> Array:
+        config = self._config
         shape = (video_frames or config.frames, config.vae.latent_channels, config.latent_size, config.latent_size)
         if self._control.noise is None:
             noise: Array = noise_for_clip(self.options.seed, index, shape)
@@ -184,7 +197,7 @@ class ClipMaker:
             noise = np.asarray(self._control.noise(index), np.float32)
         if noise.shape != shape:
             raise InputError(f"noise of clip {index} has shape {noise.shape}; expected {shape}")
-        return noise if limit is None else noise.clip(-limit, limit)
+        return noise
 
     def _next_slice(self, clip: BegunClip) -> Landing:
         made = next(clip.slices)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
+from emo_rt.model.families.base import Ear
 from emo_rt.model.families.registry import family_of
 
 Floats = NDArray[np.float32]
@@ -171,6 +172,9 @@ def clip_sounds(config: ModelConfig) -> ClipSounds:
     """An empty one for a model."""
     if family_of(config).is_whole_video:
         return VideoSounds(config)
+    ear = family_of(config).ear()
+    if ear is not None:
+        return HeardSounds(config, ear)
     return WholeSounds(config) if family_of(config).hearing.is_whole_file else WindowedSounds(config)
 
 
@@ -235,6 +239,38 @@ class VideoSounds(ClipSounds):
 
     def _sound(self, index: int) -> ClipSound:
         return ClipSound(index, self._frames(index), self._whole, self._rows)
+
+
+class HeardSounds(ClipSounds):
+    """What a family's own ear hears, clip after clip."""
+
+    def __init__(self, config: ModelConfig, ear: Ear) -> None:
+        super().__init__(config)
+        self._ear = ear
+
+    @property
+    def nbytes(self) -> int:
+        return self._ear.nbytes
+
+    def push(self, block: Floats) -> None:
+        self._ear.push(block)
+        self.received += len(block)
+
+    def end(self) -> None:
+        super().end()
+        self._ear.end()
+
+    def _certain(self) -> int:
+        """Clips that are full, followed by another, and all that they hear is there."""
+        if self._total is not None:
+            return super()._certain()
+        followed, certain = (frame_count(self.received, self._config.fps) - 1) // self._config.frames, self.index
+        while certain < followed and self._ear.is_certain(certain):
+            certain += 1
+        return certain
+
+    def _sound(self, index: int) -> ClipSound:
+        return ClipSound(index, self._frames(index), *self._ear.sound(index))
 
 
 class WindowedSounds(ClipSounds):

@@ -26,7 +26,7 @@ class Hearing:
         self.nbytes = 0
         """Memory of the buffers."""
         windows = self._family.hearing
-        if not windows.is_whole_file:
+        if not windows.is_whole_file and any(isinstance(size, str) for size in graph.spec.inputs[0].shape):
             self._prepare((1, windows.samples), windows.length)
 
     def __call__(self, waveform: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
@@ -39,7 +40,9 @@ class LoadedModel:
         self._lock = threading.Lock()
         self._opening = {name: threading.Lock() for name in bundle.graphs}
         """One per graph: a graph takes seconds to open, and the others need not wait for it."""
-        self._closed = False
+        self._closed = threading.Event()
+        self._config = bundle.config
+        self._stream: LoadedModel | None = None
         try:
             _check_complete(bundle)
             check_agreement(bundle)
@@ -57,8 +60,27 @@ class LoadedModel:
 
     @property
     def config(self) -> ModelConfig:
-        """Configuration of the model."""
-        return self.bundle.config
+        """Configuration of the model; of :meth:`for_run`, that of clip after clip."""
+        return self._config
+
+    def for_run(self, options: AnimateOptions) -> LoadedModel:
+        """This model as a run with these options sees it: itself, or a view that makes clip after clip. All views are
+        closed with it, and share its graphs. Raises :class:`ConfigError` where it has no such view."""
+        if not options.causal:
+            return self
+        with self._lock:
+            if self._stream is None:
+                self.family.check_heeds({"causal": True})
+                config = self.family.stream_config()
+                assert config is not None, "a family that heeds it has one"
+                self._stream = copy.copy(self)
+                self._stream._config, self._stream.family = config, family_of(config)
+            return self._stream
+
+    @property
+    def views(self) -> tuple[LoadedModel, ...]:
+        """Itself, and the view of :meth:`for_run` once there is one."""
+        return (self,) if self._stream is None else (self, self._stream)
 
     def graph(self, name: str) -> Graph:
         """An opened graph. Raises :class:`BundleError` if the bundle has none of that name."""
@@ -80,14 +102,14 @@ class LoadedModel:
 
     def _opened(self, name: str) -> Graph | None:
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise ClosedError("the animator was closed; load it again")
             return self._graphs.get(name)
 
     def _open(self, name: str) -> Graph:
         graph = self.backend.open(self.bundle, name)
         with self._lock:
-            if not self._closed:
+            if not self._closed.is_set():
                 self._graphs[name] = graph
                 return graph
         graph.close()
@@ -181,7 +203,7 @@ class LoadedModel:
     def close(self) -> None:
         """Free all graphs, and the device's memory. Safe twice. Sessions that are going on end with an error."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             self._graphs.clear()
         for tables in self._tables.values():
             tables.close()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from emo_rt.device.base import Backend, Graph
 from emo_rt.device.buffers import Buffer, Buffers
 from emo_rt.model.config import ModelConfig
-from emo_rt.model.contract import COEFFICIENTS, TensorSpec
-from emo_rt.model.solvers import solver_table
+from emo_rt.model.contract import COEFFICIENTS, Array, TensorSpec
+from emo_rt.model.solvers import noise_levels, solver_table
 
 KEPT_TABLES = 8
 """Step tables that are kept for the next run: callers who choose the steps freely must not fill the memory."""
@@ -25,6 +27,9 @@ class StepTable:
     """(steps, 1, width): the projected time embedding of each step."""
     graphs: tuple[str, ...]
     """The step graph of each step: ``step``, or ``step_unguided`` where guidance is off."""
+    levels: Array = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    """(steps, 2) float32 on the host: shares of signal and noise in front of each step, see
+    :func:`emo_rt.model.solvers.noise_levels`."""
 
     @property
     def steps(self) -> int:
@@ -77,4 +82,4 @@ class StepTables:
                 stream.copy(one[embedding.name], embeddings.row(step))
             stream.synchronize()
             bound.close()
-        return StepTable(coefficients, embeddings, graphs)
+        return StepTable(coefficients, embeddings, graphs, noise_levels(self._config.schedule, rows))

@@ -8,6 +8,7 @@ and 77 kB of audio tokens per frame at full size (not measured yet). Sums of pre
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,21 +22,37 @@ from emo_rt.runtime.step_tables import StepTable
 from emo_rt.runtime.video_state import gather, scatter
 
 
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """Frames that are finished, in front of those that are made."""
+
+    latents: Buffer
+    """(N, 4, S, S)."""
+    noise: Buffer
+    """(F, 4, S, S): of a whole window; the first N are what the latents were made of."""
+    ones: Buffer
+    """(F,) of 1."""
+
+
 class WindowDenoiser:
     """Runs step graphs and ``update`` over a step table. It owns the buffers of one window. Owners close."""
 
-    def __init__(self, backend: Backend, specs: Sequence[GraphSpec], update: GraphSpec) -> None:
-        """``specs``: of the step graphs that step tables will name."""
+    def __init__(
+        self, backend: Backend, specs: Sequence[GraphSpec], update: GraphSpec, decoded: int | None = None
+    ) -> None:
+        """``specs``: of the step graphs that step tables will name; ``decoded``: frames of a window that are decoded;
+        ``None`` = all."""
         self._stream = stream = backend.stream("denoise")
         latents = next(tensor for tensor in update.inputs if tensor.name == "latents")
         shared = {tensor.name: tensor for spec in (*specs, update) for tensor in _own(spec)}
         self._window = Buffers(backend, shared.values())
         self._predictions = {spec.name: Buffers(backend, _named(spec.outputs, "prediction")) for spec in specs}
-        finals = [TensorSpec(f"final_latents.{index}", latents.dtype, latents.shape) for index in range(FINAL_BUFFERS)]
+        shape = (int(latents.shape[0]) if decoded is None else decoded, *latents.shape[1:])
+        finals = [TensorSpec(f"final_latents.{index}", latents.dtype, shape) for index in range(FINAL_BUFFERS)]
         self._outputs = Buffers(backend, finals)
         self.finals: list[Buffer] = list(self._outputs.values())
         """Where finished latents go, each (F, 4, S, S)."""
-        uploaded = ("latents", "audio_tokens", "frame_weights", "guidance_scale")
+        uploaded = ("latents", "audio_tokens", "frame_weights", "guidance_scale", "coefficients")
         self._uploads = {name: stream.upload(self._window[name]) for name in uploaded if name in self._window}
         self._launches: dict[str, Launch] = {}
         self.frames = int(latents.shape[0])
@@ -83,16 +100,21 @@ class WindowDenoiser:
             upload.write(np.pad(block, ((0, missing), *((0, 0),) * (block.ndim - 1))) if missing else block)
             self._stream.copy(window, video.rows(first, first + self.frames))
 
-    def slices(self, table: StepTable, guidance: float, plan: Plan, state: Buffers) -> Iterator[tuple[int, float]]:
+    def slices(
+        self, table: StepTable, guidance: float, plan: Plan, state: Buffers, frozen: Frozen | None = None
+    ) -> Iterator[tuple[int, float]]:
         """Every step of the video in ``state``, one window after the other.
 
-        Each item is the number of steps that are enqueued so far, and the share of the next one that is.
+        Each item is the number of steps that are enqueued so far, and the share of the next one that is. ``frozen``:
+        frames that are finished, and that the windows see at the noise level of each step.
         """
         windows = [call.frames.start for call in plan.step if call.graph == "step"]
         self.write("frame_weights", frame_weights(windows, self.frames, plan.frames), state["frame_weights"])
         if "guidance_scale" in self._uploads:
             self._uploads["guidance_scale"].write(np.array([guidance], np.float32))
         for step, graph in enumerate(table.graphs):
+            if frozen is not None:
+                self._noise_again(frozen, table.levels[step], state)
             self._stream.copy(table.coefficients.row(step), self._window["coefficients"])
             self._stream.copy(table.time_embeddings.row(step), self._window["time_embedding"])
             self._stream.clear(state["sums"])
@@ -122,6 +144,17 @@ class WindowDenoiser:
             gather(self._stream, state[name], self._window[name], first, frames)
         self._launches[graph].run()
         scatter(self._stream, self._window["next_sums"], state["sums"], first, frames)
+
+    def _noise_again(self, frozen: Frozen, levels: Array, state: Buffers) -> None:
+        """The first frames of the video := α·latents + σ·noise. The graph ``update`` computes just that, with the noise
+        in the place of its latents and the latents in the place of its sums."""
+        (signal, noise), count = levels.tolist(), frozen.latents.shape[0]
+        self._uploads["coefficients"].write(np.array([0, 1, noise, signal, 0, 0], np.float32))
+        self._stream.copy(frozen.noise, self._window["latents"])
+        self._stream.copy(frozen.latents, self._window["sums"].rows(0, count))
+        self._stream.copy(frozen.ones, self._window["frame_weights"])
+        self._launches["update"].run()
+        self._stream.copy(self._window["next_latents"].rows(0, count), state["latents"].rows(0, count))
 
     def _update(self, shifted: int, frames: int, state: Buffers) -> None:
         """One solver step of all frames, block by block. ``shifted``: frames by which the windows have moved."""

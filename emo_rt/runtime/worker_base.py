@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -204,6 +204,13 @@ class BaseWorker(ABC):
             return
         for frame in range(motion.shape[0]):
             self._denoise.copy(features["portrait_latent"].row(0), motion.row(frame))
+
+    def resume_motion(self, latents: Sequence[Buffer], motion: Buffer, scratch: Buffer) -> None:
+        """Motion frames of a clip that continues these ``latents``, N of (4, S, S), finished ones of any clips.
+
+        Written to ``motion``; ``scratch``: (N, 4, S, S), overwritten.
+        """
+        raise NotImplementedError("a whole video has no motion frames")
 
     def keep(self, slot: Slot, kept: Buffer) -> None:
         """Copy the finished latents of a clip, (F, 4, S, S), to where a later clip may continue any frame of them."""

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 from emo_rt.device.buffers import Buffers
 from emo_rt.errors import ClosedError, EmoRtError
+from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import TensorSpec
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.step_tables import StepTable
 from emo_rt.runtime.video_state import video_tensors
 from emo_rt.runtime.video_worker import VideoWorker
+from emo_rt.runtime.window_worker import WindowWorker
 from emo_rt.runtime.worker import Worker
 from emo_rt.runtime.worker_base import BaseWorker
 
+WORKERS: Mapping[str, type[BaseWorker]] = MappingProxyType(
+    {"clip": Worker, "video": VideoWorker, "window": WindowWorker}
+)
+"""By :attr:`emo_rt.model.families.base.Family.worker`."""
 KEPT_WHILE_TALKING = 2
 """Workers that wait for the next clip while any session of the model is open."""
 
@@ -84,7 +91,7 @@ class WorkerPool:
                 self._idle.remove(worker)
                 self._lent[worker] = priority
                 return worker
-        worker = (VideoWorker if model.family.is_whole_video else Worker)(model, table, features)
+        worker = WORKERS[model.family.worker](model, table, features)
         with self._lock:
             self._lent[worker] = priority
         return worker
@@ -140,7 +147,13 @@ def state_tensors(model: LoadedModel, frames: int) -> list[TensorSpec]:
     if frames:
         step = next(graph for graph in model.bundle.graphs.values() if graph.role == "step")
         return video_tensors([*step.inputs, *model.serving("update").spec.inputs], frames)
-    return [tensor for tensor in model.serving("clip").spec.inputs if tensor.name == "motion_latents"]
+    return [motion_latents(model.config)]
+
+
+def motion_latents(config: ModelConfig) -> TensorSpec:
+    """Finished frames that the next clip continues."""
+    shape = (config.motion_frames, config.vae.latent_channels, config.latent_size, config.latent_size)
+    return TensorSpec("motion_latents", "float32", shape)
 
 
 def state_bytes(model: LoadedModel, frames: int) -> int:

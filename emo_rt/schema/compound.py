@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emo_rt.schema.kinds import NUMBER, Decimal, Kind
+from emo_rt.schema.kinds import FILE, NUMBER, Decimal, File, Kind
 
 COUNTS = {2: "two", 3: "three", 4: "four"}
 """Numbers in words, for messages."""
@@ -104,6 +104,32 @@ class Listing(Kind):
     @property
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "items": {"enum": list(self.choices)} if self.choices else {"type": "string"}}
+
+
+@dataclass(frozen=True)
+class Files(Kind):
+    """Any number of files or folders, which the command line takes one after another; a part of a type."""
+
+    item: File = FILE
+    """Kind of each."""
+    words = "a list of names of files"
+    placeholder = "FILE"
+
+    def has(self, value: object) -> bool:
+        return not isinstance(value, str) and isinstance(value, Sequence) and all(map(self.item.has, value))
+
+    def read(self, text: str) -> tuple[Any, ...]:
+        return (self.item.read(text),)
+
+    def load(self, plain: Any) -> Any:
+        return tuple(map(self.item.load, plain)) if isinstance(plain, list | tuple) else plain
+
+    def dump(self, value: Any) -> list[str]:
+        return [self.item.dump(one) for one in value]
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self.item.schema}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any, ClassVar
 
 from emo_rt.checks import check, number_of
 
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What no UTF-8 can hold. Python joins pairs, so each that is there is alone."""
 INFINITY = "inf"
 """Infinity as text, and in JSON, which has no number for it."""
 
@@ -189,14 +192,14 @@ class Switch(Kind):
 
 
 class Text(Kind):
-    """A text that is not empty."""
+    """A text that is not empty, and can be written as UTF-8: half a character of UTF-16, as JSON may have, cannot."""
 
-    words = "a text that is not empty"
+    words = "a text that is not empty, without lone surrogates"
     schema: ClassVar = {"type": "string", "minLength": 1}
     placeholder = "NAME"
 
     def has(self, value: object) -> bool:
-        return isinstance(value, str) and bool(value)
+        return isinstance(value, str) and bool(value) and not LONE_SURROGATE.search(value)
 
     def read(self, text: str) -> str:
         return text
@@ -272,3 +275,7 @@ class File(Kind):
         if not isinstance(value, str | os.PathLike):
             raise ValueError(f"a {type(value).__name__}; only the name of a file can be written down")
         return os.fspath(value)
+
+
+FILE = File()
+"""Any file, by a name of any type."""

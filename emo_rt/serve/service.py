@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from emo_rt.animator import Animator
 from emo_rt.errors import DeviceLostError, EmoRtError
-from emo_rt.media.marking.provenance import FileSigner
+from emo_rt.media.marking.signing import FileSigner
 from emo_rt.media.video_file import VideoOptions
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.clips import frame_count

@@ -13,16 +13,13 @@ import onnx
 from numpy.typing import NDArray
 
 from emo_rt.errors import CheckpointError
-from emo_rt.export.metrics.layers import KIND, Layers, Weights
+from emo_rt.export.metrics.layers import Layers, Weights
+from emo_rt.model.metric_networks import MEAN_FACE
 
-SIDE = 224
-"""Pixels of the crop."""
 DEPTHS = (3, 4, 6, 3)
 """Blocks of each stage."""
 EXPRESSION = 1
 """Which of the last layers gives expression."""
-POINTS = "emo_rt.mean_face"
-"""Metadata: five points in space as JSON; eyes (the person's right one first), nose, corners of the mouth."""
 OF_68 = ((36, 39), (42, 45), (30,), (48,), (54,))
 """The five points, as means of the 68 landmarks of Multi-PIE."""
 
@@ -40,8 +37,7 @@ def deep3d(weights: Weights, mean_face: NDArray[np.float64]) -> onnx.ModelProto:
     x = layers.node("GlobalAveragePool", [x])
     x = layers.node("Flatten", [layers.conv(x, f"final_layers.{EXPRESSION}", relu=False)], axis=1)
     five = [mean_face[list(group)].mean(axis=0).tolist() for group in OF_68]
-    metadata = {KIND: "deep3d", POINTS: json.dumps(five)}
-    return layers.model({"picture": ["n", 3, SIDE, SIDE]}, {"features": x}, metadata)
+    return layers.model("deep3d", {"features": x}, {MEAN_FACE: json.dumps(five)})
 
 
 def _bottleneck(layers: Layers, x: str, name: str, stride: int) -> str:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import onnx
 
-from emo_rt.export.metrics.layers import KIND, Layers, Weights
+from emo_rt.export.metrics.layers import Layers, Weights
 
-FRAMES, SIDE = 16, 224
-"""Frames and pixels of a clip."""
 STAGES = (
     (("Mixed_3b", "Mixed_3c"), (3, 3, 3), (2, 2, 2)),
     (("Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e", "Mixed_4f"), (2, 2, 2), (2, 2, 2)),
@@ -37,7 +35,7 @@ def i3d(weights: Weights) -> onnx.ModelProto:
     x = layers.pool(x, "AveragePool", LAST, (1, 1, 1))
     x = layers.conv(x, "logits.conv3d", relu=False)
     x = layers.node("Flatten", [layers.node("GlobalAveragePool", [x])], axis=1)
-    return layers.model({"clip": ["n", 3, FRAMES, SIDE, SIDE]}, {"features": x}, {KIND: "i3d"})
+    return layers.model("i3d", {"features": x})
 
 
 def _block(layers: Layers, x: str, name: str) -> str:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import onnx
 
-from emo_rt.export.metrics.layers import KIND, Layers, Weights
+from emo_rt.export.metrics.layers import Layers, Weights
 
-SIDE = 299
-"""Pixels of the picture."""
 STEM = (("1a_3x3", 2, 0), ("2a_3x3", 1, 0), ("2b_3x3", 1, 1), None, ("3b_1x1", 1, 0), ("4a_3x3", 1, 0), None)
 """Name, stride and padding of the first convolutions; ``None`` is a maximum over 3 × 3 of every second pixel."""
 POOL = "pool"
@@ -43,7 +41,7 @@ def inception(weights: Weights) -> onnx.ModelProto:
     for name, kind in LAYOUT.items():
         x = _block(layers, x, f"Mixed_{name}", kind, name == MAXIMUM)
     x = layers.node("Flatten", [layers.node("GlobalAveragePool", [x])], axis=1)
-    return layers.model({"picture": ["n", 3, SIDE, SIDE]}, {"features": x}, {KIND: "inception"})
+    return layers.model("inception", {"features": x})
 
 
 def _block(layers: Layers, x: str, name: str, kind: str, is_last: bool) -> str:

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from emo_rt.errors import CheckpointError
+from emo_rt.model.metric_networks import KIND, free_inputs
 
 Weights = Mapping[str, NDArray[np.float32]]
 OPSET = 18
 """ONNX operator set, as for the face networks."""
-KIND = "emo_rt.metric_network"
-"""Metadata of the file that says which network it is; ``emo_rt.evaluate`` asks for it."""
 
 
 @dataclass
@@ -76,18 +75,21 @@ class Layers:
         return self.node(kind, [x], kernel_shape=kernel, strides=strides, **_padding(pads, len(kernel)))
 
     def model(
-        self, inputs: Mapping[str, Sequence[int | str]], outputs: Mapping[str, str], metadata: Mapping[str, str]
+        self, network: str, outputs: Mapping[str, str], metadata: Mapping[str, str] | None = None
     ) -> onnx.ModelProto:
-        """The whole. ``outputs``: name → value. Raises :class:`CheckpointError` where shapes do not fit."""
+        """The whole, as ``network``. ``outputs``: name → value; ``metadata``: beside what says which network it is.
+
+        Raises :class:`CheckpointError` where shapes do not fit.
+        """
         for name, value in outputs.items():
             self.nodes.append(helper.make_node("Identity", [value], [name]))
         ends = [
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in group.items()]
-            for group in (inputs, dict.fromkeys(outputs))
+            for group in (free_inputs(network), dict.fromkeys(outputs))
         ]
-        graph = helper.make_graph(self.nodes, metadata[KIND], ends[0], ends[1], self.constants)
+        graph = helper.make_graph(self.nodes, network, ends[0], ends[1], self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-        helper.set_model_props(model, dict(metadata))
+        helper.set_model_props(model, {KIND: network, **(metadata or {})})
         try:
             model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
         except onnx.shape_inference.InferenceError as exc:

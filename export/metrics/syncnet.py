@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import onnx
 
-from emo_rt.export.metrics.layers import KIND, Layers, Weights
-
-FRAMES, SIDE = 5, 224
-"""Frames of a window, and their pixels."""
-COEFFICIENTS, STEPS = 13, 20
-"""Of the sound: cepstral coefficients, a hundred times a second."""
+from emo_rt.export.metrics.layers import Layers, Weights
 
 
 def syncnet(weights: Weights) -> onnx.ModelProto:
     """``lips`` (n, 3, 5, 224, 224) float32 BGR 0 … 255 and ``sound`` (n, 1, 13, 20) → ``seen``, ``heard`` (n, 1024)."""
     layers = Layers(weights)
-    inputs = {"lips": ["n", 3, FRAMES, SIDE, SIDE], "sound": ["n", 1, COEFFICIENTS, STEPS]}
-    outputs = {"seen": _seen(layers, "lips"), "heard": _heard(layers, "sound")}
-    return layers.model(inputs, outputs, {KIND: "syncnet"})
+    return layers.model("syncnet", {"seen": _seen(layers, "lips"), "heard": _heard(layers, "sound")})
 
 
 def _seen(layers: Layers, x: str) -> str:

@@ -65,7 +65,7 @@ class EmoModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Float type of the network."""
-        return self.backbone.conv_in.weight.dtype
+        return next(self.parameters()).dtype
 
     def portrait_features(
         self, latent: Tensor, face_mask: Tensor, face_embedding: Tensor | None, guided: bool = True

@@ -107,6 +107,18 @@ def test_a_run_into_a_store_goes_on_on_another_machine(
     assert run_batch(path, out, model=model).made == 1, "what is gone is made again"
 
 
+def test_a_folder_that_was_deleted_in_the_store_is_made_anew(store: str, manifest: Manifest) -> None:
+    """Whatever this machine still knows of it, also of a run that ended before the first copy."""
+    rows, out = read_manifest(manifest(row("a", portrait="none.png"))), f"{store}/out"
+    with RemoteFolder(out, rows, "m", retry_failed=False, parquet=False) as folder:
+        folder.journal.died(next(iter(folder.rows)), 1)
+    with RemoteFolder(out, rows, "m", retry_failed=False, parquet=False) as folder:
+        assert [folder.journal.row(key).deaths for key in folder.rows] == [1]
+    fsspec.filesystem("memory").rm(out, recursive=True)
+    with RemoteFolder(out, rows, "m", retry_failed=False, parquet=False) as folder:
+        assert [folder.journal.row(key).deaths for key in folder.rows] == [0]
+
+
 def test_a_store_that_fails_for_a_moment_keeps_its_journal(
     store: str, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

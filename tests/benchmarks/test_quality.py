@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,16 @@ def test_colour_is_what_cells_are_off_by() -> None:
     fine[:, ::2] += 10
     fine[:, 1::2] -= 10
     assert quality_measures.colour([one], [fine]) == pytest.approx(0, abs=1e-9)
+
+
+def test_sharpness_is_the_share_of_fine_detail() -> None:
+    detailed = person((200, 150, 120))
+    noise = np.random.default_rng(1).integers(-20, 21, detailed.frames.shape)
+    rough = dataclasses.replace(detailed, frames=(detailed.frames + noise).clip(0, 255).astype(np.uint8))
+    half = (0.5 * rough.frames + 0.5 * rough.frames.mean(axis=(1, 2), keepdims=True)).astype(np.uint8)
+    assert quality_measures.sharpness([rough], [rough.frames]) == 1
+    assert quality_measures.sharpness([rough], [half]) == pytest.approx(0.25, abs=0.02)
+    assert quality_measures.sharpness([rough], [detailed.frames]) < 0.2
 
 
 def test_drift_is_how_much_worse_a_video_ends_than_it_begins() -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,10 +14,13 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from emo_rt.cli import COMMANDS, make_parser
+from emo_rt.cli.evaluate import ReportFiles
 from emo_rt.cli.options import add_options, read_options
+from emo_rt.evaluate.options import DURATION, Against, GateOptions, TuneOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.request import SECTIONS
+from emo_rt.schema.compound import Files
 from emo_rt.schema.kinds import Range
 from emo_rt.schema.option import Outside, options_of
 
@@ -41,6 +45,10 @@ class Example:
     """Names. ``None`` = all."""
     files: Path | None = None
     """A file. ``None`` = none."""
+    folders: Annotated[Sequence[str | Path], Files(), Outside(placeholder="FOLDER")] = ()
+    """Some folders."""
+    wait: Annotated[float, DURATION] = 600.0
+    """How long."""
     secret: Annotated[str, Outside(is_hidden=True)] = "x"
     """Not for everybody."""
 
@@ -63,6 +71,8 @@ def test_help_has_text_range_and_default() -> None:
     assert helps()["--no-is-whole"] == "take all (default: if it fits)"
     assert helps()["--names"] == "names (default: all)"
     assert helps()["--files"] == "a file"
+    assert helps()["--folders"] == "some folders"
+    assert helps()["--wait"] == "how long (default: 10m)"
     assert "--secret" not in helps()
 
 
@@ -73,6 +83,7 @@ def test_help_has_text_range_and_default() -> None:
         ("--count 4 --part-of-it 0.5 --way down", {"count": 4, "share": 0.5, "way": "down"}),
         ("--is-loud --no-is-polite --no-is-whole", {"is_loud": True, "is_polite": False, "is_whole": False}),
         ("--names a,b --files x.png", {"names": ("a", "b"), "files": Path("x.png")}),
+        ("--folders a b,c --wait 90s", {"folders": ["a", "b,c"], "wait": 90.0}),
     ],
 )
 def test_a_line_becomes_the_dataclass(line: str, fields: dict[str, Any]) -> None:
@@ -102,6 +113,23 @@ def test_animate_takes_every_option_of_a_request() -> None:
     assert names <= set(vars(args))
     assert read_options(args, AnimateOptions) == AnimateOptions()
     assert vars(read_options(args, FaceInputs)) == vars(FaceInputs())
+
+
+@pytest.mark.parametrize(
+    ("command", "classes"), [("evaluate", (Against, GateOptions, ReportFiles)), ("tune demo", (TuneOptions,))]
+)
+def test_evaluate_and_tune_take_every_option_of_their_classes(command: str, classes: tuple[type, ...]) -> None:
+    args = make_parser([command.split(maxsplit=1)[0]]).parse_args(command.split())
+    for cls in classes:
+        assert {option.name for option in options_of(cls)} <= set(vars(args)), cls
+        assert read_options(args, cls) == cls()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("2h", 7200)])
+def test_times_are_written_as_they_are_read(text: str, seconds: float) -> None:
+    option = next(option for option in options_of(TuneOptions) if option.name == "budget")
+    assert option.load(text) == seconds
+    assert option.load(option.dump(seconds)) == seconds
 
 
 def test_a_command_imports_no_other_command() -> None:

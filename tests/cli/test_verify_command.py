@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,7 +56,38 @@ def test_for_programs(picture: np.ndarray, tmp_path: Path, capsys: pytest.Captur
 def test_no_mark(picture: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "a.mp4", picture, watermark=False, mark_generated=False)
     assert main(["verify", path]) == 0
-    assert "no mark was found, which proves nothing" in capsys.readouterr().out
+    assert "no mark was found, which says nothing" in capsys.readouterr().out
+
+
+def test_what_a_file_says_cannot_command_the_terminal(
+    picture: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor begin a row of its own, nor a second answer in JSON."""
+    said = "AI-generated video \x1b[2J\x9b31m\u202egnp.exe\nC2PA  valid"
+    path = tmp_path / "a\x1b[31m.mp4"
+    shutil.move(write_with_metadata(tmp_path / "a.mp4", picture, said), path)
+    assert main(["verify", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert r"AI-generated video \u001b[2J\u009b31m\u202egnp.exe\u000aC2PA  valid" in told
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", told)
+    assert len(told.splitlines()) == 4
+    assert main(["verify", str(path), "--json"]) == 0
+    told = capsys.readouterr().out
+    assert json.loads(told)["metadata"] == said
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", told)
+    path.write_bytes(b"no video")
+    assert main(["verify", str(path)]) == 1
+    assert r"a\u001b[31m.mp4 cannot be read" in capsys.readouterr().err
+
+
+def write_with_metadata(path: Path, picture: np.ndarray, comment: str) -> Path:
+    with av.open(str(path), "w") as container:
+        container.metadata["comment"] = comment
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    return path
 
 
 def test_no_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -80,22 +81,32 @@ def test_a_poison_pill(tiny_bundle: Bundle, cluster: Any, manifest: Manifest, in
     assert [attempt["alone"] for attempt in tries] == [False, False, True]
 
 
-def test_a_node_is_removed(tiny_bundle: Bundle, cluster: Any, manifest: Manifest, tmp_path: Path) -> None:
+def test_a_node_is_removed(tiny_bundle: Bundle, cluster: Any, manifest: Manifest, inputs: Path, tmp_path: Path) -> None:
     """Its row is begun again elsewhere, alone, and does not count as a death."""
     out, gone = tmp_path / "out", cluster.add_node(**NODE, resources={"doomed": 1})
     until(lambda: is_node_alive(gone.node_id))
-    rows = [row(f"r{n}", voice="long.wav", portrait="ab"[n % 2] + ".png") for n in range(8)]
-    struck: list[str] = []
+    names, struck = [f"r{n}" for n in range(12)], list[str]()
+    write_voice(inputs / "longer.wav", 20)  # so that the other nodes are not done before this one has started
 
-    def strike(progress: Progress) -> None:
-        if not struck:
-            struck.extend(on_node(out, gone.node_id))
-            if struck:
-                cluster.remove_node(gone)
+    def on_it(key: str) -> bool:
+        is_there = key in on_node(out, gone.node_id)
+        struck[:] = [key] if is_there else []
+        return is_there
 
-    run_batch_on_ray(manifest(*rows), out, model=model(tiny_bundle), workers=4, cluster=GPU, progress=strike)
+    def strike() -> None:
+        if seize(out, on_it, over.is_set) is not None:
+            cluster.remove_node(gone)
+
+    over, thread = threading.Event(), threading.Thread(target=strike)
+    thread.start()
+    path = manifest(*(row(name, voice="longer.wav", portrait="ab"[n % 2] + ".png") for n, name in enumerate(names)))
+    try:
+        run_batch_on_ray(path, out, model=model(tiny_bundle), workers=4, cluster=GPU)
+    finally:
+        over.set()
+        thread.join()
     assert len(struck) == 1, "a row was in flight on the node"
-    check_whole(out, {f"r{n}": "ok" for n in range(8)})
+    check_whole(out, dict.fromkeys(names, "ok"))
     kinds = Counter(event["event"] for event in events(out))
     assert (kinds["lost"], kinds["died"]) == (1, 0)
     (again,) = [event for event in events(out) if event["event"] == "attempt" and event["alone"]]

@@ -12,7 +12,22 @@ from unittest import mock
 
 import numpy as np
 
-from tests.evaluate.random_networks import GOLDEN, KEPT, random_input, random_sound, random_weights
+from emo_rt.evaluate.pictures import luma
+from tests.evaluate.random_networks import (
+    ARCFACE,
+    FIVE,
+    GOLDEN,
+    KEPT,
+    PIXELS,
+    POINTS,
+    feature_sets,
+    picture_sets,
+    random_input,
+    random_sound,
+    random_weights,
+    small_arcface,
+    smooth_picture,
+)
 
 
 def filled(network: Any) -> dict[str, list[int]]:
@@ -31,7 +46,7 @@ def write(name: str, shapes: dict[str, list[int]], **outputs: Any) -> None:
     (GOLDEN / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def inception() -> None:
+def inception(_: Path | None) -> None:
     import torch
     from pytorch_fid import inception as public
 
@@ -107,21 +122,83 @@ def deep3d(folder: Path) -> None:
     write("deep3d", shapes, features=found.detach()[:, 80:144], crop=pixels, points=points, space=space)
 
 
-FIVE = np.array([[-0.3, 0.3, 0.3], [0.3, 0.3, 0.3], [0.0, 0.0, 0.6], [-0.25, -0.35, 0.4], [0.25, -0.35, 0.4]])
-"""Roughly a face in space."""
+def arcface(_: Path | None) -> None:
+    """InsightFace's alignment, embeddings and similarity, of a small network of ArcFace's layout."""
+    import tempfile
+    from types import SimpleNamespace
+
+    import onnx
+    from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+    from insightface.utils import face_align
+
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(small_arcface(), f"{folder}/arcface.onnx")
+        public = ArcFaceONNX(f"{folder}/arcface.onnx")
+        pictures = {name: smooth_picture(name)[..., ::-1] for name in POINTS}
+        places = {name: np.array(points, np.float32) for name, points in POINTS.items()}
+        crops = {name: face_align.norm_crop(pictures[name], places[name]) for name in POINTS}
+        chip = np.round(random_input("chip", (112, 112, 3), 0, 255)).astype(np.uint8)
+        embeddings = {name: public.get(pictures[name], SimpleNamespace(kps=places[name])) for name in POINTS}
+        write(
+            "arcface",
+            {name: list(shape) for name, shape in ARCFACE.items()},
+            crop=crops["frame"][::KEPT, ::KEPT, ::-1],
+            chip=public.get_feat(chip[..., ::-1]),
+            f_sim=[public.compute_sim(embeddings["portrait"], embeddings["frame"])],
+        )
+
+
+def frechet(_: Path | None) -> None:
+    """pytorch-fid's distance; torchmetrics' FID of pictures by a small network, its SSIM and PSNR."""
+    import torch
+    from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    with mock.patch.dict(sys.modules, {name: mock.MagicMock() for name in ("torchvision", "torchvision.transforms")}):
+        public = importlib.import_module("pytorch_fid.fid_score")
+
+    facts = [(one.mean(axis=0), np.cov(one, rowvar=False)) for one in feature_sets()]
+
+    class Network(torch.nn.Module):
+        num_features = 5
+
+        def forward(self, pixels: Any) -> Any:
+            kernel, bias = (torch.from_numpy(one) for one in random_weights(PIXELS).values())
+            seen = torch.nn.functional.conv2d(pixels.float() / 127.5 - 1, kernel, bias, stride=3)
+            return seen.relu().mean(dim=(2, 3))
+
+    fid = FrechetInceptionDistance(feature=Network()).set_dtype(torch.float64)
+    for is_real, frames in zip((False, True), picture_sets(), strict=True):
+        fid.update(torch.from_numpy(frames).permute(0, 3, 1, 2), real=is_real)
+    one, other = (torch.from_numpy(luma(smooth_picture(name)).astype(np.float64))[None, None] for name in POINTS)
+    _, similarity = StructuralSimilarityIndexMeasure(data_range=255.0, return_full_image=True)(one, other)
+    write(
+        "frechet",
+        {name: list(shape) for name, shape in PIXELS.items()},
+        distance=[public.calculate_frechet_distance(*facts[0], *facts[1])],
+        fid=[float(fid.compute())],
+        ssim=[float(similarity[INNER].mean())],
+        psnr=[float(PeakSignalNoiseRatio(data_range=255.0)(*(torch.from_numpy(smooth_picture(n)) for n in POINTS)))],
+    )
+
+
+INNER = (..., slice(5, -5), slice(5, -5))
+"""Where the window fits; torchmetrics' own mean has a mirrored border in it."""
+PARTS = {
+    "inception": inception, "i3d": i3d, "syncnet": syncnet, "deep3d": deep3d, "arcface": arcface, "frechet": frechet,
+}  # fmt: skip
 
 
 def main() -> None:
-    """Write all files."""
+    """Write the files of some parts, or of all."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
     for name in ("syncnet", "i3d", "deep3d"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+        parser.add_argument(f"--{name}", type=Path, help="checkout of the public code")
     given = parser.parse_args()
     GOLDEN.mkdir(exist_ok=True)
-    inception()
-    i3d(given.i3d)
-    syncnet(given.syncnet)
-    deep3d(given.deep3d)
+    for part in given.parts:
+        PARTS[part](getattr(given, part, None))
 
 
 if __name__ == "__main__":

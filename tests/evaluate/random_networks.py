@@ -1,10 +1,11 @@
 """Random weights and inputs that every machine has alike, for networks of public layouts.
 
 The golden numbers beside this file are what the public implementations compute of them. Made with checkouts of
-pytorch-fid, syncnet_python, pytorch-i3d and Deep3DFaceRecon_pytorch, and with torch, torchvision,
-python_speech_features and pytorch-fid installed::
+syncnet_python, pytorch-i3d and Deep3DFaceRecon_pytorch, and with torch, torchvision, python_speech_features,
+pytorch-fid, torchmetrics, insightface and scikit-image installed; each part alone, too::
 
-    python -m tests.evaluate.make_golden_networks --syncnet DIR --i3d DIR --deep3d DIR
+    python -m tests.evaluate.make_golden_networks inception arcface frechet
+    python -m tests.evaluate.make_golden_networks syncnet i3d deep3d --syncnet DIR --i3d DIR --deep3d DIR
 """
 
 from __future__ import annotations
@@ -54,3 +55,83 @@ def random_sound(seconds: float) -> NDArray[np.int16]:
     t = np.arange(round(seconds * 16_000)) / 16_000
     noise = np.random.default_rng(7).normal(0, 200, len(t))
     return (6000 * np.sin(2 * np.pi * (200 + 300 * t) * t) * (np.sin(9 * t) > -0.3) + noise).astype(np.int16)
+
+
+ARCFACE = {"conv.weight": (8, 3, 7, 7), "conv.bias": (8,), "head.weight": (32, 8 * 14 * 14), "head.bias": (32,)}
+"""A small network of ArcFace's layout: convolution, ReLU, linear layer."""
+PIXELS = {"conv.weight": (5, 3, 5, 5), "conv.bias": (5,)}
+"""A small one in the place of Inception: convolution, ReLU, mean over the picture."""
+SIDE = 61
+"""Pixels of its picture."""
+POINTS = {
+    "portrait": ((100.0, 110.0), (155.0, 104.0), (130.0, 138.0), (108.0, 168.0), (154.0, 164.0)),
+    "frame": ((112.0, 102.0), (161.0, 111.0), (134.0, 134.0), (107.0, 156.0), (150.0, 164.0)),
+}
+"""Eyes, nose and corners of the mouth in two pictures of 260 x 260 pixels, all of whose crops lie inside."""
+
+
+FIVE = np.array([[-0.3, 0.3, 0.3], [0.3, 0.3, 0.3], [0.0, 0.0, 0.6], [-0.25, -0.35, 0.4], [0.25, -0.35, 0.4]])
+"""Roughly a face in space."""
+
+
+def small_arcface() -> Any:
+    """``input.1`` (n, 3, 112, 112) → (n, 32), as an ONNX model."""
+    conv, head = _conv_relu("input.1", "conv", 8), _gemm("flat", "head")
+    nodes = [*conv, ("Flatten", ["kept"], ["flat"], {"axis": 1}), head]
+    return _onnx_model("input.1", ["n", 3, 112, 112], ["n", 32], nodes, random_weights(ARCFACE))
+
+
+def small_inception() -> Any:
+    """``picture`` (1, 3, 61, 61) → (1, 5), as an ONNX model."""
+    pooled = [("GlobalAveragePool", ["kept"], ["pooled"], {}), ("Flatten", ["pooled"], ["features"], {"axis": 1})]
+    nodes = [*_conv_relu("picture", "conv", 3), *pooled]
+    return _onnx_model("picture", [1, 3, SIDE, SIDE], [1, 5], nodes, random_weights(PIXELS))
+
+
+def smooth_picture(name: str) -> NDArray[np.uint8]:
+    """(260, 260, 3): noise that changes over about ten pixels, so that half a pixel matters little."""
+    coarse = random_input(name, (26, 26, 3), 0, 255)
+    rows, columns = (np.linspace(0, side - 1.001, 10 * side) for side in coarse.shape[:2])
+    top, left = rows.astype(int), columns.astype(int)
+    down, right = (rows - top)[:, None, None], (columns - left)[None, :, None]
+    upper = coarse[top][:, left] * (1 - right) + coarse[top][:, left + 1] * right
+    lower = coarse[top + 1][:, left] * (1 - right) + coarse[top + 1][:, left + 1] * right
+    return np.round(upper * (1 - down) + lower * down).astype(np.uint8)
+
+
+def feature_sets() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(300, 12) and (250, 12): features that depend on each other."""
+    one, other = (random_input(name, (count, 12), -1, 1) for name, count in (("made", 300), ("true", 250)))
+    mixed = random_input("mix", (12, 12), -1, 1)
+    return one.astype(np.float64) @ mixed + 0.3, other.astype(np.float64)
+
+
+def picture_sets() -> list[NDArray[np.uint8]]:
+    """(20, 61, 61, 3) and (16, 61, 61, 3), the second darker."""
+    made, true = (random_input(name, (count, SIDE, SIDE, 3), 0, 255) for name, count in (("one", 20), ("two", 16)))
+    return [made.astype(np.uint8), (true / 2).astype(np.uint8)]
+
+
+def _conv_relu(source: str, name: str, stride: int) -> list[tuple[str, list[str], list[str], dict[str, Any]]]:
+    weights = [f"{name}.weight", f"{name}.bias"]
+    return [
+        ("Conv", [source, *weights], ["seen"], {"strides": [stride, stride]}),
+        ("Relu", ["seen"], ["kept"], {}),
+    ]
+
+
+def _gemm(source: str, name: str) -> tuple[str, list[str], list[str], dict[str, Any]]:
+    return "Gemm", [source, f"{name}.weight", f"{name}.bias"], ["features"], {"transB": 1}
+
+
+def _onnx_model(source: str, taken: Sequence[Any], given: Sequence[Any], nodes: Any, weights: Any) -> Any:
+    import onnx
+
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in ((source, taken), ("features", given))
+    ]
+    made = [onnx.helper.make_node(kind, inputs, outputs, **more) for kind, inputs, outputs, more in nodes]
+    stored = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = onnx.helper.make_graph(made, "small", ends[:1], ends[1:], stored)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)

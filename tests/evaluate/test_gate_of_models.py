@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import wave
 from pathlib import Path
-from shutil import copyfile, copytree
 
 import numpy as np
 import pytest
 
 from emo_rt import Bundle
+from emo_rt.benchmarks import planted_faults
 from emo_rt.cli import main
-from emo_rt.files import sha256_of
 from emo_rt.media.audio import mono_16k, open_audio
 
 ASSETS = Path(__file__).resolve().parents[2] / "emo_rt" / "assets"
@@ -33,21 +32,8 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def noisy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with normal noise of 1 % of each tensor's deviation on the weights of ``reference``."""
-    onnx = pytest.importorskip("onnx")
-    demo = Bundle.open("demo")
-    folder = Path(copytree(demo.path, tmp_path_factory.mktemp("noisy") / "bundle", copy_function=copyfile))
-    path, rng = folder / "graphs" / "reference.onnx", np.random.default_rng(0)
-    model = onnx.load(str(path))
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype.kind == "f" and values.size > 64:
-            noise = rng.normal(0, 0.01 * float(values.std()), values.shape)
-            tensor.CopyFrom(onnx.numpy_helper.from_array((values + noise).astype(values.dtype), tensor.name))
-    onnx.save(model, str(path))
-    manifest = json.loads((folder / "emo_rt.json").read_text(encoding="utf-8"))
-    manifest["files"]["graphs/reference.onnx"] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-    (folder / "emo_rt.json").write_text(json.dumps(manifest), encoding="utf-8")
-    return folder
+    pytest.importorskip("onnx")
+    return planted_faults.noisy_bundle(Bundle.open("demo"), "reference", tmp_path_factory.mktemp("noisy") / "bundle")
 
 
 def gate(first: str, second: str, voice: Path, *more: str) -> int:

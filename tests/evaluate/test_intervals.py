@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emo_rt.evaluate.frechet import FrechetSample, Normal, distance, too_few
+from emo_rt.evaluate.frechet import FrechetSample, Normal, distance, distance_sample, effects, too_few
 from emo_rt.evaluate.intervals import ENOUGH_VIDEOS, Sample, estimate, estimate_change
 
 RNG = np.random.default_rng(0)
@@ -92,6 +92,42 @@ def test_many_videos_are_blocks_of_a_distance() -> None:
     samples = [FrechetSample.of(RNG.normal(0, 1, (100, 3)), true, 25) for _ in range(ENOUGH_VIDEOS)]
     assert FrechetSample.joined(samples).estimate(20).blocks == ENOUGH_VIDEOS
     assert FrechetSample.joined(samples[1:]).estimate(20).blocks == 4 * 7 + 7
+
+
+@pytest.mark.parametrize("seconds", [10, 40])
+def test_the_quick_interval_of_a_distance_is_that_of_the_bootstrap(seconds: int) -> None:
+    """First order is as wide as what resampling and computing anew gives, to a fifth."""
+    rng = np.random.default_rng(seconds)
+    true = Normal.of(rng.normal(0, 1, (4000, 6)))
+    vectors = np.repeat(rng.normal(0.3, 1.2, (seconds, 6)), 25, axis=0) + rng.normal(0, 0.3, (25 * seconds, 6))
+    slow = FrechetSample.of(vectors, true, 25).estimate(1000)
+    quick = estimate([distance_sample([vectors], true, [25.0])], 1000)
+    assert quick is not None
+    assert quick.value == pytest.approx(slow.value)
+    assert quick.blocks == slow.blocks
+    assert quick.high - quick.low == pytest.approx(slow.high - slow.low, rel=0.2)
+
+
+def test_effects_are_what_more_of_a_vector_changes() -> None:
+    """Against the distance with one vector counted a little more."""
+    true, vectors = Normal.of(RNG.normal(0, 1, (500, 5))), RNG.normal(0.4, 1.3, (60, 5))
+    found, share = effects(vectors, true), 1e-5
+    assert found.mean() == pytest.approx(float(distance(Normal.of(vectors), true)))
+    for index in (0, 17, 59):
+        weights = np.full(60, (1 - share) / 60)
+        weights[index] += share
+        mean = weights @ vectors
+        spread = np.einsum("n,ni,nj->ij", weights, vectors - mean, vectors - mean) * 60 / 59
+        slope = (float(distance(Normal(mean, spread), true)) - found.mean()) / share
+        assert found[index] - found.mean() == pytest.approx(slope, abs=1e-3)
+
+
+def test_vectors_that_fill_few_directions_have_effects() -> None:
+    """As frames of one face do: roots of eigenvalues that are zero but for rounding add nothing."""
+    true = Normal.of(RNG.normal(0, 1, (500, 8)))
+    flat = RNG.normal(0, 1, (100, 3)) @ RNG.normal(0, 1, (3, 8))
+    assert np.isfinite(effects(flat, true)).all()
+    assert np.isfinite(effects(np.zeros((100, 8)), true)).all()
 
 
 def test_a_face_in_one_second_only_has_a_distance() -> None:

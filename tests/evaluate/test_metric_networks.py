@@ -16,7 +16,7 @@ from emo_rt.evaluate.assessment import Eyes, measured
 from emo_rt.evaluate.cepstra import cepstra
 from emo_rt.evaluate.context import ARCFACE, Context, PortraitFacts
 from emo_rt.evaluate.deep3d import Deep3D, aligned_crop
-from emo_rt.evaluate.fid import fid, fvd, joined_clips
+from emo_rt.evaluate.fid import fvd, joined_clips
 from emo_rt.evaluate.i3d import EVERY, FRAMES, I3D, ClipFeatures
 from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.intervals import Estimate
@@ -167,10 +167,11 @@ def test_a_report_has_what_the_networks_measure(files: dict[str, Path]) -> None:
 def test_distances_of_sets_rise_in_five_grades() -> None:
     """With features of few dimensions, moved by known lengths."""
     true = RNG.normal(0, 1, (60, 5))
-    frames, clips = Context(true_frames=true), Context(true_clips=true)
+    context = Context(true_frames=true, true_clips=true)
     for grade in range(5):
-        moved: Any = SimpleNamespace(inception=true + grade, clips=true + grade)
-        for found in (fid([moved], frames), fvd([moved], clips)):
+        moved: Any = SimpleNamespace(inception=true + grade, clips=true + grade, fps=25.0)
+        for name in ("fid", "fvd"):
+            found = measured(METRICS[name], [moved], context)
             assert isinstance(found, Estimate)
             assert found.value == pytest.approx(5 * grade**2, abs=1e-6)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import pytest
 from numpy.typing import NDArray
 
 from emo_rt.errors import ConfigError, InputError
-from emo_rt.evaluate import Footage, of_frames
+from emo_rt.evaluate import Footage, of_frames, regression
 from emo_rt.evaluate.assessment import Eyes
+from emo_rt.evaluate.context import Context
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
+from emo_rt.evaluate.options import Expect
 from emo_rt.evaluate.pictures import psnr, ssim
-from emo_rt.evaluate.regression import Expect, Regression, compare, is_worse
+from emo_rt.evaluate.reading import Reading
+from emo_rt.evaluate.regression import Change, Regression, compare, is_worse
 from emo_rt.evaluate.subject import Subject
 from tests.evaluate.drawn import clip, drawn, footage, late_lips, true_frames
 
@@ -118,6 +122,57 @@ def test_the_gate_takes_true_videos(tmp_path: Path) -> None:
     change = next(one for one in result.changes if one.metric == "e_fid_blendshapes")
     assert change.change.value == 0
     assert change.before >= 0
+
+
+def test_the_gate_compares_fid_and_fvd_where_there_are_enough(true_reading: Reading) -> None:
+    """With features as networks of few of them give. What cannot be compared is told."""
+    features, count = RNG.normal(0, 1, (300, 6)), len(true_reading)
+    true = replace(true_reading, inception=features, clips=features)
+    readings = {
+        name: replace(true, name=name, inception=features[:count] + shift, clips=features[:12] + shift)
+        for name, shift in (("A", 0.2), ("B", 0.9))
+    }
+    context = Context(true_frames=features, true_clips=features)
+    found = list(regression._changes(readings["A"], readings["B"], context))
+    changes = {one.metric: one for one in found if isinstance(one, Change)}
+    for name in ("fid", "fvd"):
+        one = changes[name]
+        assert one.change.value == pytest.approx(one.after - one.before)
+        assert 0 < one.before < one.after
+        assert one.change.low < one.change.value < one.change.high
+    missing = dict(one for one in found if not isinstance(one, Change))
+    assert missing["f_sim"] == "needs the portrait"
+    few = replace(readings["B"], inception=features[:11])
+    again = dict(one for one in regression._changes(readings["A"], few, context) if not isinstance(one, Change))
+    assert "11 samples" in again["fid"]
+
+
+@pytest.mark.slow
+def test_fid_and_fvd_from_pixels_to_the_gate(tmp_path: Path) -> None:
+    """With small networks of few features; 72 frames are eight clips. What cannot be compared is told."""
+    pytest.importorskip("onnx", reason="the small networks are written by onnx: pip install 'emo_rt[export]'")
+    from emo_rt.evaluate import Against
+    from emo_rt.media.video_file import VideoWriter
+    from tests.evaluate.small_networks import pooled_networks
+
+    true = RNG.integers(0, 256, (72, 48, 48, 3), dtype=np.uint8)
+    (tmp_path / "true").mkdir()
+    with VideoWriter(tmp_path / "true" / "true.mp4", width=48, height=48, fps=25) as writer:
+        writer.write(true)
+    networks = pooled_networks(tmp_path, ("inception", "i3d"))
+    eyes, against = Eyes(**networks), Against(truth=tmp_path / "true", **networks)
+    videos = [of_frames(name, (true * share).astype(np.uint8), 25) for name, share in (("A", 0.9), ("B", 0.6))]
+    result = compare(*videos, "quality", against, eyes=eyes)
+    changes = {one.metric: one for one in result.changes}
+    for name in ("fid", "fvd"):
+        moved = changes[name].change
+        assert 0 < changes[name].before < changes[name].after, "darker is further from the truth"
+        assert moved.low < moved.value < moved.high
+        assert f"| {METRICS[name].title} |" in result.markdown()
+    assert result.as_dict()["missing"]["lse_c"] == "no face was found in the video"
+    short = compare(*(of_frames(one.name, true[:6], 25) for one in videos), "quality", against, eyes=eyes)
+    assert "6 samples" in short.missing["fid"]
+    assert "`fid` is not compared: the videos have 6 samples" in short.markdown()
 
 
 def test_worse_is_what_is_surely_worse_by_more_than_it_may() -> None:

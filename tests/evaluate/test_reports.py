@@ -13,12 +13,12 @@ import pytest
 from emo_rt.cli import main
 from emo_rt.errors import InputError
 from emo_rt.evaluate import METRICS, Against, Estimate, Footage, Report, evaluate, of_frames
-from emo_rt.evaluate.assessment import Eyes
+from emo_rt.evaluate.assessment import Eyes, measured
 from emo_rt.evaluate.context import Context
 from emo_rt.evaluate.fid import fid, joined_features
 from emo_rt.evaluate.identity import ArcFaceRecogniser, aligned
 from emo_rt.evaluate.page import GROUPS, report_page
-from emo_rt.evaluate.report import number
+from emo_rt.evaluate.report import PAPER, number
 from emo_rt.media.audio import open_audio
 from emo_rt.media.video_file import VideoOptions, VideoWriter
 
@@ -123,13 +123,47 @@ def test_rows_of_folders(videos: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "--overwrite" in capsys.readouterr().err
 
 
+SYSTEMS = ("wav2lip", "sadtalker", "dreamtalk", "makeittalk", "diffused_heads", "hallo")
+"""Those that the issue of the paper's table names, in that order."""
+
+
+def test_six_systems_have_a_row_each_in_the_order_given(tmp_path: Path) -> None:
+    """With stand-ins for their videos, each trembling more than the one before."""
+    portrait = next(iter(still().frames()))
+    for place, name in enumerate(("ours", *SYSTEMS)):
+        (tmp_path / name).mkdir()
+        frames = np.stack([np.roll(portrait, (index % 3) * (1 + place), axis=1) for index in range(8)])
+        with VideoWriter(tmp_path / name / "video.mp4", width=160, height=160, fps=25) as writer:
+            writer.write(frames)
+    names = [str(tmp_path / name) for name in SYSTEMS]
+    outputs = ["--json", str(tmp_path / "table.json"), "--markdown", str(tmp_path / "table.md")]
+    assert main(["evaluate", str(tmp_path / "ours"), "--against", *names, *outputs, "-q"]) == 0
+    rows = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))["rows"]
+    assert [(row["name"], row["kind"]) for row in rows[1:]] == [(name, "against") for name in SYSTEMS]
+    assert len({tuple(row["values"]) for row in rows}) == 1, "the same measures, in the same order"
+    for row in rows:
+        jitter = row["values"]["jitter"]
+        assert jitter["low"] < jitter["value"] < jitter["high"]
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split("**")[1] for line in lines if line.startswith("| **")] == list(SYSTEMS)
+
+
+def test_measures_of_the_paper_come_first_in_its_order(report: Report) -> None:
+    found = {name: Estimate(2.0, 1.0, 3.0, 9) for name in reversed(PAPER)}
+    row = replace(report.rows[0], name="ours", values={**report.rows[0].values, **found})
+    lines = replace(report, rows=[row]).markdown().splitlines()
+    assert lines[2] == "| | FID ↓ | LSE-C (SyncNet's confidence) ↑ | F-SIM ↑ | FVD ↓ | E-FID ↓ |"
+    assert lines[4] == "| ours |" + " 2.00 (1.00 … 3.00) |" * 5
+    assert report.markdown().startswith("| |"), "none of them was measured"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["evaluate"], 2, "there is nothing to evaluate"),
         (["evaluate", "nowhere.mp4"], 1, "there is no video file nowhere.mp4"),
         (["evaluate", "a.mp4", "--html", "nowhere/report.html"], 1, "there is no folder nowhere"),
-        (["evaluate", "a.mp4", "--clip-frames", "0"], 2, "expected 1 or more"),
+        (["evaluate", "a.mp4", "--clip-frames", "0"], 2, "expected an integer, 1 or more"),
         (["evaluate", "--regression", "nowhere", "demo"], 2, "there is nothing to compare"),
         (["evaluate", "a.mp4", "--regression", "demo", "demo"], 2, "leave it out"),
         (["evaluate", "a.mp4", "--i3d", "nowhere.onnx"], 1, "--i3d expects an ONNX file"),
@@ -219,8 +253,9 @@ def test_fid_is_computed_as_pytorch_fid_does(tmp_path: Path) -> None:
     expected = np.sum((mean - true_mean) ** 2) + np.trace(spread + true_spread - 2 * root)
     eyes = Eyes(inception=path)
     videos = [eyes.read(of_frames(str(part), frames, 25)) for part, frames in enumerate(sets)]
-    found = fid(videos[:1], Context(true_frames=joined_features(videos[1:])))
+    found = measured(METRICS["fid"], videos[:1], Context(true_frames=joined_features(videos[1:])))
     assert isinstance(found, Estimate)
+    assert found.low < found.value < found.high
     assert found.value == pytest.approx(expected, rel=1e-4)
     assert eyes.networks[-1].file == "inception.onnx"
     few = fid(videos[:1], Context(true_frames=np.zeros((9, 5))))

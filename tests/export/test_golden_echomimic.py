@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from torch import Tensor
 from emo_rt import Bundle
 from emo_rt.export import golden_echomimic
 from emo_rt.export.checkpoints.echomimic_folder import site_names
-from emo_rt.export.golden import FAILED, UNUSABLE, check_golden, format_rows, main
+from emo_rt.export.golden import FAILED, PASSED, UNUSABLE, check_golden, format_rows, main
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.networks.plain import PlainInputs, plain_prediction
@@ -33,6 +34,7 @@ FRAMES = 8
 RUNS: dict[str, dict[str, Any]] = {
     "any": {"weights": "base", "steps": 2, "cfg": 2.5, "limit": 7},
     "other": {"weights": "acc", "steps": 1, "cfg": 1.0, "limit": 1200},
+    "led": {"weights": "acc", "steps": 1, "cfg": 1.7, "limit": 7},
 }
 STATED = {
     "size": 32,
@@ -59,17 +61,26 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose vectors the plain formulation has made."""
     folder = tmp_path_factory.mktemp("golden")
     model = bundle_model(echomimic_tiny())
-    for end in ("", "_acc"):
-        write(model, folder, end=end)
+    accelerated = _other_weights(model)
+    write(model, folder)
+    write(accelerated, folder, end="_acc")
     vectors = _portrait(model) | _sound(model)
     runs = {}
     for name, run in RUNS.items():
         frames = min(run["limit"], FRAMES)
         runs[name] = {**run, "context_frames": 6, "context_overlap": 3, "frames": frames}
-        vectors |= _video(model, name, runs[name], vectors)
+        vectors |= _video(accelerated if run["weights"] == "acc" else model, name, runs[name], vectors)
     save_file({name: tensor.contiguous().clone() for name, tensor in vectors.items()}, folder / "vectors.safetensors")
     (folder / "config.json").write_text(json.dumps({**STATED, "runs": runs}))
     return folder
+
+
+def _other_weights(model: EmoModel) -> EmoModel:
+    """Another Backbone; the rest is shared, as published."""
+    other = copy.deepcopy(model)
+    for tensor in other.backbone.parameters():
+        tensor.data.mul_(1.03)
+    return other
 
 
 def _portrait(model: EmoModel) -> dict[str, Tensor]:
@@ -173,6 +184,15 @@ def falsify(folder: Path, edit: Callable[[dict[str, Tensor]], object]) -> None:
     save_file(vectors, folder / "vectors.safetensors")
 
 
+def keep_runs(folder: Path, *kept: str) -> None:
+    """Only these runs, and only their tensors."""
+    stated = json.loads((folder / "config.json").read_text())
+    left_out = tuple(f"{name}." for name in stated["runs"] if name not in kept)
+    stated["runs"] = {name: run for name, run in stated["runs"].items() if name in kept}
+    (folder / "config.json").write_text(json.dumps(stated))
+    falsify(folder, lambda vectors: [vectors.pop(name) for name in list(vectors) if name.startswith(left_out)])
+
+
 def test_torch_passes_every_row(golden: Path) -> None:
     rows = check_golden(golden)
     assert all(row.passed for row in rows), format_rows(rows)
@@ -180,15 +200,47 @@ def test_torch_passes_every_row(golden: Path) -> None:
     assert {"log-mel", "long chunks", "any step 1 window 2 unconditional", "any frames"} <= names
     assert "other step 0 conditional" in names
     assert "other step 0 unconditional" not in names
+    assert "led step 0 unconditional" in names  # accelerated weights may be guided
     assert len(rows) > 50
 
 
 def test_the_exported_bundle_passes_in_the_runtimes_own_worker(
-    golden: Path, echomimic_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    folder: Path, echomimic_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(golden_echomimic, "export_bundle", lambda model, target, options: echomimic_bundle)
-    rows = check_golden(golden, "onnxruntime")
+    """The bundle that the tests share has the base weights, so only their run."""
+    monkeypatch.setattr(golden_echomimic, "export_bundle", lambda model, target, options, variants: echomimic_bundle)
+    keep_runs(folder, "any")
+    rows = check_golden(folder, "onnxruntime")
     assert all(row.passed for row in rows), format_rows(rows)
+    assert any(row.what == "any frames" for row in rows)
+
+
+def test_the_weights_of_a_run_are_those_that_it_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep_runs(folder, "other")
+    assert main([str(folder)]) == PASSED
+    stated = json.loads((folder / "config.json").read_text())
+    stated["runs"]["other"]["weights"] = "base"
+    (folder / "config.json").write_text(json.dumps(stated))
+    assert main([str(folder)]) == FAILED
+    assert re.search(r"other step 0 window 0 conditional .*FAILED", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cfg": 1.8}, {"steps": 1}, {"context_overlap": 2}, {"context_frames": 5}],
+    ids=lambda one: next(iter(one)),
+)
+def test_a_runs_settings_come_from_the_folder(
+    folder: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another number there is another video: it fails, or there are tensors that it does not compare."""
+    keep_runs(folder, "any")
+    stated = json.loads((folder / "config.json").read_text())
+    stated["runs"]["any"].update(change)
+    (folder / "config.json").write_text(json.dumps(stated))
+    assert main([str(folder)]) in (FAILED, UNUSABLE)
+    told = capsys.readouterr()
+    assert "FAILED" in told.out or "not compared" in told.err or "does not fit" in told.err
 
 
 FALSIFIED = {

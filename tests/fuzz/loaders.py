@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,8 +27,10 @@ from emo_rt.errors import EmoRtError
 from emo_rt.media.audio import open_audio
 from emo_rt.media.box import Box
 from emo_rt.media.framing import Portrait
+from emo_rt.media.marking.reading import verify
 from emo_rt.media.picture import load_picture
 from emo_rt.media.probe import probe
+from emo_rt.media.video_file import VideoOptions, VideoWriter
 from emo_rt.model.bundle import DEMO_FOLDER, MANIFEST, Bundle
 from emo_rt.model.contract import TensorSpec
 from emo_rt.model.onnx_files import external_locations, renamed_locations
@@ -53,6 +56,8 @@ class Loader:
     """Good ones, to begin with."""
     refusals: tuple[type[Exception], ...] = (EmoRtError,)
     """What it may raise."""
+    examples: int = 40
+    """How often a run of the tests tries it."""
 
     def __call__(self, data: bytes) -> bool:
         """Whether the bytes were accepted. Raises what is a finding."""
@@ -89,6 +94,30 @@ def _encoded(cases: Any, encode: Callable[[Path, str, str], object]) -> Iterator
         for muxer, name, encoder in cases:
             encode(Path(folder) / name, muxer, encoder)
             yield (Path(folder) / name).read_bytes()
+
+
+# Marks
+
+
+def _load_marked(data: bytes) -> None:
+    found = verify(_file("marked", data))
+    assert found.c2pa.state in ("absent", "unsupported", "unchecked", "valid", "trusted", "invalid")
+    assert found.watermark.frames > 0
+
+
+def _marked() -> Iterator[bytes]:
+    """One video of each container, without the encoders that take long; one with all marks."""
+    yield from _encoded([case for case in VIDEOS if case[2] in ("libx264", "libvpx", "mpeg4")], encode_video)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen: dict[str, Any] = {}
+        if find_spec("c2pa") is not None:
+            from tests.media.certificates import make_chain
+
+            chosen["c2pa_cert"], chosen["c2pa_key"] = make_chain(Path(folder))
+        target = Path(folder) / "a.mp4"
+        with VideoWriter(target, width=64, height=64, fps=25, options=VideoOptions(**chosen)) as writer:
+            writer.write(np.full((3, 64, 64, 3), 128, np.uint8))
+        yield target.read_bytes()
 
 
 # Pictures
@@ -351,6 +380,7 @@ TABLE = b"id,portrait,voice,seed,face_box\na,a.png,a.wav,1,full\n"
 LOADERS: dict[str, Loader] = {
     "audio": Loader(_load_sound, lambda: _encoded(SOUNDS, encode_sound)),
     "video": Loader(lambda data: probe(_file("video", data)), lambda: _encoded(VIDEOS, encode_video)),
+    "marks": Loader(_load_marked, _marked, examples=15),
     "picture": Loader(_load_picture, _pictures),
     "manifest": Loader(_load_manifest, lambda: iter([bytes([EDIT])])),
     "graph": Loader(_load_graph, _graphs),

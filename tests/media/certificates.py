@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+Pair: TypeAlias = tuple[Path, Path]
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+CENTURY = 36_500
 
 
-def make_chain(folder: Path) -> tuple[Path, Path]:
-    """``chain.pem`` and ``key.pem`` in ``folder``."""
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+def make_chain(folder: Path, key: Any = None, *, start: datetime.datetime = START, days: int = CENTURY) -> Pair:
+    """``chain.pem`` and ``key.pem`` in ``folder``. ``key``: the signer's, default P-256; its certificate's days."""
+    root_key, key = ec.generate_private_key(ec.SECP256R1()), key or ec.generate_private_key(ec.SECP256R1())
     root_name, name = _name("emo_rt test root"), _name("emo_rt test signer")
     root = _builder(root_name, root_name, root_key.public_key(), is_authority=True, issuer_key=root_key)
-    leaf = _builder(name, root_name, key.public_key(), is_authority=False, issuer_key=root_key)
+    leaf = _builder(name, root_name, key.public_key(), is_authority=False, issuer_key=root_key, start=start, days=days)
     signed = [one.sign(root_key, hashes.SHA256()) for one in (leaf, root)]
     chain, private = folder / "chain.pem", folder / "key.pem"
     chain.write_bytes(b"".join(one.public_bytes(serialization.Encoding.PEM) for one in signed))
@@ -36,10 +39,12 @@ def _name(common: str) -> x509.Name:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    public: ec.EllipticCurvePublicKey,
+    public: Any,
     *,
     is_authority: bool,
     issuer_key: ec.EllipticCurvePrivateKey,
+    start: datetime.datetime = START,
+    days: int = CENTURY,
 ) -> x509.CertificateBuilder:
     usage = x509.KeyUsage(
         digital_signature=not is_authority, key_cert_sign=is_authority, crl_sign=is_authority,
@@ -52,8 +57,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(START)
-        .not_valid_after(START + datetime.timedelta(days=36_500))
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)

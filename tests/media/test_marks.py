@@ -12,7 +12,7 @@ from PIL import Image
 
 import emo_rt
 from emo_rt.errors import ConfigError, InputError, OutputError
-from emo_rt.media.marking import provenance
+from emo_rt.media.marking import signing
 from emo_rt.media.marking.label import EVERY_S, SHOWN_S
 from emo_rt.media.video_file import probe
 
@@ -174,7 +174,7 @@ def test_a_failed_signature_leaves_no_file(
     def fail(*_: object) -> None:
         raise OutputError("the video cannot be signed")
 
-    monkeypatch.setattr(provenance.FileSigner, "sign", fail)
+    monkeypatch.setattr(signing.FileSigner, "sign", fail)
     with pytest.raises(OutputError, match="cannot be signed"):
         write(tmp_path / "a.mp4", frames, c2pa_cert=chain[0], c2pa_key=chain[1])
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from emo_rt.errors import ConfigError, InputError
 from emo_rt.media.marking.code import CODED_BITS, decode, encode
 from emo_rt.media.marking.detector import Evidence, threshold
 from emo_rt.media.marking.pattern import Pattern, laid_over
-from emo_rt.media.marking.watermark import Watermark
+from emo_rt.media.marking.watermark import SIZES_KEPT, Watermark
 
 ASSET = Path(emo_rt.__file__).parent / "assets" / "portrait.png"
 PAYLOAD = 0x1234_5678_9ABC
@@ -112,7 +113,7 @@ def test_a_frame_is_marked_in_the_same_way_alone(frames: Frames, marked: Frames)
     assert np.array_equal(np.concatenate(alone), marked[[0, 7]])
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (97, 131), (250, 64), (65, 1000)])
+@pytest.mark.parametrize("shape", [(64, 64), (97, 131), (250, 64), (65, 1000), (64, 70_000), (70_000, 64)])
 def test_any_size(shape: tuple[int, int]) -> None:
     grey = np.full((2, *shape, 3), 128, np.uint8)
     change = emo_rt.mark(grey).astype(int) - 128
@@ -146,6 +147,43 @@ def test_frames_that_are_not_contiguous(frames: Frames, marked: Frames) -> None:
 def test_wrong_arguments(frames: Frames, given: dict[str, int], error: type[Exception]) -> None:
     with pytest.raises(error):
         emo_rt.mark(frames, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 64, 64, 4), np.uint8), np.zeros((64, 64, 3), np.uint8), None],
+)
+def test_a_marker_takes_nothing_else(frames: Frames) -> None:
+    marker = emo_rt.FrameMarker(emo_rt.MarkOptions(visible_label=True), 25)
+    with pytest.raises(InputError, match=r"expected shape \(n, height, width, 3\), uint8"):
+        marker(frames, 0)
+    with pytest.raises(ConfigError, match=r"start_index is 0\.5"):
+        marker(np.zeros((1, 64, 64, 3), np.uint8), 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "given"), [("fps", (emo_rt.MarkOptions(), 0)), ("options", ({}, 25))])
+def test_a_marker_of_wrong_options(name: str, given: tuple[Any, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is "):
+        emo_rt.FrameMarker(*given)
+
+
+def test_sessions_of_many_sizes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a server: laying the pattern over a picture takes longer than marking a frame."""
+    laid = list[tuple[int, int]]()
+    real = Watermark._laid
+
+    def counted(mark: Watermark, height: int, width: int) -> NDArray[np.int8]:
+        laid.append((height, width))
+        return real(mark, height, width)
+
+    monkeypatch.setattr(Watermark, "_laid", counted)
+    options = emo_rt.MarkOptions(watermark_key="many sizes")
+    sides = [*range(64, 64 + 2 * SIZES_KEPT), 64]
+    sessions = [(emo_rt.FrameMarker(options, 25), np.zeros((1, side, side, 3), np.uint8)) for side in sides]
+    for index in range(3):
+        for marker, frames in sessions:
+            marker(frames, index)
+    assert laid == [(side, side) for side in sides[:-1]]
 
 
 def test_wrong_options() -> None:

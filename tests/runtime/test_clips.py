@@ -247,9 +247,9 @@ def test_a_clip_comes_as_soon_as_it_is_certain(config: ModelConfig) -> None:
         assert not silent or not np.array_equal(silent[0].windows, loud[0].windows)
 
 
-@pytest.mark.parametrize(("name", "ahead"), [("tiny", 3), ("demo", 10)])
+@pytest.mark.parametrize(("name", "ahead"), [("tiny", 3), ("demo", 4)])
 def test_a_clip_waits_for_its_frames_its_reach_and_the_right_context(name: str, ahead: int) -> None:
-    """F + m + R frames: 4 + 1 + 2 of the tiny preset; 12 + 2 + 8 = 22 of the demo, 0.88 s."""
+    """F + m + R frames: 4 + 1 + 2 of the tiny preset; 12 + 2 + 2 = 16 of the demo, 0.64 s."""
     config = preset(name)
     blocks, taken = watched(sound(10 * config.frames * FRAME), FRAME)
     when = [taken[0] // FRAME for _ in split_into_clips(config, encode, blocks)]

@@ -15,6 +15,7 @@ from emo_rt import Animator
 from emo_rt.errors import PortraitError
 from emo_rt.media import audio, mp4, picture, video_target
 from emo_rt.media.audio import Resampler
+from emo_rt.media.marking.frame_marks import FrameMarker
 from emo_rt.media.paste import Paster
 from emo_rt.runtime.clip_maker import ClipMaker
 from emo_rt.runtime.worker import Worker
@@ -51,6 +52,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "a job that decodes": (ClipMaker, "_decoded"),
     "a job that pastes": (ClipMaker, "_paste"),
     "delivering": (ClipMaker, "_deliver"),
+    "marking": (FrameMarker, "__call__"),
     "encoding": (mp4.Mux, "write"),
     "finishing the file": (mp4.Mux, "finish"),
     "naming the file": (video_target.PathTarget, "commit"),

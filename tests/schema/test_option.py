@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 import emo_rt
 from emo_rt.errors import ConfigError
+from emo_rt.evaluate.options import Against, GateOptions, TuneOptions
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.request import SECTIONS, PrepareOptions, Request
 from emo_rt.schema import field_docs
-from emo_rt.schema.compound import Coded, Several
+from emo_rt.schema.compound import Coded, Files, Several
 from emo_rt.schema.kinds import Choice, Kind, Range
 from emo_rt.schema.option import Option, Outside, check_options, options_of, refuse_unknown
 
@@ -114,7 +115,11 @@ def outside_options() -> list[Option]:
     return [option for section in SECTIONS for option in options_of(section) if not option.is_hidden]
 
 
-@pytest.mark.parametrize("option", outside_options(), ids=lambda option: option.name)
+def measuring_options() -> list[Option]:
+    return [option for cls in (Against, GateOptions, TuneOptions) for option in options_of(cls)]
+
+
+@pytest.mark.parametrize("option", outside_options() + measuring_options(), ids=lambda option: option.name)
 def test_every_option_says_what_it_does(option: Option) -> None:
     """A line for users, and what happens without it."""
     assert option.text.endswith((".", "…"))
@@ -128,7 +133,9 @@ def test_outside_names_are_unlike_each_other() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("cls", [PrepareOptions, FaceInputs, AnimateOptions, Request])
+@pytest.mark.parametrize(
+    "cls", [PrepareOptions, FaceInputs, AnimateOptions, Request, Against, GateOptions, TuneOptions]
+)
 def test_a_default_is_in_its_range(cls: type) -> None:
     for option in options_of(cls):
         if option.name not in ("portrait", "voice"):
@@ -138,6 +145,7 @@ def test_a_default_is_in_its_range(cls: type) -> None:
 KINDS: list[tuple[Kind, st.SearchStrategy[Any]]] = [
     (OPTIONS["count"].kind, st.integers(1, 9)),
     (OPTIONS["share"].kind, st.floats(0, exclude_min=True)),
+    (Files(), st.lists(st.text(min_size=1)).map(tuple)),
     (OPTIONS["ends"].kind, st.tuples(st.floats(0, 0.4), st.floats(0.5, 1))),
     (OPTIONS["files"].kind, st.tuples(*[st.text("abc./", min_size=1)] * 2)),
     (OPTIONS["flag"].kind, st.booleans()),

@@ -17,7 +17,7 @@ import onnxruntime  # noqa: E402
 from emo_rt.export.graph_modules import example_inputs, graph_modules  # noqa: E402
 from emo_rt.export.networks.model import EmoModel, build_model  # noqa: E402
 from emo_rt.export.networks.vae import decode, encode  # noqa: E402
-from emo_rt.export.onnx_export import ExportOptions, export_bundle
+from emo_rt.export.onnx_export import ExportOptions, export_bundle  # noqa: E402
 from emo_rt.export.presets import preset  # noqa: E402
 from emo_rt.runtime.clips import split_into_clips  # noqa: E402
 from training import diffusion, hearing, stages  # noqa: E402

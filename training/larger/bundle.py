@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import copy
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from emo_rt.export.networks.light_vae import LightDecoder, LightEncoder
 from emo_rt.export.networks.model import EmoModel, build_model
-from emo_rt.export.onnx_export import ExportOptions, export_bundle
+from emo_rt.export.onnx_export import ExportOptions, VariantSource, export_bundle
+from emo_rt.model.presets import BASE, QUALITY, Preset, Variant
 from training.bundle import DEEP_CACHE, SOURCE
 from training.larger.base import base, config
 from training.larger.kept import keep, trained
 from training.larger.locator import make_locator
 from training.larger.student import Student
+
+DISTILLED, REALTIME = "distilled", "realtime"
+"""The student's variant, and the preset that takes it."""
+DEFAULT = QUALITY
 
 
 def networks(folder: Path) -> dict[str, nn.Module]:
@@ -53,7 +60,33 @@ def assembled(folder: Path) -> EmoModel:
         nn.init.zeros_(layer.bias)
     if unexpected or any("quant_conv" not in key for key in missing):
         raise RuntimeError(f"the parts do not make a model: {missing[:3]} are missing, {unexpected[:3]} too many")
+    model.config = replace(model.config, deep_cache=DEEP_CACHE)
     return model.eval().requires_grad_(False)
+
+
+def taught(folder: Path, student: Student) -> EmoModel:
+    """The same with the student's own weights in the Backbone."""
+    model = assembled(folder)
+    own = {name.replace("/", "."): parameter for name, parameter in student.own.items()}
+    model.backbone.load_state_dict(own, strict=False)
+    return model
+
+
+def offers() -> dict[str, Any]:
+    """The teacher's presets, and one step of the student as the fastest."""
+    quality = Preset(ladder=("balanced", "fast", REALTIME))
+    few = {
+        "balanced": Preset(solver="unipc", steps=8, ladder=("fast", REALTIME)),
+        "fast": Preset(solver="unipc", steps=4, ladder=(REALTIME,)),
+    }
+    once = Preset(variant=DISTILLED, solver="ddim", steps=1, guidance=1.0)
+    variants = {BASE: Variant(), DISTILLED: Variant(steps=(1, 1), guidance=(1.0, 1.0))}
+    presets = {QUALITY: quality, **few, REALTIME: once}
+    return {
+        "variants": {name: asdict(variant) for name, variant in variants.items()},
+        "presets": {name: asdict(preset) for name, preset in presets.items()},
+        "default_preset": DEFAULT,
+    }
 
 
 def write_bundle(folder: Path, target: Path | None = None) -> Path:
@@ -61,7 +94,14 @@ def write_bundle(folder: Path, target: Path | None = None) -> Path:
     target = target or folder / "bundle"
     shutil.rmtree(target, ignore_errors=True)
     options = ExportOptions(
-        half_storage=True, guidance=(True, False), deep_cache=DEEP_CACHE, source=SOURCE, trained_on="drawings"
+        half_storage=True,
+        guidance=(True, False),
+        deep_cache=DEEP_CACHE,
+        source=SOURCE,
+        trained_on="drawings",
+        offers=offers(),
     )
-    export_bundle(assembled(folder), target, options, print)
+    student = networks(folder)["student"]
+    distilled = VariantSource(lambda: taught(folder, student).eval(), roles=("step",))
+    export_bundle(assembled(folder), target, options, print, {DISTILLED: distilled})
     return target

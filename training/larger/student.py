@@ -78,7 +78,10 @@ def fill_pool(folder: Path, seconds: float, now: Callable[[], float] = time.mono
         pool.fill(teacher, ROWS, STEPS, teacher.config.guidance)
         told, noises, results = pool.rows[0]
         named = [{part.name: getattr(one, part.name) for part in fields(one)} for one in told]
-        save_atomically([named, noises, results], folder / POOL / f"{len(available_pool(folder)):05d}.pt")
+        save_atomically(
+            {"told": named, "noises": noises, "results": results},
+            folder / POOL / f"{len(available_pool(folder)):05d}.pt",
+        )
 
 
 def footage_of(folder: Path) -> Footage:
@@ -110,9 +113,9 @@ class Rows:
         if self._index >= ROW:
             files = available_pool(self._folder)
             self._row = torch.load(files[rng.integers(len(files))], weights_only=True)
-            self._picked = torch.from_numpy(rng.permutation(len(self._row[1][0]))[:BATCH])
+            self._picked = torch.from_numpy(rng.permutation(len(self._row["noises"][0]))[:BATCH])
             self._index, self.made = 0, None
-        told, noises, results = self._row
+        told, noises, results = (self._row[name] for name in ("told", "noises", "results"))
         given = Batch(**{name: value[self._picked].float() for name, value in told[self._index].items()})
         if self.made is not None:
             given = with_motion(given, self.made, torch.from_numpy(rng.random(BATCH) < OWN_MOTION))

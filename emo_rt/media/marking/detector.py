@@ -26,7 +26,7 @@ from emo_rt.media.marking.pattern import CELLS, Pattern, pulse
 SIDE = 256
 """Pictures are brought to this many pixels squared; a cell has 4 pixels there, if nothing was cut off."""
 SIZES = tuple(SIDE / CELLS * 1.005**step for step in range(-6, 61))
-"""Sizes of a cell that are tried, in pixels of such a picture: cut off to 73 % of each side, enlarged by up to 3 %.
+"""Sizes of a cell that are tried, in pixels of such a picture: cut off to 74.1 % of each side, enlarged by up to 3 %.
 Half a step moves the outermost cells by 0.08 of a cell."""
 FOLDED = 2 * CELLS
 """Samples along the side of a folded tile."""

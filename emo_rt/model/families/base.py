@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from emo_rt.errors import ConfigError
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
@@ -17,7 +17,7 @@ from emo_rt.model.families.graphs import GraphBuilder
 from emo_rt.model.identity import FaceInputs
 from emo_rt.model.options import AnimateOptions
 
-SPECIAL_OPTIONS = frozenset({"speed", "motion_scale"})
+SPECIAL_OPTIONS = frozenset({"speed", "motion_scale", "causal"})
 """Options that only some families heed."""
 COMMON_OPTIONS = frozenset(field.name for field in fields(AnimateOptions)) - SPECIAL_OPTIONS
 """Options that every family heeds."""
@@ -60,6 +60,8 @@ class Plan:
     """Frame of the whole video that this clip begins with."""
     shift: int = 0
     """Frames by which the calls of the ``step`` graph move from step to step."""
+    around: tuple[int, int] = (0, 0)
+    """Frames before and behind the clip's own that its window covers."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,32 @@ class HearingWindows:
     def samples(self) -> int:
         """The same in samples at 16 kHz."""
         return self.length * AUDIO_SAMPLE_RATE // self.fps
+
+
+class Ear(Protocol):
+    """How the clips of a stream hear, where a family has a way of its own. Clips are taken in order."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the sound that is kept."""
+        ...
+
+    def push(self, block: Array) -> None:
+        """Take (n,) more samples at 16 kHz."""
+        ...
+
+    def end(self) -> None:
+        """No more will come."""
+        ...
+
+    def is_certain(self, index: int) -> bool:
+        """Whether all that a clip hears is there."""
+        ...
+
+    def sound(self, index: int) -> tuple[Array, Array]:
+        """What :meth:`Family.heard` takes for a clip, and (frames, rows): which of the encoder's rows each frame of its
+        window attends to."""
+        ...
 
 
 class Family(ABC):
@@ -144,6 +172,25 @@ class Family(ABC):
     def is_whole_video(self) -> bool:
         """Whether a video is made at once, of the whole sound, and not clip after clip."""
         return False
+
+    @property
+    def worker(self) -> str:
+        """Kind of worker that makes its clips: ``clip``, ``video`` or ``window``; see
+        :mod:`emo_rt.runtime.worker_pool`."""
+        return "clip"
+
+    def stream_config(self) -> ModelConfig | None:
+        """The configuration of clip after clip, where the family makes whole videos; ``None`` = it has no other."""
+        return None
+
+    def ear(self) -> Ear | None:
+        """How the clips of a stream hear; ``None`` = in the windows of :attr:`hearing`."""
+        return None
+
+    @property
+    def frames_ahead(self) -> int:
+        """Frames of sound behind a clip's own that a stream waits for."""
+        return max(self.config.audio.context_frames + self.config.audio.right_context_frames, 1)
 
     def least_samples(self) -> int:
         """Samples of the shortest sound that a whole video can be made of; shorter ones are filled up with silence."""

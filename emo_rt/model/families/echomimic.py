@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emo_rt.checks import check
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
@@ -24,6 +25,7 @@ from emo_rt.model.config import ModelConfig, WhisperConfig, WindowsConfig
 from emo_rt.model.contract import COEFFICIENTS, Array, GraphSpec, TensorSpec, step_graph
 from emo_rt.model.families import echomimic_face
 from emo_rt.model.families.base import COMMON_OPTIONS, Call, ClipState, Family, HearingWindows, Plan
+from emo_rt.model.families.echomimic_windows import stream_config
 from emo_rt.model.families.graphs import GraphBuilder
 from emo_rt.model.identity import FaceInputs, refuse_all
 from emo_rt.model.options import MOST_GUIDANCE, MOST_STEPS, AnimateOptions
@@ -66,7 +68,7 @@ class EchoMimic(Family):
 
     @property
     def heeds(self) -> frozenset[str]:
-        return COMMON_OPTIONS
+        return COMMON_OPTIONS | {"causal"}
 
     def constants(self, options: AnimateOptions) -> Mapping[str, Any]:
         return {}
@@ -80,7 +82,14 @@ class EchoMimic(Family):
         return True
 
     @property
-    def longest_s(self) -> float:
+    def worker(self) -> str:
+        return "video"
+
+    def stream_config(self) -> ModelConfig:
+        return stream_config(self.config)
+
+    @property
+    def longest_s(self) -> float | None:
         return self.windows.longest_s
 
     @property
@@ -122,7 +131,13 @@ class EchoMimic(Family):
         """Pieces of 3000 mel columns (30 s), one by one; the last is filled up with 0, which is not silence."""
         encoder = self.config.audio.encoder
         assert isinstance(encoder, WhisperConfig)
-        mel, length = log_mel(waveform, encoder.mel_bins), 2 * encoder.positions
+        return self.pieces(log_mel(waveform, encoder.mel_bins))
+
+    def pieces(self, mel: Array) -> Iterator[tuple[Array, int]]:
+        """(bands, columns) from the begin of a piece on → what :meth:`heard` gives."""
+        encoder = self.config.audio.encoder
+        assert isinstance(encoder, WhisperConfig)
+        length = 2 * encoder.positions
         for start in range(0, mel.shape[1] - 1, length):
             piece = mel[:, start : start + length]
             yield np.pad(piece, ((0, 0), (0, length - piece.shape[1])))[None], piece.shape[1] // 2
@@ -144,9 +159,7 @@ class EchoMimic(Family):
 
     def attended(self, samples: int) -> Array:
         """(frames, 10) int64: the rows that each frame of the whole video attends to, clamped at both ends."""
-        frames = np.arange(self.video_frames(samples))
-        around = np.arange(-ROWS_BEFORE, ROWS_BEHIND + 1)
-        rows: Array = (frames * ROWS_PER_SECOND // self.config.fps)[:, None] + around
+        rows = attended_rows(np.arange(self.video_frames(samples)), self.config.fps)
         return rows.clip(0, self.row_count(samples) - 1)
 
     # How a video is made
@@ -163,6 +176,13 @@ class EchoMimic(Family):
     @property
     def first_motion(self) -> Literal["none"]:
         return "none"
+
+
+def attended_rows(frames: NDArray[np.int64], fps: int) -> NDArray[np.int64]:
+    """(frames, 10): rows around the time of each frame, wherever the sound begins and ends."""
+    around = np.arange(-ROWS_BEFORE, ROWS_BEHIND + 1)
+    rows: NDArray[np.int64] = (frames * ROWS_PER_SECOND // fps)[:, None] + around
+    return rows
 
 
 def window_starts(frames: int, window: int, overlap: int) -> tuple[int, ...]:

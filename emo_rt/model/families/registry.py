@@ -10,6 +10,7 @@ from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import GraphSpec
 from emo_rt.model.families.base import Family
 from emo_rt.model.families.echomimic import EchoMimic
+from emo_rt.model.families.echomimic_stream import EchoMimicStream
 from emo_rt.model.families.emo import Emo
 from emo_rt.model.families.hallo import Hallo
 
@@ -19,8 +20,9 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType({family.name: family for
 
 def family_of(config: ModelConfig) -> Family:
     """The family of a configuration. Raises :class:`ConfigError` for one that this emo_rt does not know."""
-    check(config.family in FAMILIES, "family", config.family, f"one of {', '.join(FAMILIES)}")
-    return FAMILIES[config.family](config)
+    known = {**FAMILIES, EchoMimicStream.name: EchoMimicStream}
+    check(config.family in known, "family", config.family, f"one of {', '.join(FAMILIES)}")
+    return known[config.family](config)
 
 
 def graph_specs(config: ModelConfig, dtype: str = "float32", guidance: Sequence[bool] = (True,)) -> list[GraphSpec]:

@@ -32,7 +32,7 @@ PRIOR_VARIANCE = 0.05**2
 
 
 def live_config(config: ModelConfig) -> ModelConfig:
-    """The configuration with windows, where the model has none of its own."""
+    """The configuration with windows, where the model has none of its own and its family no other way."""
     return with_windows(config) if family_of(config).hearing.is_whole_file else config
 
 

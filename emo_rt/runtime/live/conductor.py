@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
+from emo_rt.model.families.registry import family_of
 from emo_rt.runtime.live.kept import Latent
 from emo_rt.runtime.live.ladder import Ladder
 from emo_rt.runtime.live.maker import LiveClip, LiveMaker
@@ -39,8 +40,7 @@ class Conductor:
         """Frames per second."""
         self.frames = config.frames
         """F, frames of a clip."""
-        audio = maker.heard_config.audio
-        self._ahead = max(audio.context_frames + audio.right_context_frames, 1)
+        self._ahead = family_of(maker.heard_config).frames_ahead
         loops = settings.idle == "loop"
         self.reel = Reel(config.motion_frames, max(round(settings.loop_s * config.fps), 2) if loops else 0)
         self.voice = Voice(settings.sample_rate, config.fps)

@@ -31,7 +31,6 @@ from emo_rt.runtime.scheduler import Landing, Order, whole
 from emo_rt.runtime.session import Session
 from emo_rt.runtime.signal import Signal
 from emo_rt.runtime.stages import Chunk, Control
-from emo_rt.runtime.worker import Worker
 from emo_rt.runtime.worker_base import BaseWorker
 
 MOTION, RESUMED = "motion_latents", "resumed_latents"
@@ -100,7 +99,10 @@ class LiveMaker(Session):
         self._sound: ClipSound | None = None
         self._resume: Sequence[Latent] | None = None
         self._next_index = 0
-        config, backend = avatar.model.config, avatar.model.backend
+        model = avatar.model.for_run(options)
+        config, backend = model.config, model.backend
+        self.config = config
+        """The model's configuration; its frames are those of a clip."""
         self.heard_config = live_config(config)
         """The model's configuration, with the windows in which it hears."""
         is_scaled = config.audio.normalize and self.heard_config is not config
@@ -230,7 +232,6 @@ class LiveMaker(Session):
         if self._begun.resume is None:
             super()._set_motion(worker, plan, state)
         else:
-            assert isinstance(worker, Worker), "models that make a whole video at once are not opened live"
             latents = [latent.buffer for latent in self._begun.resume]
             worker.resume_motion(latents, state[MOTION], self._resumed[RESUMED])
 

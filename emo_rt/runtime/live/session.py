@@ -63,7 +63,7 @@ class LiveSession:
 
     def _begin(self, avatar: Avatar) -> None:
         """Warm every rung, ask for admission, and make the first clip."""
-        maker, config = self._maker, avatar.model.config
+        maker, config = self._maker, self._maker.config
         costs = self._admission.costs(avatar.model)
         self._clip_s = config.frames / config.fps
         self._ladder = Ladder(maker.rungs, costs, self._clip_s, lambda: self._admission.beside(self))

@@ -1,0 +1,242 @@
+"""Each measure follows five grades of damage to the pixels (or to what is drawn), from frames to value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emo_rt.evaluate import of_frames
+from emo_rt.evaluate.assessment import Eyes, measured
+from emo_rt.evaluate.context import ARCFACE, DLIB, Context, PortraitFacts
+from emo_rt.evaluate.expression import coefficients, expressions
+from emo_rt.evaluate.fid import joined_clips, joined_features
+from emo_rt.evaluate.intervals import Estimate
+from emo_rt.evaluate.metrics import METRICS
+from emo_rt.evaluate.reading import Reading
+from emo_rt.evaluate.sound import loudness, silences
+from tests.evaluate.drawn import FPS, clip, drawn, late_lips, true_frames
+
+pytest.importorskip("onnx", reason="the small networks are written by onnx: pip install 'emo_rt[export]'")
+
+from tests.evaluate.small_networks import all_networks
+
+pytestmark = pytest.mark.slow
+
+GRADES = (0.0, 0.25, 0.5, 0.75, 1.0)
+FRAMES = 40
+OFTEN = 8
+"""How often a video is counted, so that there are enough vectors for a distance of 64 features."""
+RNG = np.random.default_rng(0)
+Frames = NDArray[np.uint8]
+
+
+def pixels(values: NDArray[Any]) -> Frames:
+    return values.round().clip(0, 255).astype(np.uint8)
+
+
+def poses(change: Callable[[Any, int], Any]) -> Frames:
+    one = clip()
+    return drawn([change(pose, index) for index, pose in enumerate(one.poses[:FRAMES])], one.identity)
+
+
+NOISE = RNG.normal(0, 6, (FRAMES, 160, 160, 3)).astype(np.float32)
+ORDER = np.random.default_rng(3).permutation(FRAMES)
+
+
+def somebody_else(grade: float) -> Frames:
+    """Another person shines through, and noise."""
+    mixed = (1 - 0.6 * grade) * true_frames()[:FRAMES].astype(np.float32)
+    return pixels(mixed + 0.6 * grade * true_frames(7, 1.6)[:FRAMES] + grade * NOISE)
+
+
+def another_moment(grade: float) -> Frames:
+    """Lips leave their moment for any other one: they are drawn between the two."""
+    one = clip()
+    parts = ("opening", "width", "rounding", "press")
+
+    def mixed(pose: Any, index: int) -> Any:
+        other = one.poses[ORDER[index]]
+        return replace(pose, **{p: (1 - grade) * getattr(pose, p) + grade * getattr(other, p) for p in parts})
+
+    return poses(mixed)
+
+
+def stiffer(grade: float) -> Frames:
+    """Mouth, head and brows are drawn nearer to how they are on average."""
+    parts = ("yaw", "pitch", "roll", "x", "y", "opening", "width", "rounding", "press", "smile", "brow")
+    means = {part: float(np.mean([getattr(pose, part) for pose in clip().poses[:FRAMES]])) for part in parts}
+    share = 0.9 * grade
+    return poses(
+        lambda pose, _: replace(pose, **{p: m + (1 - share) * (getattr(pose, p) - m) for p, m in means.items()})
+    )
+
+
+def silent() -> NDArray[np.bool_]:
+    return silences(loudness(clip().waveform[: FRAMES * 640], FRAMES, FPS))
+
+
+def open_in_silence(grade: float) -> Frames:
+    quiet = silent()
+    return poses(
+        lambda pose, index: replace(pose, opening=max(pose.opening, 0.8 * grade), press=0.0) if quiet[index] else pose
+    )
+
+
+def shaken(grade: float) -> Frames:
+    """Each picture is moved by up to some pixels."""
+    moves = np.random.default_rng(5).integers(-4, 5, (24, 2)) * grade
+    return np.stack(
+        [np.roll(f, m.round().astype(int), axis=(0, 1)) for f, m in zip(true_frames()[:24], moves, strict=True)]
+    )
+
+
+def blurred(grade: float) -> Frames:
+    from scipy.ndimage import gaussian_filter
+
+    return pixels(gaussian_filter(true_frames()[:5].astype(np.float32), (0, 1.5 * grade, 1.5 * grade, 0)))
+
+
+def repeated(grade: float) -> Frames:
+    frames = true_frames()[:24].copy()
+    for place in range(round(4 * grade)):
+        frames[5 * place + 4] = frames[5 * place + 3]
+    return frames
+
+
+def jumping(grade: float) -> Frames:
+    """Every second clip of twelve frames is brighter."""
+    brighter = 16 * grade * (np.arange(24) // 12 % 2)
+    return pixels(true_frames()[:24] + brighter[:, None, None, None])
+
+
+def covered(grade: float) -> Frames:
+    """The first frames show grey instead."""
+    frames = true_frames()[:20].copy()
+    frames[: round(8 * grade)] = 110
+    return frames
+
+
+def cut(grade: float) -> Frames:
+    """Frames are missing at the end."""
+    return true_frames()[: FRAMES - round(8 * grade)]
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory, eyes: Eyes) -> Eyes:
+    """With small networks in the places of all published ones."""
+    frames = true_frames()[:FRAMES]
+    boxes = [faces[0].box for faces in eyes.finder.follow(frames)]
+    return Eyes(**all_networks(tmp_path_factory.mktemp("small"), frames, boxes, clip().waveform[: FRAMES * 640]))
+
+
+def looked(eyes: Eyes, damage: Callable[[float], Frames], sound_s: float | None = None) -> list[Reading]:
+    found = []
+    for grade in GRADES:
+        frames = damage(grade)
+        sound = clip().waveform[: round(16_000 * (sound_s or len(frames) / FPS))]
+        found.append(eyes.read(of_frames("worse", frames, FPS, sound)))
+    return found
+
+
+def values(name: str, readings: Sequence[Reading], context: Context | None = None) -> list[float]:
+    found = [measured(METRICS[name], [one] * OFTEN, context or Context()) for one in readings]
+    assert all(isinstance(one, Estimate) for one in found), found
+    return [one.value for one in found if isinstance(one, Estimate)]
+
+
+def rises(numbers: Sequence[float]) -> bool:
+    return all(one < other for one, other in pairwise(numbers))
+
+
+def own_context(reading: Reading) -> Context:
+    """The first video is the truth, and its face the portrait."""
+    often = [reading] * OFTEN
+    faces = {name: np.nanmean(reading.embeddings[name], axis=0) for name in (DLIB, ARCFACE)}
+    faces[ARCFACE] /= np.linalg.norm(faces[ARCFACE])
+    portrait = PortraitFacts(faces, 0.0)
+    return Context(
+        portrait_of=lambda name: portrait,
+        true_expressions=np.concatenate([expressions(one) for one in often]),
+        true_frames=joined_features(often),
+        true_clips=joined_clips(often),
+        true_coefficients=coefficients(often),
+        clip_frames=12,
+    )
+
+
+LOWER, HIGHER = -1, 1
+
+
+def follow(readings: Sequence[Reading], expected: dict[str, int]) -> None:
+    """Every measure goes its way at each step; all that do not are told at once."""
+    context = own_context(readings[0])
+    found = {name: [way * one for one in values(name, readings, context)] for name, way in expected.items()}
+    assert {name: numbers for name, numbers in found.items() if not rises(numbers)} == {}
+
+
+def test_somebody_else_who_shines_through(seeing: Eyes) -> None:
+    follow(
+        looked(seeing, somebody_else),
+        {
+            "identity": HIGHER, "f_sim": LOWER, "fid": HIGHER, "fvd": HIGHER, "e_fid": HIGHER,
+            "background_flicker": HIGHER, "lse_c": LOWER, "lse_d": HIGHER,
+        },
+    )  # fmt: skip
+
+
+def test_lips_of_another_moment(seeing: Eyes) -> None:
+    follow(looked(seeing, another_moment), {"lip_correlation": LOWER, "lse_c": LOWER, "lse_d": HIGHER})
+
+
+def test_a_stiffer_face(seeing: Eyes) -> None:
+    less = dict.fromkeys(("mouth_range", "head_speed", "head_range", "expression_range"), LOWER)
+    follow(looked(seeing, stiffer), {**less, "e_fid_blendshapes": HIGHER, "e_fid": HIGHER})
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (open_in_silence, {"silence_opening": HIGHER}),
+        (shaken, {"jitter": HIGHER}),
+        (blurred, {"sharpness": LOWER}),
+        (repeated, {"frozen": HIGHER}),
+        (jumping, {"border_jump": HIGHER}),
+        (covered, {"face_found": LOWER}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_one_measure(damage: Callable[[float], Frames], expected: dict[str, int], eyes: Eyes) -> None:
+    readings = looked(eyes, damage)
+    context = Context(clip_frames=12)
+    for name, way in expected.items():
+        found = [way * one for one in values(name, readings, context)]
+        assert rises(found), (name, found)
+
+
+def test_frames_that_are_missing_at_the_end(eyes: Eyes) -> None:
+    gaps = values("length_gap", looked(eyes, cut, FRAMES / FPS))
+    assert gaps == pytest.approx([-1000 / FPS * cut for cut in (0, 2, 4, 6, 8)])
+
+
+def test_lips_that_are_late_by_more_and_more_frames(eyes: Eyes, true_reading: Reading) -> None:
+    found = [values("lip_lag", [true_reading])[0]]
+    found += [
+        values("lip_lag", [eyes.read(of_frames("late", late_lips(late), FPS, clip().waveform))])[0]
+        for late in range(1, 5)
+    ]
+    assert np.diff(found) == pytest.approx([1000 / FPS] * 4)
+
+
+def test_every_measure_is_damaged_somewhere() -> None:
+    """Blinks are drawn one by one in :mod:`tests.evaluate.test_measures`."""
+    import inspect
+    import sys
+
+    text = inspect.getsource(sys.modules[__name__])
+    assert [name for name in METRICS if f'"{name}"' not in text and name != "blinks"] == []
