@@ -73,7 +73,8 @@ def settings(steps: Sequence[int], solvers: Sequence[str]) -> dict[str, AnimateO
 def compare(
     animator: Animator, people: Sequence[Person], reader: Reader, chosen: Mapping[str, AnimateOptions], rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """Time and quality of each setting."""
+    """Time and quality of each setting; the first is what the others are compared with."""
+    base = next(iter(chosen))
     videos: dict[str, list[Pixels]] = {}
 
     def make(name: str) -> None:
@@ -85,12 +86,12 @@ def compare(
     for name in chosen:
         rows[name] = {
             "seconds_per_video": median(row[name] for row in times) / len(people),
-            "speedup": median(row[BASE] / row[name] for row in times),
-            "likeness_db": sum(map(psnr, videos[name], videos[BASE])) / len(people),
+            "speedup": median(row[base] / row[name] for row in times),
+            "likeness_db": sum(map(psnr, videos[name], videos[base])) / len(people),
             **measure(people, truths, videos[name], reader, animator.config.frames),
         }
     for row in rows.values():
-        row["score"] = sum(min(1.0, row[key] / rows[BASE][key]) for key in KEPT) / len(KEPT)
+        row["score"] = sum(min(1.0, row[key] / rows[base][key]) for key in KEPT) / len(KEPT)
     for name, row in rows.items():
         row["best"] = not any(is_better(other, row) for key, other in rows.items() if key != name)
     return rows
@@ -186,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--people", type=int, default=6, help="pairs of person and sentence (default: %(default)s)")
     parser.add_argument("--steps", type=_numbers, default=(4, 8, 12, 20), metavar="N,…")
     parser.add_argument("--solvers", default="ddim,euler,dpmpp_2m,unipc", help="the last one also with shortcuts")
+    parser.add_argument("--presets", action="store_true", help="only the bundle's presets, in their order")
     parser.add_argument("--rounds", type=int, default=1)
     add_outputs(parser)
     given = parser.parse_args(arguments)
@@ -193,12 +195,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--rounds and --steps are 1 or more, --people 2 or more")
     if (given.portrait is None) != (given.voice is None):
         parser.error("--portrait and --voice go together")
+    if given.presets and given.portrait is not None:
+        parser.error("--presets is for drawn people; `emo-rt evaluate --regression` compares presets by a portrait")
     chosen = settings(given.steps, given.solvers.split(","))
     with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
         if given.portrait is not None:  # the gate runs them with the variant of the model's best
             chosen = {name: as_options(as_preset(options), animator.bundle) for name, options in chosen.items()}
         chosen = {name: options for name, options in chosen.items() if is_possible(animator, options)}
         if given.portrait is None:
+            if given.presets:
+                chosen = {name: AnimateOptions(preset=name) for name in animator.bundle.presets}
             people = load_people(given.people, animator.config.size)
             rows = compare(animator, people, Reader(), chosen, given.rounds)
         else:

@@ -468,7 +468,8 @@ class TestExport:
 
         calls: list[Any] = []
 
-        def export(model: Any, target: Path, options: Any, report: Callable[[str], None]) -> Bundle:
+        def export(model: Any, target: Path, options: Any, report: Callable[[str], None], variants: Any) -> Bundle:
+            assert not variants
             calls.append((model, target, options))
             report("exporting vae_encoder")
             return tiny_bundle
