@@ -22,8 +22,8 @@ from emo_rt.serve import metrics, routes_avatars, routes_rtc, routes_speech, rou
 from emo_rt.serve.errors import ApiError, error_body, is_full, refusal
 from emo_rt.serve.guard import COUNTED, Guard
 from emo_rt.serve.live import LiveConnection
-from emo_rt.serve.openapi import ERRORS, Responses
-from emo_rt.serve.openapi_answers import HEALTH, MODELS, READY, Schema, answer
+from emo_rt.serve.openapi import ERRORS, Responses, Schema
+from emo_rt.serve.openapi_answers import HEALTH, MODELS, READY, answer
 from emo_rt.serve.page_files import add_page
 from emo_rt.serve.service import Service
 from emo_rt.version import __version__

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -57,7 +57,7 @@ class RtcConnection:
         self._is_restarting = False
         self._error: dict[str, Any] | None = None
         self._request_id = REQUEST_ID.get()
-        self._tasks = set[asyncio.Task[None]]()
+        self._tasks = set[asyncio.Task[Any]]()
 
     def restart(self) -> None:
         """The server ends: say so, and end in order."""
@@ -170,8 +170,8 @@ class RtcConnection:
             await asyncio.shield(self._exits.aclose())
             event("live session ended", call=self.id, key=self.owner or None)
 
-    def _begin(self, work: Any) -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(work)
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
