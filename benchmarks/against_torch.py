@@ -13,9 +13,8 @@ all ways must agree to :data:`AGREEMENT_DB`, or there is no report. Torch uses a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +45,27 @@ Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 (halves, F, 4, S, S)."""
 
 
-def against_torch(subject: Subject, threads: int, rounds: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class AgainstTorch:
+    """Our times beside those of torch."""
+
+    seconds: dict[str, float]
+    """Of each way, the median over the rounds."""
+    speedup: dict[str, float]
+    """Way of torch → its time in units of ours, the median over the rounds."""
+    range: dict[str, tuple[float, float]]
+    """The smallest and the largest."""
+    agreement_db: dict[str, float]
+    """Peak signal-to-noise ratio between its frames and ours."""
+    rounds: int
+    threads: int
+    torch: str
+    """Its version."""
+    gmac: dict[str, float]
+    """10⁹ multiply-adds of one run of each large graph, counted."""
+
+
+def against_torch(subject: Subject, threads: int, rounds: int) -> AgainstTorch:
     """Seconds of each way and our speed-ups, medians over rounds. Raises :class:`DisagreementError`."""
     torch_clip = TorchClip(subject, read_back(subject.bundle))
     ways: dict[str, Callable[[], Array]] = {
@@ -60,16 +79,16 @@ def against_torch(subject: Subject, threads: int, rounds: int) -> dict[str, Any]
         agreement = {name: psnr(frames["ours"], frames[name]) for name in ways if name != "ours"}
         check_agreement(agreement)
         times = interleaved(dict(ways), rounds)
-    return {
-        "seconds": {name: median(row[name] for row in times) for name in ways},
-        "speedup": {name: median(row[name] / row["ours"] for row in times) for name in agreement},
-        "range": {name: _range([row[name] / row["ours"] for row in times]) for name in agreement},
-        "agreement_db": agreement,
-        "rounds": rounds,
-        "threads": threads,
-        "torch": torch.__version__,
-        "gmac": _gmac(subject),
-    }
+    return AgainstTorch(
+        seconds={name: median(row[name] for row in times) for name in ways},
+        speedup={name: median(row[name] / row["ours"] for row in times) for name in agreement},
+        range={name: _range([row[name] / row["ours"] for row in times]) for name in agreement},
+        agreement_db=agreement,
+        rounds=rounds,
+        threads=threads,
+        torch=str(torch.__version__),
+        gmac=_gmac(subject),
+    )
 
 
 class TorchClip:
@@ -179,9 +198,9 @@ def check_agreement(agreement: dict[str, float]) -> None:
 def _gmac(subject: Subject) -> dict[str, float]:
     """10⁹ multiply-adds of one run of each large graph, counted."""
     counted = count_work(subject.config, 1)
-    decoded = counted["vae_decode"] * subject.config.decode_frames
-    return {name: count / 1e9 for name, count in {**counted["graphs"], "vae_decoder": decoded}.items()}
+    decoded = counted.vae_decode * subject.config.decode_frames
+    return {name: count / 1e9 for name, count in {**counted.graphs, "vae_decoder": decoded}.items()}
 
 
-def _range(values: list[float]) -> list[float]:
-    return [min(values), max(values)]
+def _range(values: list[float]) -> tuple[float, float]:
+    return min(values), max(values)

@@ -79,13 +79,14 @@ class Animator:
     ) -> Animator:
         """Open a bundle folder, or ``"demo"``, the small model inside the package.
 
-        ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
-        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
-        (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
-        CPU threads per graph, ``None`` = one per core. ``memory_limit``: GB of a GPU's memory that one run may take, as
-        :meth:`estimate_memory` reckons it; settings that take more raise :class:`ConfigError`, which names those that
-        fit. ``verify``: compare every file with its hash. ``runtime``: what
-        shares the device out among sessions; ``None`` = the one of this process and device. Presets that
+        ``device``: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on where there are several GPUs; ``backend``:
+        ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra ``openvino``), ``openvino-bf16`` (the same with products of
+        bfloat16), ``tensorrt``, or one of another package (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto``
+        chooses by itself, and never OpenVINO. ``threads``: CPU threads per graph, ``None`` = one per core.
+        ``memory_limit``: GB of a GPU's memory that one run may take, as :meth:`estimate_memory` reckons it; settings
+        that take more raise :class:`ConfigError`, which names those that fit. ``verify``: compare every file with its
+        hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this process and device.
+        Presets that
         ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
         :class:`BackendError`, :class:`ConfigError`.
         """
@@ -128,7 +129,7 @@ class Animator:
 
     @property
     def device(self) -> str:
-        """``cpu`` or ``cuda``."""
+        """``cpu``, ``cuda`` for the first GPU, or ``cuda:1`` and so on."""
         return self._model.backend.device
 
     @property
