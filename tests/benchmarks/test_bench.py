@@ -186,7 +186,7 @@ class TestAgainstTorch:
         allowed = r"null_audio|.*null_reference|reference_net\..*time_emb|reference_net\.up_blocks\.1\.attentions\.1\."
         assert not [name for name in wrong if not re.match(allowed, name)]
 
-    @pytest.mark.parametrize("fixture", ["tiny_bundle", "hallo_bundle"])
+    @pytest.mark.parametrize("fixture", ["tiny_bundle", "hallo_bundle", "echomimic_bundle"])
     def test_same_clip_same_pictures(
         self, fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
