@@ -116,7 +116,7 @@ class Planter:
 
     def answers(self, other: PictureSource, face_box: FaceBox | None = None) -> Iterator[Answer]:
         """One after another. ``other``: picture of somebody else, with the face at ``face_box`` (default: found)."""
-        yield self._ask("the same on another engine, or again", self._other_engine(), "equal", True)
+        yield self._ask(*self._other_engine(), "equal", True)
         for graph in GRAPHS:
             yield self._ask(f"1 % noise on the weights of {graph}", self._noisy(graph), "equal", False)
         sound = late(self._speech.sound, LATE_FRAMES, self._fps)
@@ -130,13 +130,16 @@ class Planter:
         with machine.load() as animator:
             return made(animator, speech, self._options)[0], animator.config.fps
 
-    def _other_engine(self) -> NDArray[np.uint8]:
+    def _other_engine(self) -> tuple[str, NDArray[np.uint8]]:
+        """What it is, and its frames."""
         with self._machine.load() as animator:
-            backend = "openvino" if animator.backend == "onnxruntime" else "onnxruntime"
+            own = animator.backend
+        other = "openvino" if own == "onnxruntime" else "onnxruntime"
         try:
-            return self._made(replace(self._machine, backend=backend), self._speech)[0]
+            frames, _ = self._made(replace(self._machine, backend=other), self._speech)
         except EmoRtError:  # not installed here
-            return self._made(self._machine, self._speech)[0]
+            return f"the same by {own} again", self._made(self._machine, self._speech)[0]
+        return f"the same by {other} instead of {own}", frames
 
     def _noisy(self, graph: str) -> NDArray[np.uint8]:
         with tempfile.TemporaryDirectory() as folder:

@@ -73,7 +73,7 @@ class DlibRecogniser:
         """(128,)."""
         margin = DLIB_PADDING / (1 + 2 * DLIB_PADDING)
         template = (np.array(DLIB_TEMPLATE) / (1 + 2 * DLIB_PADDING) + margin) * DLIB_SIZE
-        chip = aligned(frame, landmarks[list(DLIB_POINTS), :2], template, DLIB_SIZE)
+        chip = aligned(frame, landmarks[list(DLIB_POINTS), :2], template, DLIB_SIZE, averaged=True)
         return np.asarray(self._network.compute_face_descriptor(chip), np.float64)
 
 
@@ -114,16 +114,19 @@ def open_onnx(path: Path) -> Any:
         raise InputError(f"the network {path} cannot be loaded: {exc}") from exc
 
 
-def aligned(frame: NDArray[np.uint8], points: Points, template: Points, side: int) -> NDArray[np.uint8]:
+def aligned(
+    frame: NDArray[np.uint8], points: Points, template: Points, side: int, *, averaged: bool = False
+) -> NDArray[np.uint8]:
     """(side, side, 3): the frame turned, scaled and moved so that points (n, 2) come nearest to their places.
 
-    Large faces are averaged down first: a bilinear look-up alone would skip pixels.
+    ``averaged``: large faces are averaged down first, as dlib does; the bilinear look-up alone, which is InsightFace's,
+    skips pixels.
     """
     here, there = points @ (1, 1j), template @ (1, 1j)
     spread = here - here.mean()
     turn = complex(np.vdot(spread, there - there.mean()) / max(float(np.vdot(spread, spread).real), 1e-9))
     shift = complex(there.mean() - turn * here.mean())
-    image, factor = Image.fromarray(frame), max(1, int(1 / max(abs(turn), 1e-6)))
+    image, factor = Image.fromarray(frame), max(1, int(1 / max(abs(turn), 1e-6))) if averaged else 1
     if factor > 1:
         image = image.reduce(factor)
     middle = 0.5 + 0.5j  # points count from the middle of the first pixel, Pillow from its corner

@@ -130,7 +130,7 @@ def number(value: float) -> str:
     """Three digits that count, without exponents."""
     if abs(value) < 0.001:
         return f"{value:.4f}" if abs(value) >= 0.00005 else "0"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    digits = sum(abs(value) < least for least in (99.95, 9.995, 0.9995))
     text = f"{value:.{digits}f}"
     return text[1:] if text.strip("-0.") == "" and text.startswith("-") else text
 

@@ -21,6 +21,7 @@ from tests.evaluate.random_networks import (
     PIXELS,
     POINTS,
     feature_sets,
+    large_face,
     picture_sets,
     random_input,
     random_sound,
@@ -142,6 +143,7 @@ def arcface(_: Path | None) -> None:
         write(
             "arcface",
             {name: list(shape) for name, shape in ARCFACE.items()},
+            large=face_align.norm_crop(*large_face())[::KEPT, ::KEPT],
             crop=crops["frame"][::KEPT, ::KEPT, ::-1],
             chip=public.get_feat(chip[..., ::-1]),
             f_sim=[public.compute_sim(embeddings["portrait"], embeddings["frame"])],

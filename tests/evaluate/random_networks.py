@@ -99,6 +99,14 @@ def smooth_picture(name: str) -> NDArray[np.uint8]:
     return np.round(upper * (1 - down) + lower * down).astype(np.uint8)
 
 
+def large_face() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(780, 780, 3): each pixel of the frame as three by three, with a pattern in them; and its points (5, 2)."""
+    blocks = smooth_picture("frame").repeat(3, axis=0).repeat(3, axis=1).astype(int)
+    pattern = 20 * ((np.arange(780)[:, None] + np.arange(780)) % 3 - 1)
+    pixels = np.clip(blocks + pattern[..., None], 0, 255).astype(np.uint8)
+    return pixels, 3 * np.array(POINTS["frame"], np.float32) + 1
+
+
 def feature_sets() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(300, 12) and (250, 12): features that depend on each other."""
     one, other = (random_input(name, (count, 12), -1, 1) for name, count in (("made", 300), ("true", 250)))

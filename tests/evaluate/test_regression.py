@@ -20,7 +20,6 @@ from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
 from emo_rt.evaluate.options import Expect
 from emo_rt.evaluate.pictures import psnr, ssim
-from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.regression import Change, Regression, compare, is_worse
 from emo_rt.evaluate.subject import Subject
 from tests.evaluate.drawn import clip, drawn, footage, late_lips, true_frames
@@ -124,12 +123,12 @@ def test_the_gate_takes_true_videos(tmp_path: Path) -> None:
     assert change.before >= 0
 
 
-def test_the_gate_compares_fid_and_fvd_where_there_are_enough(true_reading: Reading) -> None:
+def test_the_gate_compares_fid_and_fvd_where_there_are_enough() -> None:
     """With features as networks of few of them give. What cannot be compared is told."""
-    features, count = RNG.normal(0, 1, (300, 6)), len(true_reading)
-    true = replace(true_reading, inception=features, clips=features)
+    features, grey = RNG.normal(0, 1, (300, 6)), of_frames("grey", np.full((6, 64, 64, 3), 90, np.uint8), 25)
+    read = EYES().read(grey)
     readings = {
-        name: replace(true, name=name, inception=features[:count] + shift, clips=features[:12] + shift)
+        name: replace(read, name=name, inception=features[:75] + shift, clips=features[:12] + shift)
         for name, shift in (("A", 0.2), ("B", 0.9))
     }
     context = Context(true_frames=features, true_clips=features)
@@ -141,7 +140,7 @@ def test_the_gate_compares_fid_and_fvd_where_there_are_enough(true_reading: Read
         assert 0 < one.before < one.after
         assert one.change.low < one.change.value < one.change.high
     missing = dict(one for one in found if not isinstance(one, Change))
-    assert missing["f_sim"] == "needs the portrait"
+    assert missing["f_sim"] == "no face was found in the video"
     few = replace(readings["B"], inception=features[:11])
     again = dict(one for one in regression._changes(readings["A"], few, context) if not isinstance(one, Change))
     assert "11 samples" in again["fid"]

@@ -85,8 +85,8 @@ def test_what_one_row_has_is_measured(report: Report) -> None:
 
 
 def test_numbers_for_people() -> None:
-    assert [number(v) for v in (0, 0.00001, -0.0004, 0.1234, 1.234, 12.34, 1234.5)] == [
-        "0", "0", "-0.0004", "0.123", "1.23", "12.3", "1234",
+    assert [number(v) for v in (0, 0.00001, -0.0004, 0.1234, 0.9996, 1.234, 9.999, 12.34, 1234.5)] == [
+        "0", "0", "-0.0004", "0.123", "1.00", "1.23", "10.0", "12.3", "1234",
     ]  # fmt: skip
 
 

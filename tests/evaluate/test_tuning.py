@@ -134,6 +134,8 @@ def test_the_command_measures_keeps_and_forgets(
     told = capsys.readouterr().out
     assert "quality" in told
     assert "kept in" in told
+    assert "s per s of video" in told
+    assert "realtime" in told.splitlines()[-2], "says whether it keeps up"
     tuned = read_tuned(tiny_bundle)
     assert tuned is not None
     assert set(tuned.presets) == {"quality", "balanced", "fast", "realtime"}
