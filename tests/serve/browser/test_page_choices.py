@@ -75,7 +75,7 @@ def test_a_corrected_box_is_what_the_server_gets(studio: Studio) -> None:
     studio.page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(str(data))))
     studio.page.focus(".face-box .move")
     studio.page.keyboard.press("ArrowDown")
-    assert studio.page.input_value("#head_room") == "0.2", "the model's own"
+    assert studio.page.input_value("#head_room") == "0", "the tiny model's own"
     for slider in ("#speed", "#head_room"):
         studio.page.focus(slider)
         studio.page.keyboard.press("End")
