@@ -41,7 +41,8 @@ class Normal:
 def distance(first: Normal, second: Normal) -> Values:
     """(…,) ≥ 0. ``Σ₁ Σ₂`` and the symmetric ``Σ₂^½ Σ₁ Σ₂^½`` have the same eigenvalues."""
     root = _root(second.covariance)
-    return _distance(first, second, np.linalg.eigvalsh(root @ first.covariance @ root))
+    eigenvalues = np.linalg.eigvalsh(root @ first.covariance @ root)
+    return _distance(first, second, eigenvalues.astype(np.float64))
 
 
 def _distance(first: Normal, second: Normal, eigenvalues: Values) -> Values:
