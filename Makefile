@@ -65,7 +65,7 @@ sbom:
 # Pages in a real browser, in an environment of their own (build/browser) with Playwright. Skips without Chromium.
 browser:
 	$(PYTHON) -m venv build/browser
-	build/browser/bin/python -m pip install -q -e '.[cpu,serve]' playwright axe-playwright-python pytest filelock
+	build/browser/bin/python -m pip install -q -e '.[cpu,webrtc]' playwright axe-playwright-python pytest filelock
 	build/browser/bin/python -m pytest -o addopts= --confcutdir=tests/serve/browser -p no:cacheprovider -q -rs \
 		tests/browser tests/serve/browser
 
@@ -74,7 +74,7 @@ browser:
 integrations:
 	$(PYTHON) -m venv build/integrations
 	build/integrations/bin/python -m pip install -q -e '.[cpu,livekit,pipecat,webrtc]' filelock pytest \
-		opentelemetry-sdk schemathesis
+		httpx2 opentelemetry-sdk schemathesis
 	build/integrations/bin/python -m pytest -o addopts= -q -rs tests/integrations
 
 # Batches and the server on a real cluster of several nodes, and a store like S3, in an environment of their own.

@@ -147,25 +147,62 @@ def crowd(places: int, mean_s: float, start_s: float, spare: int) -> float:
     return float(np.percentile(waits[among], 99))
 
 
-def predicted(places: int, mean_s: float, loads: Sequence[float]) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class Prediction:
+    """What a load needs."""
+
+    concurrent: float
+    """Sessions at a time on average."""
+    replicas: int
+    p99_s: float
+    """Of waiting."""
+    busy: float
+    """Share of the places that is taken."""
+    must_wait: float
+    """Probability that a session waits, by Erlang's formula."""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What comes of those who come all at once."""
+
+    start_s: float
+    """A replica starts in so many seconds."""
+    spare: int
+    """Replicas more than the usual load needs."""
+    p99_s: float
+    """Of waiting."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that was simulated."""
+
+    schema: int
+    benchmark: str
+    environment: dict[str, Any]
+    predicted: list[Prediction]
+    crowds: list[Crowd]
+
+
+def predicted(places: int, mean_s: float, loads: Sequence[float]) -> list[Prediction]:
     """A row per load."""
     rows = []
     for load in loads:
         replicas, wait = needed(load, places, mean_s)
-        row = {"concurrent": load, "replicas": replicas, "p99_s": wait, "busy": load / (replicas * places)}
-        rows.append(row | {"must_wait": erlang_c(load, replicas * places)})
+        taken = replicas * places
+        rows.append(Prediction(load, replicas, wait, load / taken, erlang_c(load, taken)))
     return rows
 
 
-def table(result: dict[str, Any]) -> str:
+def table(result: Result) -> str:
     """As Markdown."""
     lines = ["| sessions at a time | replicas | places taken | p99 of waiting |", "|---:|---:|---:|---:|"]
     lines += [
-        f"| {row['concurrent']:g} | {row['replicas']:.0f} | {row['busy']:.0%} | {row['p99_s']:.2f} s |"
-        for row in result["predicted"]
+        f"| {row.concurrent:g} | {row.replicas} | {row.busy:.0%} | {row.p99_s:.2f} s |" for row in result.predicted
     ]
     lines += ["", "| a replica starts in | spare replicas | p99 of waiting in a crowd |", "|---:|---:|---:|"]
-    lines += [f"| {row['start_s']:g} s | {row['spare']:.0f} | {row['p99_s']:.2f} s |" for row in result["crowds"]]
+    lines += [f"| {row.start_s:g} s | {row.spare} | {row.p99_s:.2f} s |" for row in result.crowds]
     return "\n".join(lines)
 
 
@@ -178,13 +215,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_outputs(parser)
     given = parser.parse_args(argv)
     loads = [float(load) for load in given.loads.split(",")]
-    result: dict[str, Any] = {"schema": SCHEMA, "benchmark": "admission", "environment": environment(1)}
-    result["predicted"] = predicted(given.places, given.mean_s, loads)
-    result["crowds"] = [
-        {"start_s": start_s, "spare": spare, "p99_s": crowd(given.places, given.mean_s, start_s, spare)}
+    crowds = [
+        Crowd(start_s, spare, crowd(given.places, given.mean_s, start_s, spare))
         for start_s in (10.0, 60.0)
         for spare in (0, 2, 4)
     ]
+    result = Result(SCHEMA, "admission", environment(1), predicted(given.places, given.mean_s, loads), crowds)
     publish(result, table(result), given)
 
 

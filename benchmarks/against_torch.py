@@ -13,8 +13,8 @@ all ways must agree to :data:`AGREEMENT_DB`, or there is no report. Torch uses a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from emo_rt.export.networks.plain import PlainInputs, plain_prediction
 from emo_rt.export.read_back import read_back
 from emo_rt.media.picture import load_picture
 from emo_rt.model.contract import Array
+from emo_rt.model.families.base import ClipState
 from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.clips import noise_for_clip, split_into_clips
 from emo_rt.runtime.loaded_model import to_unit
@@ -39,33 +40,55 @@ from emo_rt.runtime.loaded_model import to_unit
 AGREEMENT_DB = 40.0
 """Smallest peak signal-to-noise ratio between our frames and torch's, in dB: one step of 255 everywhere is 48 dB."""
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""Latents (F, 4, S, S) and timestep (1,) → predictions (halves, F, 4, S, S)."""
+Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Latents (F, 4, S, S), timestep (1,) and the frames of the video that they are (F,) → predictions
+(halves, F, 4, S, S)."""
 
 
-def against_torch(subject: Subject, threads: int, rounds: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class AgainstTorch:
+    """Our times beside those of torch."""
+
+    seconds: dict[str, float]
+    """Of each way, the median over the rounds."""
+    speedup: dict[str, float]
+    """Way of torch → its time in units of ours, the median over the rounds."""
+    range: dict[str, tuple[float, float]]
+    """The smallest and the largest."""
+    agreement_db: dict[str, float]
+    """Peak signal-to-noise ratio between its frames and ours."""
+    rounds: int
+    threads: int
+    torch: str
+    """Its version."""
+    gmac: dict[str, float]
+    """10⁹ multiply-adds of one run of each large graph, counted."""
+
+
+def against_torch(subject: Subject, threads: int, rounds: int) -> AgainstTorch:
     """Seconds of each way and our speed-ups, medians over rounds. Raises :class:`DisagreementError`."""
     torch_clip = TorchClip(subject, read_back(subject.bundle))
     ways: dict[str, Callable[[], Array]] = {
         "ours": lambda: subject.animate(avatar=subject.prepare()).numpy(),
         "plain": lambda: torch_clip.frames(torch_clip.plain),
-        "original": lambda: torch_clip.frames(torch_clip.original),
     }
+    if torch_clip.has_original:
+        ways["original"] = lambda: torch_clip.frames(torch_clip.original)
     with torch_threads(threads), torch.no_grad():
         frames = {name: way() for name, way in ways.items()}  # the warm-up of each
-        agreement = {name: psnr(frames["ours"], frames[name]) for name in ("plain", "original")}
+        agreement = {name: psnr(frames["ours"], frames[name]) for name in ways if name != "ours"}
         check_agreement(agreement)
         times = interleaved(dict(ways), rounds)
-    return {
-        "seconds": {name: median(row[name] for row in times) for name in ways},
-        "speedup": {name: median(row[name] / row["ours"] for row in times) for name in agreement},
-        "range": {name: _range([row[name] / row["ours"] for row in times]) for name in agreement},
-        "agreement_db": agreement,
-        "rounds": rounds,
-        "threads": threads,
-        "torch": torch.__version__,
-        "gmac": _gmac(subject),
-    }
+    return AgainstTorch(
+        seconds={name: median(row[name] for row in times) for name in ways},
+        speedup={name: median(row[name] / row["ours"] for row in times) for name in agreement},
+        range={name: _range([row[name] / row["ours"] for row in times]) for name in agreement},
+        agreement_db=agreement,
+        rounds=rounds,
+        threads=threads,
+        torch=str(torch.__version__),
+        gmac=_gmac(subject),
+    )
 
 
 class TorchClip:
@@ -80,15 +103,33 @@ class TorchClip:
 
     def plain(self, inputs: PlainInputs) -> Predict:
         """Everything at every step."""
-        return lambda latents, timestep: plain_prediction(self.model, latents, timestep, inputs, self.guided)
+
+        def predict(latents: Tensor, timestep: Tensor, frames: Tensor) -> Tensor:
+            window = replace(inputs, audio_windows=inputs.audio_windows[frames])
+            return plain_prediction(self.model, latents, timestep, window, self.guided)
+
+        return predict
+
+    @property
+    def has_original(self) -> bool:
+        """Whether there is the public pipeline's order for this run. Hallo's always computes both halves; EchoMimic's
+        has no unconditional half without guidance, and :class:`OriginalClip` always has one."""
+        return self.guided or not self.subject.model.family.is_whole_video
 
     def original(self, inputs: PlainInputs) -> Predict:
-        """In the order of the public pipeline, which always computes both halves."""
-        return OriginalClip(self.model, inputs).predict
+        """In the order of the public pipeline: ReferenceNet once, everything else at every step of every window."""
+        clip = OriginalClip(self.model, inputs)
+
+        def predict(latents: Tensor, timestep: Tensor, frames: Tensor) -> Tensor:
+            clip.hear(inputs.audio_windows[frames])
+            return clip.predict(latents, timestep)
+
+        return predict
 
     def frames(self, order: Callable[[PlainInputs], Predict]) -> Array:
         """The clip's frames, (F, size, size, 3) uint8."""
-        latents = self._solve(order(self._inputs()))
+        inputs = self._inputs()
+        latents = self._solve(order(inputs), len(inputs.audio_windows))[: self.config.frames]
         batch = self.config.decode_frames
         parts = [vae_network.decode(self.model.vae, part) for part in latents.split(batch)]
         return to_rgb(clamp_unit(torch.cat(parts))).numpy()
@@ -111,17 +152,31 @@ class TorchClip:
         return plain_inputs(values)
 
     def _encode_audio(self, waveform: Array) -> Array:
-        hidden: Array = self.model.audio_encoder(torch.from_numpy(waveform)[None]).numpy()
-        return hidden
+        sounds = self.subject.model.family.heard(waveform)
+        states = [self.model.audio_encoder(torch.from_numpy(sound)).numpy()[:rows] for sound, rows in sounds]
+        return np.concatenate(states)
 
-    def _solve(self, predict: Predict) -> Tensor:
-        """The solver's table around a function that predicts, as :mod:`emo_rt.model.solvers` describes it."""
-        shape = (self.config.frames, self.config.vae.latent_channels, *[self.config.latent_size] * 2)
+    def _solve(self, predict: Predict, frames: int) -> Tensor:
+        """The solver's table around a function that predicts, as :mod:`emo_rt.model.solvers` describes it. ``frames``:
+        of a clip, or of the whole video, whose windows are averaged."""
+        family = self.subject.model.family
+        plan = family.plan(ClipState(0, frames if family.is_whole_video else 0))
+        shape = (frames, self.config.vae.latent_channels, *[self.config.latent_size] * 2)
         latents = torch.from_numpy(noise_for_clip(self.subject.setting.options().seed, 0, shape))
+        if family.noise_limit is not None:
+            latents = latents.clamp(-family.noise_limit, family.noise_limit)
         earlier = [torch.zeros_like(latents)] * 2
-        for timestep, row in zip(self.schedule.timesteps, self.schedule.coefficients.tolist(), strict=True):
-            halves = predict(latents, torch.tensor([float(timestep)]))
-            prediction = halves[0] + self.guidance * (halves[1] - halves[0]) if len(halves) == 2 else halves[0]
+        rows = zip(self.schedule.timesteps, self.schedule.coefficients.tolist(), strict=True)
+        for step, (timestep, row) in enumerate(rows):
+            total, covered = torch.zeros_like(latents), torch.zeros(frames, 1, 1, 1)
+            for call in plan.step:
+                if call.graph == "step":
+                    window = (torch.tensor(call.frames) + step * plan.shift) % frames
+                    halves = predict(latents[window], torch.tensor([float(timestep)]), window)
+                    guided = halves[0] + self.guidance * (halves[1] - halves[0]) if len(halves) == 2 else halves[0]
+                    total[window] += guided
+                    covered[window] += 1
+            prediction = total / covered
             p, q, a, b, c, d = row
             x0 = p * latents + q * prediction
             latents = a * latents + b * x0 + c * earlier[0] + d * earlier[1]
@@ -143,9 +198,9 @@ def check_agreement(agreement: dict[str, float]) -> None:
 def _gmac(subject: Subject) -> dict[str, float]:
     """10⁹ multiply-adds of one run of each large graph, counted."""
     counted = count_work(subject.config, 1)
-    decoded = counted["vae_decode"] * subject.config.decode_frames
-    return {name: count / 1e9 for name, count in {**counted["graphs"], "vae_decoder": decoded}.items()}
+    decoded = counted.vae_decode * subject.config.decode_frames
+    return {name: count / 1e9 for name, count in {**counted.graphs, "vae_decoder": decoded}.items()}
 
 
-def _range(values: list[float]) -> list[float]:
-    return [min(values), max(values)]
+def _range(values: list[float]) -> tuple[float, float]:
+    return min(values), max(values)

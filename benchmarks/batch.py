@@ -26,11 +26,11 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -148,12 +148,46 @@ def local_cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def measure(ways: dict[str, Way], rounds: int, folder: Path, minutes: float) -> dict[str, list[dict[str, float]]]:
-    """By way and round: seconds per row by the clock and of processors, and until the first row had ended.
+@dataclass(frozen=True)
+class Round:
+    """One way, once."""
+
+    row_s: float
+    """Seconds per row by the clock."""
+    cpu_s: float
+    """And of processors."""
+    first_s: float
+    """Until the first row had ended."""
+
+
+@dataclass(frozen=True)
+class More:
+    """What one way takes more than another, as a share."""
+
+    median: float
+    low: float
+    """End of the 95 % interval."""
+    high: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rounds of one way: medians, and how it stands to the grouped loop."""
+
+    rows_per_hour: float
+    row_s: float
+    cpu_s: float
+    first_s: float
+    more_row_s: More
+    more_cpu_s: More
+
+
+def measure(ways: dict[str, Way], rounds: int, folder: Path, minutes: float) -> dict[str, list[Round]]:
+    """By way, all rounds.
 
     Every second round in reverse; no round begins that would end after ``minutes``.
     """
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+    found: dict[str, list[Round]] = {name: [] for name in ways}
     begun = time.monotonic()
     for number in range(rounds):
         if (time.monotonic() - begun) * (number + 1) > 60 * minutes * number > 0:
@@ -164,45 +198,48 @@ def measure(ways: dict[str, Way], rounds: int, folder: Path, minutes: float) -> 
             row_s = (ended[-1][0] - ended[0][0]) / (len(ended) - 1)
             middle = len(ended) // 2
             cpu_s = (ended[-1][1] - ended[middle - 1][1]) / (len(ended) - middle)
-            found[name].append({"row_s": row_s, "cpu_s": cpu_s, "first_s": ended[0][0] - start})
+            found[name].append(Round(row_s, cpu_s, ended[0][0] - start))
     return found
 
 
-def compared(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
-    """What ours takes more, as a share: median over the rounds, and its 95 % interval (bootstrap over rounds)."""
+def compared(ours: Sequence[float], other: Sequence[float]) -> More:
+    """What ours takes more: median over the rounds, and its 95 % interval (bootstrap over rounds)."""
     ratios = np.array(ours) / np.array(other) - 1
     drawn = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
     low, high = np.percentile(np.median(drawn, axis=1), [2.5, 97.5])
-    return {"median": float(np.median(ratios)), "low": float(low), "high": float(high)}
+    return More(float(np.median(ratios)), float(low), float(high))
 
 
-def report(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+def report(found: dict[str, list[Round]]) -> dict[str, Report]:
     """Rows per hour, time to the first row, and each way against the grouped loop."""
     return {name: _report(rounds, found[LOOP]) for name, rounds in found.items()}
 
 
-def _report(rounds: list[dict[str, float]], base: list[dict[str, float]]) -> dict[str, Any]:
-    medians = {key: float(np.median([one[key] for one in rounds])) for key in ("row_s", "cpu_s", "first_s")}
-    more = {
-        f"more_{key}": compared([one[key] for one in rounds], [one[key] for one in base]) for key in ("row_s", "cpu_s")
-    }
-    return {"rows_per_hour": 3600 / medians["row_s"], **medians, **more}
+def _report(rounds: list[Round], base: list[Round]) -> Report:
+    row_s = float(np.median([one.row_s for one in rounds]))
+    return Report(
+        rows_per_hour=3600 / row_s,
+        row_s=row_s,
+        cpu_s=float(np.median([one.cpu_s for one in rounds])),
+        first_s=float(np.median([one.first_s for one in rounds])),
+        more_row_s=compared([one.row_s for one in rounds], [one.row_s for one in base]),
+        more_cpu_s=compared([one.cpu_s for one in rounds], [one.cpu_s for one in base]),
+    )
 
 
-def table(result: dict[str, Any]) -> str:
+def table(ways: Mapping[str, Report]) -> str:
     """As Markdown."""
     lines = [
         "| way | rows per hour | first row after | s per row | against the grouped loop | CPU s per row | against it |"
     ]
     lines.append("|---|---:|---:|---:|---:|---:|---:|")
-    for name, way in result["ways"].items():
-        cells = [name, f"{way['rows_per_hour']:.0f}", f"{way['first_s']:.1f} s"]
-        for key in ("row_s", "cpu_s"):
-            more = way[f"more_{key}"]
-            if math.isnan(way[key]):
+    for name, way in ways.items():
+        cells = [name, f"{way.rows_per_hour:.0f}", f"{way.first_s:.1f} s"]
+        for seconds, more in ((way.row_s, way.more_row_s), (way.cpu_s, way.more_cpu_s)):
+            if math.isnan(seconds):
                 cells += ["not measured", ""]
                 continue
-            cells += [f"{way[key]:.3f}", f"{more['median']:+.1%} ({more['low']:+.1%} … {more['high']:+.1%})"]
+            cells += [f"{seconds:.3f}", f"{more.median:+.1%} ({more.low:+.1%} … {more.high:+.1%})"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -243,8 +280,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = measure(ways, given.rounds, folder, given.minutes)
     setting = {key: getattr(given, key) for key in ("bundle", "rows", "portraits", "rounds", "seconds", "steps")}
     result = {"schema": SCHEMA, "benchmark": "batch", "environment": before, "setting": setting, "goal": GOAL}
-    result |= {"ways": report(found), "rounds": found, "load_after": os.getloadavg()[0]}
-    publish(result, table(result), given)
+    ways_found = report(found)
+    result |= {"ways": ways_found, "rounds": found, "load_after": os.getloadavg()[0]}
+    publish(result, table(ways_found), given)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from emo_rt.benchmarks import chart, report
 from emo_rt.benchmarks.cold_start import cold_start
@@ -46,6 +46,9 @@ from emo_rt.schema.compound import Listing
 from emo_rt.schema.kinds import Choice
 from emo_rt.schema.option import Outside, check_options
 
+if TYPE_CHECKING:  # it needs torch
+    from emo_rt.benchmarks.against_torch import AgainstTorch
+
 NAME = "bench"
 """``benchmark`` in the result file."""
 SCENARIOS: dict[str, Callable[[Subject], Any]] = {
@@ -64,6 +67,8 @@ QUICK = {"steps": 2, "rounds": 1, "clips": 2}
 """What ``--quick`` sets: only to see that everything runs."""
 TORCH_ROUNDS = 3
 """Most rounds against torch, which is slow."""
+TorchComparison = Callable[[Subject, int, int], "AgainstTorch"]
+"""Subject, threads, rounds → times beside those of torch."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def run(request: Request) -> None:
 def measure(
     setting: Setting,
     only: tuple[str, ...] | None = None,
-    compare_with_torch: Callable[[Subject, int, int], dict[str, Any]] | None = None,
+    compare_with_torch: TorchComparison | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """The result as plain values; see :data:`emo_rt.benchmarks.harness.SCHEMA`. ``say`` gets a line per scenario."""
@@ -135,7 +140,7 @@ def measure(
         if compare_with_torch is not None:
             say("measuring: plain torch (slow)")
             rounds = min(setting.rounds, TORCH_ROUNDS)
-            scenarios["torch"] = compare_with_torch(subject, stamp["threads"], rounds)
+            scenarios["torch"] = asdict(compare_with_torch(subject, stamp["threads"], rounds))
     result["scenarios"] = scenarios
     result["runtime_overhead"] = _get(scenarios, "overhead", "overhead")
     result["speedup_vs_torch"] = _get(scenarios, "torch", "speedup", "plain")
@@ -149,7 +154,7 @@ def _with_memory(scenario: Callable[[Subject], Any], subject: Subject) -> dict[s
     return {**asdict(found), "peak_rss_bytes": memory.value, "device_bytes": device_memory() if on_gpu else None}
 
 
-def _torch_comparison() -> Callable[[Subject, int, int], dict[str, Any]]:
+def _torch_comparison() -> TorchComparison:
     try:
         from emo_rt.benchmarks.against_torch import against_torch
     except ModuleNotFoundError as exc:

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "device": device,
         "settings": {name: getattr(options, name) for name in ("steps", "rounds", "clips")},
         "environment": environment(None),
-        "step_tmac": work["graphs"]["step"] / 1e12,
+        "step_tmac": work.graphs["step"] / 1e12,
         "ways": {},
     }
     _attempt(result, "matmul_tflops", lambda: matmul_ceiling(options.device))

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -175,9 +175,14 @@ def write_text(path: Path, text: str) -> None:
         raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
 
 
-def write_result(path: Path, result: dict[str, Any]) -> None:
+def as_json(result: Any, **style: Any) -> str:
+    """A result as JSON; whatever in it is a dataclass becomes an object with its fields."""
+    return json.dumps(result, default=asdict, **style)
+
+
+def write_result(path: Path, result: Any) -> None:
     """Write a result as JSON. Raises :class:`OutputError`."""
-    write_text(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, as_json(result, indent=2, ensure_ascii=False) + "\n")
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -186,13 +191,13 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table here")
 
 
-def publish(result: dict[str, Any], table: str, given: argparse.Namespace) -> None:
+def publish(result: Any, table: str, given: argparse.Namespace) -> None:
     """Write the files that :func:`add_outputs` asked for, print table and JSON line. Raises :class:`OutputError`."""
     if given.json:
         write_result(given.json, result)
     if given.markdown:
         write_text(given.markdown, table)
-    sys.stdout.write(table + "\n" + json.dumps(result) + "\n")
+    sys.stdout.write(table + "\n" + as_json(result) + "\n")
 
 
 def read_result(path: Path, benchmark: str) -> dict[str, Any]:

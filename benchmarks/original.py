@@ -43,10 +43,14 @@ class OriginalClip:
         self.frames = model.config.frames
         pictures = self.frames if model.config.windows is None else 1  # EchoMimic: one for all frames
         self.face_feature = model.face_locator(inputs.face_mask.expand(pictures, -1, -1, -1))
-        self.audio = self._audio_tokens()
+        self.audio = self._audio_tokens(inputs.audio_windows)
         self.face = self._face_tokens()
         self.speed = None if inputs.speed is None else model.speed_encoder(inputs.speed)[None]
         self.reference, self.motion = self._reference_features()
+
+    def hear(self, windows: Tensor) -> None:
+        """Another window's sound, (F, rows, states, hidden), in the place of the inputs'."""
+        self.audio = self._audio_tokens(windows)
 
     @torch.no_grad()
     def predict(self, latents: Tensor, timestep: Tensor) -> Tensor:
@@ -146,8 +150,7 @@ class OriginalClip:
         """Reference tokens for each frame of both halves, dealt out in turn: (2F, h·w, C)."""
         return self.reference[site.name].flatten(2).transpose(1, 2).repeat(self.frames, 1, 1)
 
-    def _audio_tokens(self) -> Tensor:
-        windows = self.inputs.audio_windows
+    def _audio_tokens(self, windows: Tensor) -> Tensor:
         heard: Tensor = (
             self.model.audio_projector(windows) if self.config.audio.projector_dim else windows.flatten(1, 2)
         )

@@ -1,14 +1,14 @@
 """How long after it was said is a sound seen on the page?
 
 Question
-    A visitor speaks into the microphone of the page that ``emo-rt serve`` has. When does the browser show the frame that
-    belongs to a sound, counted from the moment in which the page sent that sound? And how long does a fresh server take
-    to answer with the page?
+    A visitor speaks into the microphone of the page that ``emo-rt serve`` has. When does the browser show the frame
+    that belongs to a sound, counted from the moment in which the page sent that sound? And how long does a fresh server
+    take to answer with the page?
 
 Method
     A real server with one change: each frame of a live session gets a number drawn into its corner, that of the spoken
-    frame which it is (0 = nobody speaks). A real headless Chromium opens the page, with its fake microphone. A script in
-    the page notes when how much sound was sent, and reads the number from the pixels whenever the browser presents a
+    frame which it is (0 = nobody speaks). A real headless Chromium opens the page, with its fake microphone. A script
+    in the page notes when how much sound was sent, and reads the number from the pixels whenever the browser presents a
     frame. Both times are of one clock. What is counted: the server's hearing, model, watermark and encoder, the socket,
     MediaSource's buffer, decoding. What is not: the sound device and the screen. The first session warms everything and
     is not counted. Needs Playwright and Chromium: ``make browser`` makes the environment.
@@ -201,12 +201,14 @@ def measure(url: str, sessions: int, seconds: float) -> dict[str, Any]:
         page.wait_for_selector("body[data-ready=yes]", timeout=1000 * PATIENCE_S)
         talks = [talk(page, seconds) for _ in range(sessions + 1)][1:]
         browser.close()
-    times = [latencies(one, fps) for one in talks]
+    times = [found for found in (latencies(one, fps) for one in talks) if found]
     every = sorted(value for one in times for value in one)
+    figures = {"first_s": None, "p50_s": None, "p90_s": None}  # nothing that was said was seen
+    if every:
+        first = statistics.median(one[0] for one in times)
+        figures = {"first_s": first, "p50_s": every[len(every) // 2], "p90_s": every[len(every) * 9 // 10]}
     return {
-        "first_s": round(statistics.median(one[0] for one in times), 3),
-        "p50_s": round(every[len(every) // 2], 3),
-        "p90_s": round(every[len(every) * 9 // 10], 3),
+        **{name: value and round(value, 3) for name, value in figures.items()},
         "frames": len(every),
         "shown_by_the_page": [one["shown"] for one in talks],
         "health": [one["health"] for one in talks],

@@ -39,9 +39,9 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.benchmarks.harness import SCHEMA, PeakMemory, add_outputs, environment, measure, publish
+from emo_rt.benchmarks.harness import SCHEMA, PeakMemory, add_outputs, as_json, environment, measure, publish
 from emo_rt.benchmarks.subject import Setting, Subject
-from emo_rt.benchmarks.throughput import several
+from emo_rt.benchmarks.throughput import AtOnce, several
 from emo_rt.errors import BackendError, MissingDependencyError
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.config import ModelConfig
@@ -52,7 +52,53 @@ LENGTHS = (1.0, 10.0, 60.0, 600.0, 3600.0)
 SIZES, FRAMES, AVATARS = (32, 64, 128), (4, 8, 16), (1, 2, 4, 8)
 """Pixels of a side; frames per clip; avatars at once."""
 CHILD = "import sys; from emo_rt.benchmarks.scaling import child; child(sys.argv[1], float(sys.argv[2]))"
-Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Length:
+    """A video of some length, and what was predicted of it."""
+
+    seconds: float
+    """Of sound."""
+    frames: int
+    wall_s: float
+    wall_per_second: float
+    """Seconds of work per second of sound."""
+    peak_rss_bytes: int | None
+    wall_predicted: float
+    """The estimate in units of what came."""
+    memory_predicted: float | None
+    """The same of memory."""
+    calibration_s: float
+    """What the estimate took."""
+
+
+@dataclass(frozen=True)
+class OneClip:
+    """One clip of some size."""
+
+    size: int
+    """Pixels of a side."""
+    frames: int
+    clip_s: float
+    frame_s: float
+    run_bytes: int
+    """Buffers of the run."""
+
+
+Row = Length | OneClip | AtOnce
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that was measured."""
+
+    benchmark: str
+    schema: int
+    environment: dict[str, Any]
+    setting: dict[str, Any]
+    sections: dict[str, Sequence[Row]]
+    """By name, a row for each value that varies."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +121,19 @@ class Plan:
     """Steps, threads, rounds."""
 
 
-def lengths(plan: Plan, folder: Path) -> list[Row]:
+def lengths(plan: Plan, folder: Path) -> Sequence[Row]:
     """Time and memory by length, with what was predicted."""
     bundle = plan.bundle or export(_tiny(), folder)
     setting = json.dumps(asdict(replace(plan.setting, bundle=bundle)))
     return [_fresh_process(setting, seconds) for seconds in plan.lengths]
 
 
-def resolutions(plan: Plan, folder: Path) -> list[Row]:
+def resolutions(plan: Plan, folder: Path) -> Sequence[Row]:
     """Time of one clip by picture size."""
     return [_one_clip(plan, export(replace(_tiny(), size=size), folder)) for size in plan.sizes]
 
 
-def frames(plan: Plan, folder: Path) -> list[Row]:
+def frames(plan: Plan, folder: Path) -> Sequence[Row]:
     """Time of one clip by its frames."""
     base = _tiny()
     room = replace(base.temporal, max_positions=max(plan.frames) + base.motion_frames)
@@ -95,14 +141,14 @@ def frames(plan: Plan, folder: Path) -> list[Row]:
     return [_one_clip(plan, export(config, folder)) for config in configs]
 
 
-def avatars(plan: Plan, folder: Path) -> list[Row]:
+def avatars(plan: Plan, folder: Path) -> Sequence[Row]:
     """Frames per second by the number of avatars that speak at once."""
     with Subject(replace(plan.setting, bundle=plan.bundle or export(_tiny(), folder))) as subject:
         subject.run()
-        return [asdict(row) for row in several(subject, plan.avatars).rows]
+        return several(subject, plan.avatars).rows
 
 
-SECTIONS: dict[str, Callable[[Plan, Path], list[Row]]] = {
+SECTIONS: dict[str, Callable[[Plan, Path], Sequence[Row]]] = {
     "length": lengths,
     "resolution": resolutions,
     "frames": frames,
@@ -118,13 +164,12 @@ COLUMNS = {
 """Columns of each table; the first is what varies. ``…_predicted`` is the estimate divided by what came."""
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Plan) -> Result:
     """All sections of the plan."""
     stamp = environment(plan.setting.threads)
     with tempfile.TemporaryDirectory(prefix="emo_rt-scaling-") as folder:
         sections = {name: SECTIONS[name](plan, Path(folder)) for name in plan.only}
-    setting = plan.setting.to_dict()
-    return {"benchmark": "scaling", "schema": SCHEMA, "environment": stamp, "setting": setting, "sections": sections}
+    return Result("scaling", SCHEMA, stamp, plan.setting.to_dict(), sections)
 
 
 def child(setting: str, seconds: float) -> None:
@@ -139,30 +184,29 @@ def child(setting: str, seconds: float) -> None:
             video.save(Path(folder) / "out.mp4")
             wall = perf_counter() - start
     peak, expected = memory.value, predicted.memory_bytes
-    row = {
-        "seconds": seconds,
-        "frames": video.frame_count,
-        "wall_s": wall,
-        "wall_per_second": wall / seconds,
-        "peak_rss_bytes": peak,
-        "wall_predicted": predicted.wall_s / wall,
-        "memory_predicted": expected / peak if expected and peak else None,
-        "calibration_s": predicted.calibration_s,
-    }
-    sys.stdout.write(json.dumps(row) + "\n")
+    row = Length(
+        seconds=seconds,
+        frames=video.frame_count,
+        wall_s=wall,
+        wall_per_second=wall / seconds,
+        peak_rss_bytes=peak,
+        wall_predicted=predicted.wall_s / wall,
+        memory_predicted=expected / peak if expected and peak else None,
+        calibration_s=predicted.calibration_s,
+    )
+    sys.stdout.write(as_json(row) + "\n")
 
 
-def _fresh_process(setting: str, seconds: float) -> Row:
+def _fresh_process(setting: str, seconds: float) -> Length:
     done = subprocess.run(
         [sys.executable, "-c", CHILD, setting, str(seconds)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise BackendError(f"the process for {seconds:g} s failed: {done.stderr.strip()[-500:]}")
-    row: Row = json.loads(done.stdout.splitlines()[-1])
-    return row
+    return Length(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _one_clip(plan: Plan, bundle: str) -> Row:
+def _one_clip(plan: Plan, bundle: str) -> OneClip:
     with Subject(replace(plan.setting, bundle=bundle)) as subject:
         video = subject.animate()
         chunks = video.chunks()
@@ -172,8 +216,7 @@ def _one_clip(plan: Plan, bundle: str) -> Row:
             pass
         clip_s = measure(subject.run, plan.setting.rounds).median
     config = subject.config
-    row = {"size": config.size, "frames": config.frames, "clip_s": clip_s, "frame_s": clip_s / config.frames}
-    return {**row, "run_bytes": buffers}
+    return OneClip(config.size, config.frames, clip_s, clip_s / config.frames, buffers)
 
 
 def _write_sound(path: Path, seconds: float) -> None:
@@ -214,13 +257,13 @@ def _torch() -> Iterator[None]:
         raise MissingDependencyError(f"exporting needs {exc.name}; pip install 'emo_rt[export]'") from exc
 
 
-def tables(result: dict[str, Any]) -> str:
+def tables(result: Result) -> str:
     """One Markdown table per section."""
     parts = []
-    for name, rows in result["sections"].items():
+    for name, rows in result.sections.items():
         columns = COLUMNS[name]
         lines = [f"| {' | '.join(column.replace('_', ' ') for column in columns)} |", "|---:" * len(columns) + "|"]
-        lines += [f"| {' | '.join(_cell(column, row[column]) for column in columns)} |" for row in rows]
+        lines += [f"| {' | '.join(_cell(column, getattr(row, column)) for column in columns)} |" for row in rows]
         parts.append(f"## {name}\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
 

@@ -39,10 +39,9 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -117,7 +116,25 @@ def small_config(name: str, quick: bool = False) -> ModelConfig:
     )
 
 
-def compare(bundle: Bundle, model: EmoModel, steps: int, rounds: int, threads: int = 1) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Comparison:
+    """One clip all ways."""
+
+    frames: int
+    steps: int
+    rounds: int
+    threads: int
+    ratios: dict[str, float]
+    """``plain / split`` → ratio of times, median over the rounds."""
+    ranges: dict[str, tuple[float, float]]
+    """The smallest and the largest."""
+    counted: float
+    """Multiply-adds of the original's order in units of ours, without the autoencoder."""
+    errors: dict[str, float]
+    """Way → relative error of its final latents."""
+
+
+def compare(bundle: Bundle, model: EmoModel, steps: int, rounds: int, threads: int = 1) -> Comparison:
     """Measure one clip all ways. ``model``: the weights that ``bundle`` was exported from.
 
     Raises :class:`DisagreementError` when the ways differ by more than :data:`BOUND`.
@@ -132,18 +149,17 @@ def compare(bundle: Bundle, model: EmoModel, steps: int, rounds: int, threads: i
         }
         errors = check_agreement({name: ways[name]() for name in WAYS})  # the warm-up of each
         times = interleaved(dict(ways), rounds)
-    work = count_work(model.config, steps)["rows"]
-    denoising = [row for row in work if not row.part.startswith("VAE")]
-    return {
-        "frames": model.config.frames,
-        "steps": steps,
-        "rounds": rounds,
-        "threads": threads,
-        "ratios": {f"{a} / {b}": median(time[a] / time[b] for time in times) for a, b in PAIRS},
-        "ranges": {f"{a} / {b}": _range([time[a] / time[b] for time in times]) for a, b in PAIRS},
-        "counted": sum(row.original for row in denoising) / sum(row.ours for row in denoising),
-        "errors": errors,
-    }
+    denoising = [row for row in count_work(model.config, steps).rows if not row.part.startswith("VAE")]
+    return Comparison(
+        frames=model.config.frames,
+        steps=steps,
+        rounds=rounds,
+        threads=threads,
+        ratios={f"{a} / {b}": median(time[a] / time[b] for time in times) for a, b in PAIRS},
+        ranges={f"{a} / {b}": _range([time[a] / time[b] for time in times]) for a, b in PAIRS},
+        counted=sum(row.original for row in denoising) / sum(row.ours for row in denoising),
+        errors=errors,
+    )
 
 
 def check_agreement(finals: Mapping[str, Array]) -> dict[str, float]:
@@ -243,7 +259,7 @@ def _onnxruntime(backend: Backend, bundle: Bundle, values: Mapping[str, Tensor],
     return run
 
 
-def measure(name: str, steps: int, rounds: int, threads: int, quick: bool) -> dict[str, Any]:
+def measure(name: str, steps: int, rounds: int, threads: int, quick: bool) -> Comparison:
     """Export a small config into a temporary folder and compare."""
     model = build_model(small_config(name, quick), SEED)
     with tempfile.TemporaryDirectory() as folder:
@@ -262,19 +278,19 @@ def _exported(model: EmoModel, folder: Path) -> Bundle:
     return bundle
 
 
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+def table(results: Mapping[str, Comparison]) -> str:
     """Ratios of times, median (smallest … largest), as Markdown."""
     pairs = [f"{a} / {b}" for a, b in PAIRS]
     lines = [f"| config | {' | '.join(pairs)} | counted original / ours |", "|---|" + "---:|" * (len(pairs) + 1)]
     for name, result in results.items():
-        cells = [f"{result['ratios'][p]:.2f} ({' … '.join(f'{x:.2f}' for x in result['ranges'][p])})" for p in pairs]
-        shape = f"{name}, {result['frames']} frames, {result['steps']} steps"
-        lines.append(f"| {shape} | {' | '.join(cells)} | {result['counted']:.2f} |")
+        cells = [f"{result.ratios[p]:.2f} ({' … '.join(f'{x:.2f}' for x in result.ranges[p])})" for p in pairs]
+        shape = f"{name}, {result.frames} frames, {result.steps} steps"
+        lines.append(f"| {shape} | {' | '.join(cells)} | {result.counted:.2f} |")
     return "\n".join(lines) + "\n"
 
 
-def _range(values: Sequence[float]) -> list[float]:
-    return [min(values), max(values)]
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

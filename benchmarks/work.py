@@ -42,7 +42,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -169,6 +169,10 @@ def _removing(handle: Any) -> Iterator[None]:
         handle.remove()
 
 
+RUNS = {"reference": 1, "clip": 1, "timestep": None, "step": None}
+"""Roles of the graphs that are counted, and how often each runs for a clip; ``None`` = once a step."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One part of the work of a clip, in multiply-adds."""
@@ -186,42 +190,86 @@ class Row:
         return self.original / self.ours if self.ours else None
 
 
-@torch.no_grad()
-def count_work(config: ModelConfig, steps: int) -> dict[str, Any]:
-    """All parts of one clip of ``steps`` steps: ``rows``, ``total``, ``graphs`` (MACs of one run), ``vae_decode``."""
-    with torch.device("meta"):
-        model = build_model(config)
-    original, ours, graphs = _count_original(model, steps), *_count_ours(model, steps)
-    vae = _count_vae(model)
+@dataclass(frozen=True)
+class Work:
+    """The work of one clip."""
+
+    rows: tuple[Row, ...]
+    """By part."""
+    total: Row
+    """All parts together."""
+    graphs: dict[str, int]
+    """Multiply-adds of one run of each large graph."""
+    vae_decode: int
+    """Of one frame."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What goes into the JSON line."""
+
+    benchmark: str
+    preset: str
+    steps: int
+    frames: int
+    rows: dict[str, tuple[int, int]]
+    """Part → in the original's order, in our split."""
+    ratio: float | None
+    graphs: dict[str, int]
+    step_per_frame_and_half: float
+    vae_decode_per_frame: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Multiply-adds by section and module, of one run of everything."""
+
+    original_once: Mapping[str, int]
+    """The original's order, what is done once a clip."""
+    original_step: Mapping[str, int]
+    """What is done at every step."""
+    graphs: Mapping[str, Mapping[str, int]]
+    """By role, our graphs."""
+    vae: Mapping[str, int]
+    """``encode`` and ``decode`` of one frame."""
+
+
+def count_work(config: ModelConfig, steps: int) -> Work:
+    """All parts of one clip of ``steps`` steps."""
+    counts = counted(config)
+    original = parts_of(config, counts.original_once) + parts_of(config, counts.original_step, steps)
+    ours: Counter[str] = Counter()
+    for role, runs in RUNS.items():
+        ours += parts_of(config, counts.graphs[role], steps if runs is None else runs)
+    graphs, vae = {role: sum(found.values()) for role, found in counts.graphs.items()}, counts.vae
     pictures = 1 + sum(len(call.frames) for call in family_of(config).carry)
     both = {"VAE encode": vae["encode"] * pictures, "VAE decode": vae["decode"] * config.frames}
     order = [*dict.fromkeys(name for _, part in PARTS for name in (CROSS.get(part, part), part)), *both]
-    rows = [Row(part, (original | both).get(part, 0), (ours | both).get(part, 0)) for part in order]
-    rows = [row for row in rows if row.original or row.ours]
+    parts = [Row(part, (original | both).get(part, 0), (ours | both).get(part, 0)) for part in order]
+    rows = tuple(row for row in parts if row.original or row.ours)
     total = Row("total", sum(row.original for row in rows), sum(row.ours for row in rows))
-    return {"rows": rows, "total": total, "graphs": graphs, "vae_decode": vae["decode"]}
+    return Work(rows, total, graphs, vae["decode"])
 
 
-def _count_original(model: EmoModel, steps: int) -> dict[str, int]:
+@cache
+@torch.no_grad()
+def counted(config: ModelConfig) -> Counts:
+    """Run everything once on the meta device: seconds, however few the steps."""
+    with torch.device("meta"):
+        model = build_model(config)
+    modules = {module.spec.role: module for module in graph_modules(model)}
+    graphs = {role: count_graph(modules[role]) if role in modules else Counter[str]() for role in RUNS}
+    return Counts(*_count_original(model), graphs, _count_vae(model))
+
+
+def _count_original(model: EmoModel) -> tuple[Counter[str], Counter[str]]:
     values = {tensor.name: tensor for tensor in _caller_inputs(model)}
     counter = MacCounter(model)
     with counter:
         clip = OriginalClip(model, plain_inputs(_meta(values.values())), counter.section)
         once, counter.counts = counter.counts, Counter()
         clip.predict(*_meta([values["latents"], values["timestep"]]).values())
-    return parts_of(model.config, once) + parts_of(model.config, counter.counts, steps)
-
-
-def _count_ours(model: EmoModel, steps: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Multiply-adds of a clip by part, and of one run of each graph."""
-    modules = {module.spec.role: module for module in graph_modules(model)}
-    total: Counter[str] = Counter()
-    graphs = {}
-    for role, runs in (("reference", 1), ("clip", 1), ("timestep", steps), ("step", steps)):
-        counts = count_graph(modules[role]) if role in modules else Counter[str]()
-        graphs[role] = sum(counts.values())
-        total += parts_of(model.config, counts, runs)
-    return total, graphs
+    return once, counter.counts
 
 
 def count_graph(module: GraphModule) -> Counter[str]:
@@ -272,9 +320,10 @@ def plain_inputs(values: Mapping[str, Tensor]) -> PlainInputs:
     return PlainInputs(**required, **optional, audio_masks=masks or None)  # type: ignore[arg-type]
 
 
-def report(name: str, config: ModelConfig, steps: int, work: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def report(name: str, config: ModelConfig, steps: int, work: Work) -> tuple[str, Report]:
     """The Markdown table, and what goes into the JSON line."""
-    rows, total = [*work["rows"], work["total"]], work["total"]
+    total = work.total
+    rows = [*work.rows, total]
     lines = [
         f"`{name}`: one clip of {config.frames} frames, {config.size}×{config.size}, {steps} steps, guidance on; GMAC",
         "",
@@ -283,23 +332,23 @@ def report(name: str, config: ModelConfig, steps: int, work: Mapping[str, Any]) 
         *(f"| {row.part} | {_giga(row.original)} | {_giga(row.ours)} | {_times(row.ratio)} |" for row in rows),
         f"| total per frame | {_giga(total.original / config.frames)} | {_giga(total.ours / config.frames)} | |",
     ]
-    per_evaluation = work["graphs"]["step"] / config.frames / 2
+    per_evaluation = work.graphs["step"] / config.frames / 2
     lines += [
         "",
         f"One `step` per frame and guidance half: {_giga(per_evaluation)} GMAC; VAE decode per frame: "
-        f"{_giga(work['vae_decode'])} GMAC.",
+        f"{_giga(work.vae_decode)} GMAC.",
     ]
-    result = {
-        "benchmark": "work",
-        "preset": name,
-        "steps": steps,
-        "frames": config.frames,
-        "rows": {row.part: [row.original, row.ours] for row in rows},
-        "ratio": total.ratio,
-        "graphs": work["graphs"],
-        "step_per_frame_and_half": per_evaluation,
-        "vae_decode_per_frame": work["vae_decode"],
-    }
+    result = Report(
+        benchmark="work",
+        preset=name,
+        steps=steps,
+        frames=config.frames,
+        rows={row.part: (row.original, row.ours) for row in rows},
+        ratio=total.ratio,
+        graphs=work.graphs,
+        step_per_frame_and_half=per_evaluation,
+        vae_decode_per_frame=work.vae_decode,
+    )
     return "\n".join(lines) + "\n", result
 
 

@@ -79,13 +79,14 @@ class Animator:
     ) -> Animator:
         """Open a bundle folder, or ``"demo"``, the small model inside the package.
 
-        ``device``: ``auto``, ``cpu`` or ``cuda``; ``backend``: ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra
-        ``openvino``), ``openvino-bf16`` (the same with products of bfloat16), ``tensorrt``, or one of another package
-        (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto`` chooses by itself, and never OpenVINO. ``threads``:
-        CPU threads per graph, ``None`` = one per core. ``memory_limit``: GB of a GPU's memory that one run may take, as
-        :meth:`estimate_memory` reckons it; settings that take more raise :class:`ConfigError`, which names those that
-        fit. ``verify``: compare every file with its hash. ``runtime``: what
-        shares the device out among sessions; ``None`` = the one of this process and device. Presets that
+        ``device``: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on where there are several GPUs; ``backend``:
+        ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra ``openvino``), ``openvino-bf16`` (the same with products of
+        bfloat16), ``tensorrt``, or one of another package (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto``
+        chooses by itself, and never OpenVINO. ``threads``: CPU threads per graph, ``None`` = one per core.
+        ``memory_limit``: GB of a GPU's memory that one run may take, as :meth:`estimate_memory` reckons it; settings
+        that take more raise :class:`ConfigError`, which names those that fit. ``verify``: compare every file with its
+        hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this process and device.
+        Presets that
         ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
         :class:`BackendError`, :class:`ConfigError`.
         """
@@ -128,7 +129,7 @@ class Animator:
 
     @property
     def device(self) -> str:
-        """``cpu`` or ``cuda``."""
+        """``cpu``, ``cuda`` for the first GPU, or ``cuda:1`` and so on."""
         return self._model.backend.device
 
     @property
@@ -218,9 +219,9 @@ class Animator:
 
         ``chunks``: arrays (n,) or (n, channels), float in −1 … 1, int16 or int32, at ``sample_rate`` Hz; read in the
         caller's thread. The frames are those that :meth:`animate` makes of the same sound, however it is chunked. A
-        model with whole-file audio encoding (``audio.window_frames`` = 0, Hallo) gives nothing before the end.
-        Closing the iterator stops it. With ``async for``, ``chunks`` may be an asynchronous iterator.
-        Options and errors are those of :meth:`animate`.
+        model with whole-file audio encoding (``audio.window_frames`` = 0, Hallo) gives nothing before the end; nor does
+        one that makes whole videos (EchoMimic), unless ``causal=True``. Closing the iterator stops it. With
+        ``async for``, ``chunks`` may be an asynchronous iterator. Options and errors are those of :meth:`animate`.
         """
         options, control = read_settings(settings)
         chosen = self._checked(avatar, options)
@@ -268,8 +269,8 @@ class Animator:
 
         With the same seed, frames are those that :meth:`stream` makes of the same sound with the same silence in front,
         as long as the preset stays and nothing interrupts. Models that hear whole files (Hallo) hear in windows here;
-        see :mod:`emo_rt.runtime.live.causal`. Raises :class:`OverloadedError` where one more would make all late, and
-        what :meth:`stream` raises.
+        see :mod:`emo_rt.runtime.live.causal`; those that make whole videos (EchoMimic) run as with ``causal``.
+        Raises :class:`OverloadedError` where one more would make all late, and what :meth:`stream` raises.
         """
         names = {field.name for field in dataclasses.fields(LiveSettings)}
         own = {name: value for name, value in changes.items() if name in names}
@@ -320,8 +321,7 @@ class Animator:
         20 % where the machine's load stays as it is. Raises :class:`ConfigError`, :class:`InputError`.
         """
         chosen = read_options(options, changes, AnimateOptions)
-        model = self._model.for_run(chosen)
-        config = model.config
+        model, config = self._model.for_run(chosen), self._model.for_run(chosen).config
         clip = config.frames * AUDIO_SAMPLE_RATE // config.fps
 
         def make(clips: int, steps: int) -> Video:
@@ -339,18 +339,18 @@ class Animator:
         graphs are kept for the solver loop; 0 after runs means that the loop is launched step by step, and
         ``RunStats.loop`` says why.
         """
-        used = self._model.backend.memory_used()
+        used, pools = self._model.backend.memory_used(), self._pools()
         with self._alive:
+            heard = sum(session.sound_nbytes for session in self._sessions)
             stats = {
                 "weights": self.bundle.size_bytes,
                 "avatars": sum(avatar.nbytes for avatar in self._avatars),
-                "runs": sum(pool.lent_nbytes for pool in self._pools())
-                + sum(session.sound_nbytes for session in self._sessions),
-                "kept": sum(pool.nbytes for pool in self._pools()),
+                "runs": sum(pool.lent_nbytes for pool in pools) + heard,
+                "kept": sum(pool.nbytes for pool in pools),
             }
         if used is None:
             return stats
-        return {**stats, "device_used": used, "captured_loops": sum(pool.captured_graphs for pool in self._pools())}
+        return {**stats, "device_used": used, "captured_loops": sum(pool.captured_graphs for pool in pools)}
 
     def close(self) -> None:
         """End its sessions, free the model and its avatars. Safe twice. All of them raise :class:`ClosedError` then."""
@@ -371,7 +371,6 @@ class Animator:
         self.close()
 
     def _pools(self) -> list[WorkerPool]:
-        """Workers of the model, and of clip after clip where it was run so."""
         return [self._runtime.workers(model) for model in self._model.views]
 
     def _kept(self, avatar: Avatar) -> Avatar:

@@ -23,7 +23,7 @@ from emo_rt.files import whole_file
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, GraphSpec
-from emo_rt.model.families.registry import family_of
+from emo_rt.model.examples import example_inputs
 
 BOUND = 0.05
 """Relative error of a tensor that counts as lost; exports in float16 stay under 0.01 (:mod:`emo_rt.export.parity`)."""
@@ -33,15 +33,8 @@ SHOWN = 10
 
 def example_feed(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[str, Array]:
     """Random inputs of a graph, in the ranges that the runtime hands it."""
-    rng, windows = np.random.default_rng(seed), family_of(config).hearing
-    feed: dict[str, Array] = {}
-    for tensor in spec.inputs:
-        shape = [windows.samples if isinstance(size, str) else size for size in tensor.shape]
-        feed[tensor.name] = rng.standard_normal(shape, np.float32).astype(tensor.dtype)
-    fixed = {"timestep": 500.0, "guidance_scale": config.guidance, "speed": 0.7, "motion_scale": 1.0}
-    for name in fixed.keys() & feed.keys():
-        feed[name] = np.full_like(feed[name], fixed[name])
-    return feed
+    rng = np.random.default_rng(seed)
+    return example_inputs(spec, config, lambda shape: rng.standard_normal(shape, np.float32))
 
 
 def read_feed(path: Path, spec: GraphSpec) -> dict[str, Array]:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
-from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.model import examples
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import Array, GraphSpec, deep_features
-from emo_rt.model.families.registry import family_of, graph_specs
+from emo_rt.model.families.registry import graph_specs
 
 
 class GraphModule(nn.Module):
@@ -225,23 +225,10 @@ def graph_module(model: EmoModel, spec: GraphSpec) -> GraphModule:
 
 
 def example_inputs(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
-    """Random inputs of a graph, in the ranges that the runtime hands it."""
+    """Inputs of :func:`emo_rt.model.examples.example_inputs`, with the random numbers of torch."""
     generator = torch.Generator().manual_seed(seed)
-    values = {}
-    for tensor in spec.inputs:
-        shape = [example_samples(config) if isinstance(size, str) else size for size in tensor.shape]
-        values[tensor.name] = torch.randn(shape, generator=generator).to(getattr(torch, tensor.dtype))
-    ranges = {"timestep": 500.0, "guidance_scale": config.guidance, "speed": 0.7, "motion_scale": 1.0}
-    values.update({name: torch.full_like(values[name], level) for name, level in ranges.items() if name in values})
-    masks = [name for name in values if name.startswith(("face_mask", "audio_mask"))]
-    values.update({name: (values[name] > 0).float() for name in masks})
-    return values
-
-
-def example_samples(config: ModelConfig) -> int:
-    """Samples of one encoder window, or of one clip where the whole file is encoded at once."""
-    windows = family_of(config).hearing
-    return config.frames * AUDIO_SAMPLE_RATE // config.fps if windows.is_whole_file else windows.samples
+    values = examples.example_inputs(spec, config, lambda shape: torch.randn(shape, generator=generator).numpy())
+    return {name: torch.from_numpy(value) for name, value in values.items()}
 
 
 @torch.no_grad()

@@ -36,6 +36,8 @@ from emo_rt.errors import BackendError, CaptureError, ClosedError
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array
 
+CURRENT = threading.local()
+"""``index``: the device of the calling thread, the first where nothing was said."""
 Clock = dict[int, int]
 """Stream number → how many of its operations came before."""
 
@@ -210,9 +212,10 @@ class StandInPinned(PinnedMemory):
 class StandInDevice:
     """Same interface as :class:`emo_rt.device.cuda.Device`."""
 
-    index, name, compute_capability = 0, "Stand-in", (8, 9)
+    name, compute_capability = "Stand-in", (8, 9)
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, index: int = 0) -> None:
+        self.index = index
         self.health, self.capture_lock = Health(), CaptureLock()
         self.launches: list[int] = []
         """Operations of every graph that was launched."""
@@ -231,6 +234,9 @@ class StandInDevice:
         self._capturing: set[int] = set()
         self._memories: weakref.WeakSet[Memory] = weakref.WeakSet()
         self._addresses = itertools.count(2**40, 2**32)
+
+    def enter(self) -> None:
+        CURRENT.index = self.index
 
     def stream(self, high_priority: bool = False) -> StandInStream:
         self._streams.append(StandInStream(self, len(self._streams)))
@@ -463,6 +469,8 @@ class ByAddress:
         self, handle: int, addresses: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]], *scratch: View
     ) -> None:
         """One run in the stream of that handle. ``scratch`` is written besides."""
+        if getattr(CURRENT, "index", 0) != self.device.index:
+            raise RuleBroken(f"{self.spec.name} was enqueued while another device was current")
         tensors = {tensor.name: tensor for tensor in (*self.spec.inputs, *self.spec.outputs)}
         missing = set(tensors) - set(addresses)
         if missing:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -22,11 +26,15 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def run(name: str, folder: Path, *arguments: str) -> str:
-    settings = ["--bundle", "model", "--preset", "realtime"]
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments, *settings]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """In this process: what it prints."""
+    arguments = (name, *arguments, "--bundle", "model", "--preset", "realtime")
+    with (
+        patch.object(sys, "argv", list(arguments)),
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return out.getvalue()
 
 
 def microphone_stream(folder: Path) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -140,6 +141,7 @@ def run_set_up(block: Block, place: Place) -> None:
         run_server(place)
     else:
         assert command == "emo-rt demo"
+        shutil.copytree(place.bundle, place.folder / "demo")  # the next test runs the packaged model
         assert run([entry_point(), "demo", "--steps", "1", "--threads", "1"], place.folder).stdout
         assert set(probe(place.folder / "demo.mp4").codecs) == {"h264", "aac"}
 
@@ -257,10 +259,15 @@ def stand_in_for_export(settings: argparse.Namespace, place: Place) -> None:
 
 
 def run_python(block: Block, place: Place) -> None:
-    """As a script of its own."""
+    """As a script: in this process, unless it starts processes that import it."""
     script = place.folder / "example.py"
     script.write_text(block.code, encoding="utf-8")
-    assert run([sys.executable, "-W", "error", str(script)], place.folder).stdout
+    if "__main__" in block.code:
+        assert run([sys.executable, "-W", "error", str(script)], place.folder).stdout
+        return
+    with contextlib.chdir(place.folder), contextlib.redirect_stdout(io.StringIO()) as out:
+        runpy.run_path(str(script), run_name="__main__")
+    assert out.getvalue()
 
 
 def check_agent(block: Block, place: Place) -> None:
@@ -363,9 +370,17 @@ def place(tiny_bundle: Bundle, hallo_bundle: Bundle, echomimic_bundle: Bundle, t
 def test_block(block: Block, place: Place) -> None:
     kind = kind_of(block)
     assert kind in KINDS, f"nobody says how to test this block; add its kind:\n{block.code}"
-    if kind != "set-up":  # which runs the packaged model; the others find a smaller one of that name
-        shutil.copytree(place.bundle, place.folder / "demo")
+    if kind != "set-up":  # which does so itself
+        shutil.copytree(place.bundle, place.folder / "demo")  # found before the packaged one of that name
     KINDS[kind](block, place)
+
+
+def test_the_packaged_model_runs_at_the_command_line(place: Place) -> None:
+    """The blocks run a smaller one in its place."""
+    command = ["animate", str(demo.DEMO_PORTRAIT), "speech.wav", "-o", "packaged.mp4", "--threads", "1", "--steps", "1"]
+    printed([*command, "--mode", demo.DEMO_MODE, "--face-box", "122,94,390,424"], place.folder)
+    found = probe(place.folder / "packaged.mp4")
+    assert (found.frames, set(found.codecs)) == (13, {"h264", "aac"})
 
 
 def test_no_block_is_missed() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
 
 from emo_rt.batch.task import Model
 from emo_rt.batch.worker import load
+from emo_rt.device.device_name import DeviceName
+from emo_rt.device.tensorrt.gpus import gpu_memory
 from emo_rt.errors import ConfigError
 from emo_rt.memory import resident_memory
 
@@ -44,15 +44,9 @@ def measured(model: Model, cpus: float) -> Share:
         animator.warmup()
         used = animator.memory_stats().get("device_used")
         memory = math.ceil(HEADROOM * (resident_memory() or 0))
-        return Share(0.0 if used is None else gpu_part(used, _gpu_memory(used)), cpus, memory)
-
-
-def _gpu_memory(otherwise: int) -> int:
-    """Bytes of the first GPU that this process sees."""
-    driver: Any = importlib.import_module("cuda.bindings.driver")
-    code, device = driver.cuDeviceGet(0)
-    code, total = driver.cuDeviceTotalMem(device) if int(code) == 0 else (code, 0)
-    return int(total) if int(code) == 0 else otherwise
+        if used is None:
+            return Share(0.0, cpus, memory)
+        return Share(gpu_part(used, gpu_memory(DeviceName.read(animator.device).index)), cpus, memory)
 
 
 def threads_for(model: Model, workers: int, node_cpus: list[float], has_gpu: bool) -> int:

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from emo_rt.animator import Animator
-from emo_rt.device.registry import DEVICES, THREADS, backend_names
+from emo_rt.device.device_name import DeviceKind
+from emo_rt.device.registry import THREADS, backend_names
 from emo_rt.runtime.gpu_memory import MEMORY_LIMIT
 from emo_rt.runtime.runtime import Runtime
-from emo_rt.schema.kinds import Choice, NamedThing
+from emo_rt.schema.kinds import NamedThing
 from emo_rt.schema.option import Outside
 
 
@@ -19,7 +20,7 @@ class Machine:
 
     bundle: Annotated[str, Outside(placeholder="DIR")] = "demo"
     """Model folder, or demo."""
-    device: Annotated[str, Choice(DEVICES)] = "auto"
+    device: Annotated[str, DeviceKind()] = "auto"
     """Device. Only auto chooses by itself."""
     backend: Annotated[str, NamedThing(backend_names)] = "auto"
     """Runtime. openvino is the faster one on a CPU."""

@@ -66,7 +66,7 @@ def _animators(
     machine: Machine, bundles: Sequence[str], device: str, is_apart: bool, exits: ExitStack
 ) -> list[Animator]:
     """All models on one device. ``is_apart``: it shares nothing with the others, even where it is the same."""
-    runtime = exits.enter_context(Runtime(device.partition(":")[0])) if is_apart else None
+    runtime = exits.enter_context(Runtime(device)) if is_apart else None
     found = []
     for bundle in bundles:
         animator = dataclasses.replace(machine, bundle=bundle, device=device).load(runtime)

@@ -56,7 +56,7 @@ class Backend(ABC):
     name: str
     """``NAME`` of its :class:`emo_rt.device.entry.BackendEntry`."""
     device: str
-    """``cpu`` or ``cuda``."""
+    """``cpu``, ``cuda`` for the first GPU, or ``cuda:1`` and so on: a :class:`DeviceName` as text."""
     kept_workers: int = 0
     """Workers that are kept while nobody talks: worth their memory where making one takes time."""
     slice_s: float = 0.0

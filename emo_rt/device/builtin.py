@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from emo_rt.device.base import Backend
 from emo_rt.device.entry import BackendEntry
@@ -10,7 +11,19 @@ from emo_rt.errors import EmoRtError
 from emo_rt.model.bundle import Bundle
 
 
-class TensorRT:
+@dataclass(frozen=True)
+class OnGpu:
+    """A backend on one of the GPUs."""
+
+    index: int = 0
+    """Number of the GPU."""
+
+    def on(self, index: int) -> Self:
+        """The same backend on another GPU."""
+        return type(self)(index)
+
+
+class TensorRT(OnGpu):
     """Engines of NVIDIA's compiler, made by ``emo-rt build``."""
 
     NAME, DEVICE = "tensorrt", "cuda"
@@ -22,7 +35,7 @@ class TensorRT:
         from emo_rt.device.tensorrt.plan import find_plan
 
         try:
-            gpu = current_gpu()
+            gpu = current_gpu(self.index)
             if bundle is None:
                 return "no bundle is known whose engines could be used"
             package = load_package()
@@ -33,15 +46,15 @@ class TensorRT:
         return None
 
     def open(self, threads: int | None) -> Backend:
-        """On the current GPU."""
-        require_gpu()
+        """On its GPU."""
+        require_gpu(self.index)
         from emo_rt.device.cuda import open_device
         from emo_rt.device.tensorrt.graph import TrtBackend
 
-        return TrtBackend(open_device())
+        return TrtBackend(open_device(self.index))
 
 
-class OnnxRuntimeCuda:
+class OnnxRuntimeCuda(OnGpu):
     """ONNX Runtime on a GPU."""
 
     NAME, DEVICE = "onnxruntime", "cuda"
@@ -51,14 +64,14 @@ class OnnxRuntimeCuda:
         return None
 
     def open(self, threads: int | None) -> Backend:
-        """On the current GPU."""
-        require_gpu()
+        """On its GPU."""
+        require_gpu(self.index)
         from emo_rt.device.cuda import open_device
         from emo_rt.device.onnxruntime_cuda import OrtCudaBackend
         from emo_rt.device.onnxruntime_gpu import import_onnxruntime
 
         import_onnxruntime()  # before a CUDA context takes memory
-        return OrtCudaBackend(open_device())
+        return OrtCudaBackend(open_device(self.index))
 
 
 class OnnxRuntimeCpu:
@@ -96,11 +109,11 @@ class OpenVino:
         return OvBackend(threads, bf16=self.has_bf16)
 
 
-def require_gpu() -> None:
-    """Raise :class:`BackendUnavailableError` where there is no GPU: asked before anything large is imported."""
+def require_gpu(index: int) -> None:
+    """Raise :class:`BackendUnavailableError` where there is no such GPU: asked before anything large is imported."""
     from emo_rt.device.tensorrt.gpus import current_gpu
 
-    current_gpu()
+    current_gpu(index)
 
 
 ACCELERATED: tuple[BackendEntry, ...] = (TensorRT(), OnnxRuntimeCuda())

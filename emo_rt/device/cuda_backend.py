@@ -9,6 +9,7 @@ from emo_rt.device.buffers import Buffer
 from emo_rt.device.cuda import Device, View
 from emo_rt.device.cuda_buffer import DeviceBuffer
 from emo_rt.device.cuda_stream import CudaStream
+from emo_rt.device.device_name import DeviceName
 from emo_rt.device.stream import STREAMS, Stream, stream_of
 from emo_rt.errors import ClosedError, DeviceLostError
 from emo_rt.model.bundle import Bundle
@@ -18,12 +19,12 @@ from emo_rt.model.contract import Array, TensorSpec
 class CudaBackend(Backend):
     """Owns the device. All sessions share its streams: what is enqueued for one waits for what was enqueued before."""
 
-    device = "cuda"
     kept_workers = 2
     slice_s = 0.05
 
     def __init__(self, cuda: Device) -> None:
         self.cuda = cuda
+        self.device = str(DeviceName("cuda", cuda.index))
         self._closed = False
         self._graphs: list[Graph] = []
         # The next clip waits for `denoise`; pictures have time until the clip after.
@@ -40,6 +41,7 @@ class CudaBackend(Backend):
     def open(self, bundle: Bundle, graph: str) -> Graph:
         self._require_open()
         with self.cuda.capture_lock.shared(), self.cuda.health.check(f"open graph {graph} of {bundle.path}"):
+            self.cuda.enter()
             opened = self._open(bundle, graph, self._streams[stream_of(bundle.graphs[graph].role)])
         self._graphs.append(opened)
         return opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from emo_rt.device.base import Backend
 from emo_rt.model.bundle import Bundle
@@ -27,3 +27,11 @@ class BackendEntry(Protocol):
 
     def open(self, threads: int | None) -> Backend:
         """Open it. ``threads``: of the CPU per graph, ``None`` = one per core. Raises :class:`BackendError`."""
+
+
+@runtime_checkable
+class PlacedEntry(BackendEntry, Protocol):
+    """One that runs on whichever of several GPUs. One without :meth:`on` runs on the first only."""
+
+    def on(self, index: int) -> BackendEntry:
+        """The same backend on the GPU with that number."""

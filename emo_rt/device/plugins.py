@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 
+from emo_rt.device.device_name import KINDS
 from emo_rt.device.entry import BackendEntry
 
 GROUP = "emo_rt.backends"
 """Group of the entry points."""
-DEVICES = ("cpu", "cuda")
-"""Devices that the runtime shares out."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def _problem(entry: object, name: str) -> str | None:
     said, device = getattr(entry, "NAME", None), getattr(entry, "DEVICE", None)
     if said != name:
         return f"its NAME is {said!r}, and its entry point is called {name!r}"
-    if device not in DEVICES:
-        return f"its DEVICE is {device!r}; expected one of {', '.join(DEVICES)}"
+    if device not in KINDS:
+        return f"its DEVICE is {device!r}; expected one of {', '.join(KINDS)}"
     absent = [method for method in ("auto", "open") if not callable(getattr(entry, method, None))]
     return f"it has no function {' and no function '.join(absent)}" if absent else None

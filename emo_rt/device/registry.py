@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from emo_rt.checks import check
 from emo_rt.device.base import Backend, BoundGraph, Graph
 from emo_rt.device.builtin import ACCELERATED, ORDINARY
-from emo_rt.device.entry import BackendEntry
-from emo_rt.device.plugins import DEVICES as REAL_DEVICES
+from emo_rt.device.device_name import DeviceKind, DeviceName
+from emo_rt.device.entry import BackendEntry, PlacedEntry
 from emo_rt.device.plugins import Plugin, plugin_names, plugins
 from emo_rt.errors import BackendUnavailableError, EmoRtError
 from emo_rt.model.bundle import Bundle
@@ -17,8 +17,6 @@ from emo_rt.schema.kinds import Range, Whole
 
 __all__ = ["Backend", "BackendEntry", "BoundGraph", "Graph", "open_backend"]
 
-DEVICES = ("auto", *REAL_DEVICES)
-"""Names of devices that a caller may ask for."""
 OWN_NAMES = tuple(dict.fromkeys(entry.NAME for entry in (*ACCELERATED, *ORDINARY)))
 """Names of the backends that emo_rt brings along."""
 THREADS = Range(1, 1024)
@@ -56,10 +54,10 @@ def open_backend(
     """
     names = backend_names()
     check(isinstance(backend, str) and backend in names, "backend", backend, f"one of {', '.join(names)}")
-    check(isinstance(device, str) and device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
+    check(isinstance(device, str) and DeviceKind().has(device), "device", device, DeviceKind.words)
     usable = threads is None or Whole(THREADS).has(threads)
     check(usable, "threads", threads, f"{Whole(THREADS).words}, or None")
-    choices = [one for one in entries() if backend in ("auto", one.NAME) and device in ("auto", one.DEVICE)]
+    choices = [one for one in _entries_on(device) if backend in ("auto", one.NAME)]
     if not choices:
         raise BackendUnavailableError(_no_choice(backend, device))
     named = [f"{kind} {name!r}" for kind, name in (("device", device), ("backend", backend)) if name != "auto"]
@@ -74,6 +72,19 @@ def open_backend(
     return chosen
 
 
+def _entries_on(device: str) -> list[BackendEntry]:
+    """Those that run on a device, or all for ``auto``."""
+    if device == "auto":
+        return list(entries())
+    name = DeviceName.read(device)
+    fitting = [one for one in entries() if name.kind == one.DEVICE]
+    return [one.on(name.index) for one in fitting if isinstance(one, PlacedEntry)] if name.index else fitting
+
+
+def _is_ours(entry: BackendEntry) -> bool:
+    return type(entry) in {type(one) for one in (*ACCELERATED, *ORDINARY)}
+
+
 def try_open(entry: BackendEntry, threads: int | None = None) -> Backend:
     """Open one. Raises :class:`EmoRtError`, whatever others' code raises."""
     try:
@@ -81,7 +92,7 @@ def try_open(entry: BackendEntry, threads: int | None = None) -> Backend:
     except EmoRtError:
         raise
     except Exception as exc:
-        if entry in (*ACCELERATED, *ORDINARY):
+        if _is_ours(entry):
             raise  # a bug of ours
         raise BackendUnavailableError(f"{entry.NAME} does not open: {type(exc).__name__}: {exc}") from exc
 
@@ -108,7 +119,7 @@ def _reason(entry: BackendEntry, bundle: Bundle | None) -> str | None:
     try:
         return entry.auto(bundle)
     except Exception as exc:
-        if entry in (*ACCELERATED, *ORDINARY):
+        if _is_ours(entry):
             raise
         return f"it does not say whether it can be used: {type(exc).__name__}: {exc}"
 

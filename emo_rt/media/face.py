@@ -70,12 +70,11 @@ class FaceDetector(Protocol):
         ...
 
 
-def given_face(picture: NDArray[np.uint8], box: Box) -> Box:
-    """The part of a given box inside the picture (H, W, 3).
+def given_face(width: int, height: int, box: Box) -> Box:
+    """The part of a given box inside a picture of that size.
 
     Raises :class:`PortraitError` if it has less than 8x8 pixels there.
     """
-    height, width = picture.shape[:2]
     left, top, right, bottom = max(box.left, 0), max(box.top, 0), min(box.right, width), min(box.bottom, height)
     if min(right - left, bottom - top) < MIN_FACE:
         raise PortraitError(

@@ -20,7 +20,7 @@ from emo_rt.checks import check
 from emo_rt.errors import PortraitError
 from emo_rt.media.box import Box, FaceBox
 from emo_rt.media.face import MIN_FACE, given_face
-from emo_rt.media.picture import MIN_SIDE, PictureSource, load_picture
+from emo_rt.media.picture import MIN_SIDE
 from emo_rt.schema.kinds import Range
 
 Framing: TypeAlias = "Callable[[Box, int, int], Box | None]"
@@ -63,7 +63,7 @@ class Portrait:
 
 
 def prepare_portrait(
-    picture: PictureSource,
+    picture: NDArray[np.uint8],
     size: int,
     *,
     face_box: FaceBox,
@@ -77,7 +77,8 @@ def prepare_portrait(
     that it stays inside the picture; only a face that nearly fills the picture makes it reach beyond. A square picture
     whose face already has about the right size is taken whole.
 
-    ``size``: side of the model's picture, in pixels. ``face_box``: in pixels of the upright picture as loaded, or
+    ``picture``: what :func:`~emo_rt.media.picture.load_picture` gives. ``size``: side of the model's picture, in
+    pixels. ``face_box``: in pixels of the upright picture as loaded, or
     ``full`` for the largest centred square. ``max_side``: pixels, in :data:`VIDEO_SIDES`. ``framing``: a model's own
     rule for the square, which goes before ``margin``.
 
@@ -89,18 +90,17 @@ def prepare_portrait(
     check(0 <= margin <= 4, "margin", margin, "0 … 4 face heights")
     if not (isinstance(face_box, Box) or str(face_box) == "full"):
         raise PortraitError(f"face_box is {face_box!r}; expected a Box or 'full'")
-    original = load_picture(picture)
-    limited, across, down = _limited(original, max_side)
+    limited, across, down = _limited(picture, max_side)
     height, width = limited.shape[:2]
     if not isinstance(face_box, Box):
         crop = _square(width, height, min(width, height), (width / 2, height / 2))
         face = FULL_FACE.scaled(crop.width).shifted(crop.left, crop.top)
     else:
-        face = given_face(original, face_box).scaled(across, down)
+        face = given_face(picture.shape[1], picture.shape[0], face_box).scaled(across, down)
         own = framing(face, width, height) if framing else None
         crop = own or _face_square(width, height, face, margin)
     # From the original: a face that is small in a large picture keeps all its detail.
-    pixels = _sample(original, crop.scaled(1 / across, 1 / down), size)
+    pixels = _sample(picture, crop.scaled(1 / across, 1 / down), size)
     face = face.shifted(-crop.left, -crop.top).scaled(size / crop.width).clipped(size, size)
     return Portrait(_frozen(limited), crop, face, _frozen(pixels))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
-from emo_rt.errors import InputError
+from emo_rt.errors import FaceNotFoundError, InputError
 from emo_rt.faces.locate import locate
 from emo_rt.faces.style import mismatch
 from emo_rt.media.box import Box
@@ -36,12 +37,21 @@ def frame_face(
         face_box = face.silhouette()
     if face_box is not None and chosen.face_index is not None:
         raise InputError(f"face_index is {chosen.face_index}, and the face's place is given, too; expected one of them")
+    has_face = True
     if face_box is None:
-        face_box, landmarks = locate(original, chosen.face_index, detector)
-        face = family.with_landmarks(face, landmarks)
+        try:
+            face_box, landmarks = locate(original, chosen.face_index, detector)
+            face = family.with_landmarks(face, landmarks)
+        except FaceNotFoundError as exc:
+            if family.needs_face:
+                raise
+            logger.warning("%s; all of the picture's square is animated", exc)
+            face_box, has_face = "full", False
     portrait = prepare_portrait(
         original, bundle.config.size, face_box=face_box, max_side=chosen.max_side, framing=family.crop
     )
+    if not has_face:
+        portrait = replace(portrait, face=Box(0, 0, bundle.config.size, bundle.config.size))
     if isinstance(face_box, Box):
         problem = mismatch(bundle.trained_on, original, face_box, bundle.config.name)
         if problem is not None:

@@ -8,6 +8,7 @@ from typing import Protocol, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from emo_rt.checks import check
+from emo_rt.device.device_name import DeviceName
 from emo_rt.errors import ClosedError
 from emo_rt.runtime.live.admission import Admission
 from emo_rt.runtime.loaded_model import LoadedModel
@@ -16,7 +17,6 @@ from emo_rt.runtime.worker_pool import WorkerPool
 
 T = TypeVar("T")
 
-DEVICES = ("cpu", "cuda")
 SLICES_AHEAD = {"cpu": 0, "cuda": 1}
 """Slices that are enqueued behind the one that runs."""
 
@@ -42,12 +42,13 @@ class Runtime:
     """
 
     def __init__(self, device: str = "cpu", *, live_bytes: int | None = None) -> None:
-        """``device``: ``cpu`` or ``cuda``. ``live_bytes``: memory that all live sessions together may need, their
-        pictures and sound included; ``None`` = no limit. Raises :class:`ConfigError`."""
-        check(device in DEVICES, "device", device, f"one of {', '.join(DEVICES)}")
+        """``device``: ``cpu``, ``cuda`` or ``cuda:1`` and so on. ``live_bytes``: memory that all live sessions together
+        may need, their pictures and sound included; ``None`` = no limit. Raises :class:`ConfigError`."""
+        name = DeviceName.read(device)
         check(live_bytes is None or live_bytes > 0, "live_bytes", live_bytes, "more than 0, or None")
-        self.device = device
-        """``cpu`` or ``cuda``."""
+        self.device = str(name)
+        """``cpu``, ``cuda`` for the first GPU, or ``cuda:1`` and so on."""
+        self._slices_ahead = SLICES_AHEAD[name.kind]
         self.admission = Admission(live_bytes)
         """Which live sessions may be opened."""
         self._pools: WeakKeyDictionary[LoadedModel, WorkerPool] = WeakKeyDictionary()
@@ -94,7 +95,7 @@ class Runtime:
             if self._is_closed:
                 raise ClosedError("the runtime was closed; make another")
             if self._scheduler is None:
-                self._scheduler = Scheduler(SLICES_AHEAD[self.device])
+                self._scheduler = Scheduler(self._slices_ahead)
             self._users += 1
             if user is not None:
                 self._talking.add(user)

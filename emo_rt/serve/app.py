@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match, Route
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp
 
 from emo_rt.errors import EmoRtError
@@ -22,8 +22,8 @@ from emo_rt.serve import metrics, routes_avatars, routes_rtc, routes_speech, rou
 from emo_rt.serve.errors import ApiError, error_body, is_full, refusal
 from emo_rt.serve.guard import COUNTED, Guard
 from emo_rt.serve.live import LiveConnection
-from emo_rt.serve.openapi import ERRORS, Responses
-from emo_rt.serve.openapi_answers import HEALTH, MODELS, READY, Schema, answer
+from emo_rt.serve.openapi import ERRORS, Responses, Schema
+from emo_rt.serve.openapi_answers import HEALTH, MODELS, READY, answer
 from emo_rt.serve.page_files import add_page
 from emo_rt.serve.service import Service
 from emo_rt.version import __version__
@@ -123,12 +123,13 @@ def _add_errors(app: FastAPI, service: Service) -> None:
 
 def _methods(request: Request) -> str:
     """Those of all routes of a path; the router itself tells those of the first."""
-    found: set[str] = set()
-    for method in COUNTED:
-        for route in request.app.routes:
-            if isinstance(route, Route) and route.matches({**request.scope, "method": method})[0] is Match.FULL:
-                found.add(method)
-    return ", ".join(sorted(found))
+
+    def fits(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        routes = [route for route in request.app.routes if route.matches(scope)[0] is Match.FULL]
+        return any(method in ("GET", "HEAD") or not isinstance(route, Mount) for route in routes)  # files are read
+
+    return ", ".join(sorted(filter(fits, COUNTED)))
 
 
 def _add_health(app: FastAPI, service: Service) -> None:

@@ -30,7 +30,7 @@ AT_ONCE = 2
 """Uploads that are decoded at the same time; others wait."""
 LONGEST_ANSWER = 1 << 16
 """Bytes of an answer."""
-PRELOADED = ["__main__", "emo_rt.serve.decoder"]
+PRELOADED = ["__main__", "emo_rt.serve.preloaded"]
 PARAMS = {"picture": "input_reference", "sound": "audio"}
 """Names of the fields, for callers."""
 STATUS = {"picture": "invalid_image", "sound": "invalid_audio"}

@@ -133,7 +133,7 @@ START_FIELDS: dict[str, Schema] = {
     "guidance_scale": {"type": "number", "minimum": 0},
     "seed": {"type": "integer", "minimum": 0},
 }
-SDP: Schema = {"type": "string", "minLength": 1, "maxLength": 64 << 10, "description": "The offer, with all candidates"}
+SDP: Schema = {"type": "string", "minLength": 1, "description": "The offer with all candidates, 64 KiB at most"}
 CALL_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

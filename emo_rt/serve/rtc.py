@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -50,7 +50,6 @@ class RtcConnection:
         self._exits = AsyncExitStack()
         # No servers: nobody outside is told that there is a session, and none is asked for an address.
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self._asked: dict[str, str] = {}
         self._feed: RtcFeed | None = None
         self._channel: RTCDataChannel | None = None
         self._is_over = asyncio.Event()
@@ -58,7 +57,7 @@ class RtcConnection:
         self._is_restarting = False
         self._error: dict[str, Any] | None = None
         self._request_id = REQUEST_ID.get()
-        self._tasks = set[asyncio.Task[None]]()
+        self._tasks = set[asyncio.Task[Any]]()
 
     def restart(self) -> None:
         """The server ends: say so, and end in order."""
@@ -71,7 +70,9 @@ class RtcConnection:
 
     async def open(self, start: LiveStart, offer: str) -> str:
         """The answer to an offer. Raises :class:`ApiError`, :class:`EmoRtError`; nothing is left of it then."""
+        self._service.live.add(self)  # now: the server may end while a face is prepared
         try:
+            self._exits.callback(self._service.live.discard, self)
             self._exits.callback(self._cancel_tasks)
             self._exits.push_async_callback(self._peer.close)
             self._exits.enter_context(self._service.quotas.session(self.owner))
@@ -86,7 +87,6 @@ class RtcConnection:
             raise
         feed.start()
         self._calls[self.id] = self
-        self._service.live.add(self)
         self._begin(self._run(feed))
         return answer
 
@@ -96,8 +96,7 @@ class RtcConnection:
         self._peer.on("datachannel", self._take_channel)
         self._peer.on("track", self._take_microphone)
         self._peer.on("connectionstatechange", self._note_state)
-        self._asked = _asked(offer)
-        if "audio" in self._asked.values():
+        if "audio" in _kinds(offer):
             sound = self._peer.addTransceiver("audio")
             sound.setCodecPreferences(_opus())  # one decoder of foreign sound is enough
         with _sdp_errors():
@@ -107,7 +106,7 @@ class RtcConnection:
         tracks: dict[str, MediaStreamTrack] = {"video": feed.picture, "audio": feed.sound}
         with _sdp_errors():
             for one in self._peer.getTransceivers():
-                track = tracks.pop(one.kind, None) if one.mid in self._asked else None
+                track = tracks.pop(one.kind, None)
                 if track is not None:
                     one.sender.replaceTrack(track)
                 # Pictures of the peer are not wanted, so nothing of them is ever decoded.
@@ -168,14 +167,11 @@ class RtcConnection:
             self._service.metrics.note_live_end(feed.session.stats)
         finally:  # also where this task is cancelled
             self._calls.pop(self.id, None)
-            try:
-                await asyncio.shield(self._exits.aclose())
-            finally:
-                self._service.live.discard(self)
-                event("live session ended", call=self.id, key=self.owner or None)
+            await asyncio.shield(self._exits.aclose())
+            event("live session ended", call=self.id, key=self.owner or None)
 
-    def _begin(self, work: Any) -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(work)
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -252,18 +248,17 @@ class RtcConnection:
             await asyncio.sleep(0.02)
 
 
-def _asked(offer: str) -> dict[str, str]:
-    """Kind of each medium that the peer wants to be sent, by its mid. Raises :class:`ApiError`."""
+def _kinds(offer: str) -> list[str]:
+    """Kinds of the media. Raises :class:`ApiError` for an offer that cannot become a session."""
     with _sdp_errors():
         media = SessionDescription.parse(offer).media
     if sum(len(one.ice_candidates) for one in media) > MOST_CANDIDATES or len(media) > MOST_MEDIA:
         raise ApiError(400, "invalid_sdp", "sdp has too many media or candidates", param="sdp")
     if not all(one.ice and one.ice.usernameFragment and one.dtls and one.dtls.fingerprints for one in media):
         raise ApiError(400, "invalid_sdp", "sdp has a medium without ice-ufrag or fingerprint", param="sdp")
-    found = {one.rtp.muxId: one.kind for one in media if one.direction in (None, "recvonly", "sendrecv")}
-    if "video" not in found.values():
+    if not any(one.kind == "video" and one.direction in (None, "recvonly", "sendrecv") for one in media):
         raise ApiError(400, "invalid_sdp", "sdp does not ask for video; add a transceiver for it", param="sdp")
-    return found
+    return [one.kind for one in media]
 
 
 @contextmanager

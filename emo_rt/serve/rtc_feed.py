@@ -69,6 +69,7 @@ class RtcFeed:
         """Pictures that were given."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the session is over, with what has ended it."""
+        self.ended.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         self._marker = FrameMarker(marks, session.fps)
         self._blocks = SoundBlocks(session.settings.sample_rate)
         self._loop = asyncio.get_running_loop()

@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emo_rt.benchmarks.admission import Fleet, Traffic, erlang_c, needed, p99, poisson, simulate
+from emo_rt.benchmarks.admission import (
+    Crowd,
+    Fleet,
+    Result,
+    Traffic,
+    erlang_c,
+    needed,
+    p99,
+    poisson,
+    predicted,
+    simulate,
+    table,
+)
 
 pytest.importorskip("simpy", reason="the simulation needs SimPy")
 
@@ -36,3 +48,12 @@ def test_fewest_replicas_are_the_fewest() -> None:
     replicas, wait = needed(8.0, 4, 20.0)
     fewer = simulate(poisson(8.0, 20.0, 400.0, 0), Fleet(replicas - 1, replicas - 1, 4))
     assert wait <= 1 < p99(fewer)
+
+
+def test_the_table_has_a_row_per_load_and_per_crowd() -> None:
+    (row,) = predicted(4, 20.0, [8.0])
+    assert (row.replicas, row.p99_s) == needed(8.0, 4, 20.0)
+    assert row.busy == 8 / (4 * row.replicas)
+    lines = table(Result(1, "admission", {}, [row], [Crowd(10.0, 2, 1.5)])).splitlines()
+    assert lines[2].startswith(f"| 8 | {row.replicas} | {row.busy:.0%} |")
+    assert lines[-1] == "| 10 s | 2 | 1.50 s |"

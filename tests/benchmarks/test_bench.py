@@ -186,7 +186,7 @@ class TestAgainstTorch:
         allowed = r"null_audio|.*null_reference|reference_net\..*time_emb|reference_net\.up_blocks\.1\.attentions\.1\."
         assert not [name for name in wrong if not re.match(allowed, name)]
 
-    @pytest.mark.parametrize("fixture", ["tiny_bundle", "hallo_bundle"])
+    @pytest.mark.parametrize("fixture", ["tiny_bundle", "hallo_bundle", "echomimic_bundle"])
     def test_same_clip_same_pictures(
         self, fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -194,10 +194,10 @@ class TestAgainstTorch:
         monkeypatch.setattr(reading, "as_exported", lambda bundle: bundle_model(bundle.config))
         with Subject(Setting(bundle=str(bundle.path), **SHORT)) as subject:  # type: ignore[arg-type]
             found = against_torch(subject, threads=1, rounds=1)
-        assert set(found["speedup"]) == {"plain", "original"}
-        assert min(found["agreement_db"].values()) >= 40
-        assert found["speedup"]["plain"] == pytest.approx(found["seconds"]["plain"] / found["seconds"]["ours"])
-        assert found["gmac"]["step"] > 0
+        assert set(found.speedup) == {"plain", "original"}
+        assert min(found.agreement_db.values()) >= 40
+        assert found.speedup["plain"] == pytest.approx(found.seconds["plain"] / found.seconds["ours"])
+        assert found.gmac["step"] > 0
 
     def test_other_pictures_are_not_compared(self) -> None:
         picture = np.zeros((1, 2, 2, 3), np.uint8)
@@ -306,11 +306,11 @@ class TestScaling:
         monkeypatch.setattr(scaling, "export", lambda config, folder: str(tiny_bundle.path))  # exports take a minute
         options = scaling._parser().parse_args(["--quick", "--steps", "2", "--threads", "1"])
         found = scaling.run(replace(scaling._plan(options), lengths=(1.0,)))
-        assert list(found["sections"]) == list(scaling.SECTIONS)
-        (row,) = found["sections"]["length"]
-        assert row["frames"] == 25
-        assert row["wall_predicted"] > 0
-        assert all(set(scaling.COLUMNS[name]) <= set(rows[0]) for name, rows in found["sections"].items())
+        assert list(found.sections) == list(scaling.SECTIONS)
+        (row,) = found.sections["length"]
+        assert isinstance(row, scaling.Length)
+        assert row.frames == 25
+        assert row.wall_predicted > 0
         assert scaling.tables(found).count("## ") == 4
 
     def test_wrong_arguments(self) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from emo_rt import Bundle
 from emo_rt.benchmarks import split, work
 from emo_rt.benchmarks.agreement import DisagreementError, torch_threads
+from emo_rt.benchmarks.harness import as_json
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.export.networks.backbone import BackboneBlock
 from emo_rt.export.networks.model import build_model
@@ -91,18 +92,18 @@ def test_what_depends_on_no_variable_is_not_counted() -> None:
 
 def test_the_original_does_at_least_our_work_in_every_part(config: ModelConfig) -> None:
     counted = work.count_work(config, steps=3)
-    assert all(row.ours <= row.original for row in counted["rows"])
-    assert counted["total"].ours < counted["total"].original
-    assert counted["total"].ours == sum(row.ours for row in counted["rows"])
-    steps = counted["graphs"]
+    assert all(row.ours <= row.original for row in counted.rows)
+    assert counted.total.ours < counted.total.original
+    assert counted.total.ours == sum(row.ours for row in counted.rows)
+    steps = counted.graphs
     once = steps["reference"] + steps["clip"]
-    vae = sum(row.ours for row in counted["rows"] if row.part.startswith("VAE"))
-    assert counted["total"].ours - vae == once + 3 * (steps["timestep"] + steps["step"])
+    vae = sum(row.ours for row in counted.rows if row.part.startswith("VAE"))
+    assert counted.total.ours - vae == once + 3 * (steps["timestep"] + steps["step"])
 
 
 def test_reference_projections_are_those_by_hand() -> None:
     config, steps = hallo_tiny(), 3
-    row = next(row for row in work.count_work(config, steps)["rows"] if row.part == "reference K/V")
+    row = next(row for row in work.count_work(config, steps).rows if row.part == "reference K/V")
     per_picture = sum(
         2 * (config.latent_size >> site.level) ** 2 * site.channels**2 for site in sites(config.unet) if site.attention
     )
@@ -110,7 +111,7 @@ def test_reference_projections_are_those_by_hand() -> None:
 
 
 def test_every_module_of_every_preset_belongs_to_one_part(config: ModelConfig) -> None:
-    parts = {row.part for row in work.count_work(config, steps=1)["rows"]}
+    parts = {row.part for row in work.count_work(config, steps=1).rows}
     hallo = config.reference.face_tokens > 0
     assert ("face-token K/V" in parts) == hallo
     assert ("reference attention without K/V" in parts) != hallo
@@ -129,9 +130,9 @@ def test_the_originals_order_gives_the_plain_numbers(config: ModelConfig) -> Non
 def test_a_window_of_echomimic_is_counted_and_computed_in_the_originals_order() -> None:
     config = echomimic_tiny()
     counted = work.count_work(config, steps=2)
-    assert all(row.ours <= row.original for row in counted["rows"])
-    assert counted["total"].ratio > 1.05
-    assert counted["graphs"]["clip"] == 0
+    assert all(row.ours <= row.original for row in counted.rows)
+    assert counted.total.ratio > 1.05
+    assert counted.graphs["clip"] == 0
     model, generator = bundle_model(config), torch.Generator().manual_seed(0)
     specs = [spec for spec in graph_specs(config) if spec.role in ("reference", "step")]
     values = {t.name: torch.randn(t.shape, generator=generator) for spec in specs for t in spec.inputs}
@@ -145,11 +146,11 @@ def test_a_window_of_echomimic_is_counted_and_computed_in_the_originals_order() 
 def test_all_ways_agree_and_are_compared(fixture: str, request: pytest.FixtureRequest) -> None:
     bundle: Bundle = request.getfixturevalue(fixture)
     result = split.compare(bundle, bundle_model(bundle.config), steps=3, rounds=2)
-    assert set(result["errors"]) == set(split.WAYS)
-    assert all(error <= split.BOUND for error in result["errors"].values())
-    assert all(ratio > 0 for ratio in result["ratios"].values())
-    assert result["counted"] > 1
-    assert json.loads(json.dumps(result)) == result
+    assert set(result.errors) == set(split.WAYS)
+    assert all(error <= split.BOUND for error in result.errors.values())
+    assert all(ratio > 0 for ratio in result.ratios.values())
+    assert result.counted > 1
+    assert json.loads(as_json(result))["ratios"] == result.ratios
     assert split.table({"small": result}).count("\n") == 3
 
 

@@ -86,7 +86,7 @@ def _compile(folder: Path, name: str, parts: tuple[str, ...]) -> None:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Environment variables of a process that has the card. ``more``: CARD_MEMORY (bytes), CARD_HOLLOW."""
+    """Environment variables of a process that has the card. ``more``: CARD_MEMORY (bytes), CARD_DEVICES …"""
     paths = [str(folder), os.environ.get("LD_LIBRARY_PATH", "")]
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, paths)), **more}
 

@@ -65,6 +65,7 @@ class CardBoundGraph(BoundGraph):
         function = HostFunction(lambda _: bound.run())
         self._functions.append(function)
         with graph.stream.inner.lock, graph.stream.device.health.check(f"run graph {graph.spec.name}"):
+            graph.stream.device.enter()
             handle = ctypes.c_void_p(graph.stream.inner.handle)
             status = graph.driver.cuLaunchHostFunc(handle, function, None)
             if status:

@@ -201,6 +201,38 @@ def test_all_memory_comes_back(card: Control) -> None:
     assert (card.count("device_bytes"), card.count("pinned_bytes")) == before
 
 
+# Two devices
+
+
+def test_a_thread_may_use_two_devices_in_turns(card: Control) -> None:
+    """CUDA refuses an event of one device in a stream of the other, and memory comes from whichever is current."""
+    devices = [open_device(index) for index in (0, 1)]
+    assert [device.index for device in devices] == [0, 1]
+    streams = [device.stream() for device in devices]
+    for number in range(3):
+        for device, stream in zip(devices, streams, strict=True):
+            assert (content(device, filled(device, number)) == number).all()
+            event = device.event()
+            stream.record(event)
+            stream.synchronize()
+            assert event.is_done()
+    for device in devices:
+        device.close()
+
+
+def test_models_on_two_devices(tiny_bundle: Bundle, tiny_animator: Animator, card: Control) -> None:
+    """Each with its own runtime, from one thread: the frames are those of the CPU."""
+    with (
+        Animator(LoadedModel(tiny_bundle, CardBackend(open_device(0)))) as first,
+        Animator(LoadedModel(tiny_bundle, CardBackend(open_device(1)))) as second,
+    ):
+        assert (first.device, second.device) == ("cuda", "cuda:1")
+        expected = frames(tiny_animator)
+        for animator in (second, first, second):
+            np.testing.assert_array_equal(frames(animator), expected)
+    assert card.count("captures_lost") == 0
+
+
 # Whole animations
 
 

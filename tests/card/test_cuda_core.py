@@ -19,6 +19,12 @@ ROOT = CHECKS.parents[2]
 def test_cuda_core_on_the_card(card_folder: Path, bundle_cache: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "--no-header", str(CHECKS)]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(card_folder), capture_output=True, text=True, timeout=300, check=False
+        command,
+        cwd=ROOT,
+        env=environment(card_folder, CARD_DEVICES="2"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]

@@ -88,7 +88,7 @@ def test_what_cannot_be_had_is_refused_and_not_replaced(options: dict[str, str],
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(index: int) -> None:
         raise BackendUnavailableError("there is no GPU here")
 
     monkeypatch.setattr("emo_rt.device.tensorrt.gpus.current_gpu", refuse)

@@ -95,7 +95,7 @@ class FakeDevice(Fake):
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, index: int = 0) -> None:
         self.log, self.fails = list[str](), dict[str, str]()
         core = SimpleNamespace(
             StreamOptions=SimpleNamespace,
@@ -103,7 +103,9 @@ class Rig:
             LegacyPinnedMemoryResource=lambda: SimpleNamespace(allocate=lambda n: FakeBuffer(self.log, self.fails, n)),
             Buffer=SimpleNamespace(from_handle=lambda *_, **__: FakeBuffer(self.log, self.fails, 1)),
         )
-        self.device = Device(FakeDevice(self.log, "device", self.fails), core)
+        inner = FakeDevice(self.log, "device", self.fails)
+        inner.device_id = index
+        self.device = Device(inner, core)
 
 
 @pytest.fixture
@@ -265,6 +267,22 @@ def test_each_thread_makes_the_device_current_once(rig: Rig) -> None:
     thread.start()
     thread.join()
     assert rig.log.count("device.set_current") == 1
+
+
+def test_a_thread_that_uses_two_devices_changes_between_them(rig: Rig) -> None:
+    other = Rig(index=1)
+    streams = [rig.device.stream(), other.device.stream()]
+    rig.log.clear()
+    other.log.clear()
+
+    def work() -> None:
+        for stream in (*streams, *streams, streams[1]):
+            stream.synchronize()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert rig.log.count("device.set_current") == other.log.count("device.set_current") == 2
 
 
 def test_a_view_stays_inside(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_stand_in import ByAddress, StandInDevice
+from cuda_stand_in import CURRENT, ByAddress, StandInDevice
 
 from emo_rt import Animator, BackendError, Bundle, CaptureError, ClosedError
 from emo_rt.device.buffers import Buffers
@@ -125,8 +125,8 @@ class StandInPackage:
 class Rig:
     """A TensorRT backend over stand-ins, and its engines by graph."""
 
-    def __init__(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> None:
-        self.device, self.package, self.cpu = StandInDevice(seed), StandInPackage(), OrtBackend(threads=1)
+    def __init__(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, seed: int = 0, index: int = 0) -> None:
+        self.device, self.package, self.cpu = StandInDevice(seed, index), StandInPackage(), OrtBackend(threads=1)
         self.engines: dict[str, StandInEngine] = {}
         plan = SimpleNamespace(path=Path("nowhere.plan"), record=SimpleNamespace(sha256="0" * 64))
         monkeypatch.setattr(trt, "find_plan", lambda bundle, graph, *_: setattr(self, "graph", graph) or plan)
@@ -153,6 +153,24 @@ def frames(animator: Animator, **options: Any) -> Array:
     sound = 0.1 * np.random.default_rng(1).standard_normal(4 * CLIP, np.float32)
     avatar = animator.prepare(picture, face_box="full")
     return animator.animate(avatar, sound, sample_rate=RATE, steps=3, **options).numpy()
+
+
+@pytest.fixture
+def first_gpu_current() -> Iterator[None]:
+    """What a test has made current in this thread is forgotten."""
+    yield
+    CURRENT.__dict__.clear()
+
+
+def test_the_second_gpu_is_current_wherever_tensorrt_is_called(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, first_gpu_current: None
+) -> None:
+    """The stand-in refuses work of a library that the first GPU would get."""
+    rig = Rig(tiny_bundle, monkeypatch, index=1)
+    with Animator(LoadedModel(tiny_bundle, rig.backend)) as animator:
+        assert animator.device == "cuda:1"
+        assert frames(animator).any()
+    assert rig.device.broken == []
 
 
 @pytest.mark.parametrize("seed", range(3))

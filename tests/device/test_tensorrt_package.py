@@ -13,7 +13,7 @@ import pytest
 
 from emo_rt.device.tensorrt import gpus
 from emo_rt.device.tensorrt import package as tensorrt_package
-from emo_rt.device.tensorrt.gpus import Gpu, current_gpu
+from emo_rt.device.tensorrt.gpus import Gpu, current_gpu, gpu_memory
 from emo_rt.device.tensorrt.package import LogLine, load_package, problem
 from emo_rt.errors import BackendError, BackendUnavailableError, ConfigError, MissingDependencyError
 
@@ -183,6 +183,10 @@ class Driver:
         name.value = b"NVIDIA GeForce RTX 4090"
         return 0
 
+    def cuDeviceTotalMem_v2(self, size: Any, device: Any) -> int:
+        size._obj.value = 24 << 30
+        return 0
+
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:
         value._obj.value = {gpus.MAJOR: 8, gpus.MINOR: 9}[attribute]
         return 0
@@ -192,8 +196,10 @@ class TestGpu:
     def test_asks_the_driver(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
         assert current_gpu() == Gpu("NVIDIA GeForce RTX 4090", "sm89")
-        with pytest.raises(BackendUnavailableError, match="cuDeviceGet returned 101"):
-            current_gpu(1)
+        assert gpu_memory() == 24 << 30
+        for ask in (current_gpu, gpu_memory):
+            with pytest.raises(BackendUnavailableError, match="gives no GPU 1: cuDeviceGet returned 101"):
+                ask(1)
 
     def test_no_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(status=100))

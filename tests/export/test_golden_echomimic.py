@@ -243,6 +243,20 @@ def test_a_runs_settings_come_from_the_folder(
     assert "FAILED" in told.out or "not compared" in told.err or "does not fit" in told.err
 
 
+def test_half_precision_keeps_its_bounds(folder: Path) -> None:
+    """Weights, activations and sound's states in fp16, 11 bits, on torch; latents, sums and solver stay fp32.
+
+    The bounds are those of ``BOUNDS["fp16"]``: 5e-2 for predictions and latents, 2e-2 and 16/255 for frames. fp32's are
+    passed by none of the predictions, so that it is fp16 that was run.
+    """
+    keep_runs(folder, "any")
+    rows = check_golden(folder, dtype="fp16")
+    assert all(row.passed for row in rows), format_rows(rows)
+    predictions = [row for row in rows if "conditional" in row.what and row.relative > 0]
+    assert min(row.relative for row in predictions) > 1e-4
+    assert max(row.relative for row in rows) < 1e-2  # measured: 4.3e-3
+
+
 FALSIFIED = {
     "any.step1.window2.pred": "any step 1 window 2 unconditional",
     "any.step1.pred": "any step 1 unconditional",
@@ -320,3 +334,12 @@ def test_numbers_of_the_original(backend: str) -> None:
     rows = check_golden(shared_file("golden/echomimic_small"), backend)
     assert all(row.passed for row in rows), format_rows(rows)
     assert max(row.relative for row in rows if "frames" not in row.what) < 1e-4
+
+
+@pytest.mark.slow
+def test_numbers_of_the_original_in_half_precision() -> None:
+    """Within ``BOUNDS["fp16"]``: 11 bits, and guidance weighs each half's error with up to 2.5. Torch's arithmetic in
+    fp16 on a CPU is slow, so the exported graphs are not run in it, too."""
+    rows = check_golden(shared_file("golden/echomimic_small"), "torch", "fp16")
+    assert all(row.passed for row in rows), format_rows(rows)
+    assert any(row.relative > 1e-3 for row in rows)

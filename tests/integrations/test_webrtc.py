@@ -196,6 +196,24 @@ def test_a_microphone(make_client: Callable[..., TestClient]) -> None:
     wait_until(lambda: is_free(client))
 
 
+def test_a_microphone_without_a_loudspeaker(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            viewer.peer.addTransceiver(Microphone(), direction="sendonly")
+            viewer.peer.addTransceiver("video", direction="recvonly")
+            await viewer.call()
+            while True:
+                viewer.say("session.stats")
+                if (await viewer.until_type("session.stats"))["latency"]:
+                    break
+            assert set(viewer.tracks) == {"video"}
+
+    run(talk())
+    wait_until(lambda: is_free(client))
+
+
 def test_pictures_of_the_peer_are_never_taken(make_client: Callable[..., TestClient]) -> None:
     client = make_client()
 

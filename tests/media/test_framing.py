@@ -15,6 +15,7 @@ from emo_rt.errors import ConfigError, PortraitError
 from emo_rt.media.box import Box
 from emo_rt.media.framing import box_mask, prepare_portrait
 from emo_rt.media.paste import paste_back
+from emo_rt.media.picture import load_picture
 from tests.media.portraits import outside, waves
 
 
@@ -105,7 +106,8 @@ class TestFraming:
         image = Image.fromarray(np.ascontiguousarray(np.rot90(waves(300, 400))))
         image.info["exif"] = exif.tobytes()
         upright = prepare_portrait(waves(300, 400), 64, face_box=Box(200, 300, 260, 380))
-        assert np.array_equal(prepare_portrait(image, 64, face_box=Box(200, 300, 260, 380)).pixels, upright.pixels)
+        turned = prepare_portrait(load_picture(image), 64, face_box=Box(200, 300, 260, 380))
+        assert np.array_equal(turned.pixels, upright.pixels)
 
 
 class TestFramingErrors:

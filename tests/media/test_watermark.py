@@ -151,7 +151,11 @@ def test_wrong_arguments(frames: Frames, given: dict[str, int], error: type[Exce
 
 @pytest.mark.parametrize(
     "frames",
-    [np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 64, 64, 4), np.uint8), np.zeros((64, 64, 3), np.uint8), None],
+    [
+        *(np.zeros(shape, np.uint8) for shape in ((1, 64, 64, 4), (64, 64, 3), (1, 0, 64, 3), (1, 64, 0, 3))),
+        np.zeros((1, 64, 64, 3), np.float32),
+        None,
+    ],
 )
 def test_a_marker_takes_nothing_else(frames: Frames) -> None:
     marker = emo_rt.FrameMarker(emo_rt.MarkOptions(visible_label=True), 25)

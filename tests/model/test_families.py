@@ -21,7 +21,7 @@ from tests.small_bundles import echomimic_tiny, hallo_tiny, lean
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {field.name for field in dataclasses.fields(AnimateOptions)} | {"head_room"}
-SET: dict[str, Any] = {"speed": 0.8, "motion_scale": (1.0, 1.0, 1.2), "head_room": 0.3}
+SET: dict[str, Any] = {"speed": 0.8, "motion_scale": (1.0, 1.0, 1.2), "head_room": 0.3, "causal": True}
 """A value for each option that some family does not heed."""
 
 
@@ -44,12 +44,13 @@ def test_a_family_heeds_options_that_exist(name: str) -> None:
 
 
 def test_every_option_is_heeded_by_some_family(tiny_bundle: Bundle) -> None:
-    configs = (tiny_bundle.config, hallo_tiny())
+    configs = (tiny_bundle.config, hallo_tiny(), echomimic_tiny())
     assert set().union(*(family_of(config).heeds for config in configs)) == OPTIONS
 
 
 @pytest.mark.parametrize(
-    ("config", "ignored"), [(hallo_tiny(), ("speed", "head_room")), (lean(), ("speed", "motion_scale"))]
+    ("config", "ignored"),
+    [(hallo_tiny(), ("speed", "head_room", "causal")), (lean(), ("speed", "motion_scale", "causal"))],
 )
 def test_an_option_without_effect_is_an_error(config: ModelConfig, ignored: tuple[str, ...]) -> None:
     family = family_of(config)

@@ -22,6 +22,7 @@ from emo_rt.model.families.echomimic import offers
 from emo_rt.model.options import AnimateOptions
 from emo_rt.model.weight_files import name_by_content
 from emo_rt.runtime.gpu_memory import memory_need
+from emo_rt.runtime.live.ladder import Ladder
 
 OWN = ("reference", "timestep", "predict_unguided")
 """Graphs of which the accelerated weights have their own."""
@@ -192,3 +193,22 @@ def test_memory_is_reckoned_for_the_graphs_of_the_preset(folder: Path) -> None:
         memory_need(bundle, AnimateOptions(preset=preset), reckon)
         on_demand = {name for name in asked if bundle.graphs[name].is_on_demand}
         assert on_demand == (own or {"predict"})
+
+
+def test_a_live_session_steps_down_to_the_accelerated_weights(
+    animator: Animator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rung has the features of its own variant; clips of either continue the other's frames."""
+    avatar = prepared(animator)
+    monkeypatch.setattr(Ladder, "note", lambda *_: None)  # no step by itself, however slow the machine is
+    with animator.live(avatar, steps=1, pace="asap", paste_back=False) as session:
+        maker = session._maker
+        assert [rung.name for rung in maker.rungs] == ["quality", "fast"]
+        quality, fast = (rung.features for rung in maker.rungs)
+        assert (quality, fast) == (avatar.features, avatar.features_of("accelerated"))
+        assert quality is not fast
+        clips: list[tuple[str, ...]] = []
+        for rung in (*maker.rungs, *maker.rungs):
+            session._ladder.at = maker.rungs.index(rung)
+            clips += [maker._table.graphs for _ in (next(session) for _ in range(8))]
+    assert {"predict", "predict_unguided_accelerated"} <= {graph for graphs in clips for graph in graphs}

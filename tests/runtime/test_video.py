@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from cuda_stand_in import StandInBackend, StandInDevice
 
-from emo_rt import Animator, AudioError, Avatar, Box, Bundle, Cancelled, ConfigError, InputError, Progress, Video
+from emo_rt import Animator, AudioError, Avatar, Box, Bundle, Cancelled, FaceNotFoundError, InputError, Progress, Video
 from emo_rt.media.log_mel import log_mel
 from emo_rt.model.contract import Array
 from emo_rt.model.solvers import solver_table
@@ -232,9 +232,26 @@ def test_an_estimate_grows_with_the_length(animator: Animator, avatar: Avatar, m
     assert found.memory_bytes > 1_000_000 + 480 * 2 * 4 * 8 * 8 * 4
 
 
-def test_a_live_session_is_refused(animator: Animator, avatar: Avatar) -> None:
-    with pytest.raises(ConfigError, match=r"echomimic-tiny.* makes a whole video at once"):
-        animator.live(avatar)
+class Blind:
+    """Finds no face."""
+
+    def detect(self, picture: Array) -> list[Box]:
+        return []
+
+
+@pytest.mark.parametrize("size", [(48, 40), (40, 64), (33, 33)])
+def test_a_picture_without_a_face_has_a_mask_of_ones(
+    animator: Animator, tiny_animator: Animator, size: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in the original. Models that need a face still refuse it."""
+    scene = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    own = animator.prepare(scene, detector=Blind())
+    assert "all of the picture's square is animated" in caplog.text
+    assert (animator._model.family.face_mask(own.portrait) == 1).all()
+    assert own.portrait.crop.width == own.portrait.crop.height == min(size) // 2 * 2
+    assert len(frames_of(animator, own)) == SECOND // 2
+    with pytest.raises(FaceNotFoundError):
+        tiny_animator.prepare(scene, detector=Blind())
 
 
 def test_two_talkers_share_the_device(animator: Animator, avatar: Avatar) -> None:

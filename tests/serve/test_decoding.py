@@ -10,6 +10,7 @@ import re
 import resource
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import zlib
@@ -24,7 +25,7 @@ from PIL import Image
 
 from emo_rt.serve import confine, seccomp
 from emo_rt.serve.decoder import Decoded, Order
-from emo_rt.serve.decoding import Decoders, load_array
+from emo_rt.serve.decoding import PRELOADED, Decoders, load_array
 from emo_rt.serve.errors import ApiError
 from emo_rt.serve.settings import Limits
 from tests.serve.inputs import PORTRAIT, voice
@@ -96,6 +97,13 @@ def test_too_much_time(decoders: Decoders, order: Order, monkeypatch: pytest.Mon
         decoders.run(order)
 
 
+def test_children_find_their_libraries_loaded() -> None:
+    """In a process of its own, as the helper is one."""
+    wanted = {"PIL.PngImagePlugin", "PIL.AvifImagePlugin", "av.audio", "emo_rt.serve.decoder"}
+    code = f"import sys, {PRELOADED[-1]}; sys.exit(not {wanted} <= set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def _confined(answer: Any, folder: str, port: int) -> None:
     """In a child: what still goes after confining."""
     own = Path(folder, "own")
@@ -113,7 +121,7 @@ def _confined(answer: Any, folder: str, port: int) -> None:
         "outside": lambda: Path(folder, "new").write_bytes(b"x"),
         "own": lambda: ((own / "new").write_bytes(b"x"), (own / "new").read_bytes()),
         "threads": lambda: threading.Thread(target=int).start(),
-        "libraries": lambda: importlib.import_module("PIL.PcxImagePlugin"),
+        "libraries": lambda: importlib.import_module("PIL.ImageDraw2"),
         "descriptors": lambda: [os.dup(0) for _ in range(200)],
     }.items():
         try:

@@ -143,3 +143,20 @@ def test_without_the_program(client: TestClient) -> None:
     answer = client.post("/v1/audio/speech", json={"input": "Hello"})
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "speech_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "allowed"),
+    [
+        ("/", "POST", "GET, HEAD"),
+        ("/app.js", "DELETE", "GET, HEAD"),
+        ("/v1/videos", "PUT", "GET, POST"),
+        ("/v1/videos/video_0", "POST", "DELETE, GET"),
+        ("/v1/faces", "GET", "POST"),
+        ("/health", "DELETE", "GET"),
+    ],
+)
+def test_a_wrong_method_is_told_with_the_right_ones(client: TestClient, path: str, method: str, allowed: str) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["error"]["code"] == "method_not_allowed"

@@ -17,6 +17,9 @@ from emo_rt.device.cuda.status import Health, value_of
 from emo_rt.device.cuda.stream import Stream
 from emo_rt.errors import BackendUnavailableError
 
+_CURRENT = threading.local()
+"""CUDA keeps the current device per thread; here is the ``index`` of each thread's."""
+
 
 def open_device(index: int = 0) -> Device:
     """The GPU with that number. Raises :class:`BackendUnavailableError` where there is none, or no driver."""
@@ -30,6 +33,7 @@ def open_device(index: int = 0) -> Device:
     try:
         inner = core.Device(index)
         inner.set_current()
+        _CURRENT.index = index
     except Exception as exc:  # no driver, no device, a driver that is too old: all kinds of errors
         raise BackendUnavailableError(f"no usable NVIDIA GPU {index}: {exc}") from exc
     return Device(inner, core)
@@ -52,7 +56,6 @@ class Device:
         major, minor = inner.compute_capability
         self.compute_capability = (int(major), int(minor))
         """Such as (9, 0)."""
-        self._current = threading.local()
         self._streams: list[Stream] = []
         self._unused: deque[Any] = deque()
         """Memory that nobody refers to, but that enqueued work may still use."""
@@ -70,7 +73,7 @@ class Device:
     def event(self, timed: bool = False) -> Event:
         """A new event; only two timed ones can be subtracted. Waiting for it leaves the processor to others."""
         with self.health.check("make an event"):
-            self._enter()
+            self.enter()
             options = self._core.EventOptions(timing_enabled=timed, blocking_sync=True)
             return Event(self._inner.create_event(options), self.health)
 
@@ -78,7 +81,7 @@ class Device:
         """New memory of the device, zeroed. Raises :class:`BackendError` when there is not enough."""
         self.collect()
         with self.capture_lock.shared(), self.health.check(f"allocate {nbytes / 1e6:.1f} MB on {self.name}"):
-            self._enter()
+            self.enter()
             stream = self._allocations.inner
             inner = self._inner.allocate(nbytes, stream=stream)
             inner.fill(0, stream=stream)
@@ -88,7 +91,7 @@ class Device:
     def pinned(self, nbytes: int) -> PinnedMemory:
         """New page-locked memory of the host, zeroed."""
         with self.capture_lock.shared(), self.health.check(f"lock {nbytes / 1e6:.1f} MB of host memory"):
-            self._enter()
+            self.enter()
             inner = self._pinned.allocate(nbytes)
             pointer = int(inner.handle)
             array = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(pointer))
@@ -98,7 +101,7 @@ class Device:
     def used_bytes(self) -> int:
         """Memory of the GPU that is taken, by whatever process."""
         with self.capture_lock.shared(), self.health.check("ask for free memory"):
-            self._enter()
+            self.enter()
             free, total = value_of(importlib.import_module("cuda.bindings.driver").cuMemGetInfo())
             return int(total) - int(free)
 
@@ -116,7 +119,7 @@ class Device:
                     stream.record(self._passed)
                     self._allocations.wait(self._passed)
             with self.health.check("free memory"):
-                self._enter()
+                self.enter()
                 for inner in unused:
                     inner.close(self._allocations.inner)
 
@@ -136,13 +139,13 @@ class Device:
 
     def _new_stream(self, high_priority: bool) -> Stream:
         with self.health.check("make a stream"):
-            self._enter()
+            self.enter()
             options = self._core.StreamOptions(nonblocking=True, priority=-1 if high_priority else 0)
             inner = self._inner.create_stream(options=options)
-        return Stream(inner, self._core, self.health, self._enter, self.event(), self.capture_lock)
+        return Stream(inner, self._core, self.health, self.enter, self.event(), self.capture_lock)
 
-    def _enter(self) -> None:
-        """CUDA keeps the current device per thread."""
-        if not getattr(self._current, "set", False):
+    def enter(self) -> None:
+        """Make this the calling thread's device: for libraries that take whichever is current."""
+        if getattr(_CURRENT, "index", None) != self.index:
             self._inner.set_current()
-            self._current.set = True
+            _CURRENT.index = self.index

@@ -29,15 +29,7 @@ def current_gpu(index: int = 0) -> Gpu:
 
     Raises :class:`BackendUnavailableError` where there is no such GPU or no driver.
     """
-    try:
-        cuda = ctypes.CDLL(DRIVER)
-    except OSError as exc:
-        raise BackendUnavailableError(
-            f"there is no NVIDIA driver on this machine ({DRIVER} cannot be loaded), so no GPU to build for or run on"
-        ) from exc
-    _call(cuda, "cuInit", 0)
-    device = ctypes.c_int()
-    _call(cuda, "cuDeviceGet", ctypes.byref(device), index)
+    cuda, device = _device(index)
     name = ctypes.create_string_buffer(256)
     _call(cuda, "cuDeviceGetName", name, len(name), device)
     numbers = []
@@ -48,9 +40,31 @@ def current_gpu(index: int = 0) -> Gpu:
     return Gpu(name.value.decode(errors="replace"), f"sm{numbers[0]}{numbers[1]}")
 
 
-def _call(cuda: ctypes.CDLL, function: str, *arguments: object) -> None:
+def gpu_memory(index: int = 0) -> int:
+    """Bytes of memory that GPU ``index`` has, taken or not. Raises as :func:`current_gpu` does."""
+    cuda, device = _device(index)
+    size = ctypes.c_size_t()
+    _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(size), device)
+    return size.value
+
+
+def _device(index: int) -> tuple[ctypes.CDLL, ctypes.c_int]:
+    """The driver, and its handle of a GPU."""
+    try:
+        cuda = ctypes.CDLL(DRIVER)
+    except OSError as exc:
+        raise BackendUnavailableError(
+            f"there is no NVIDIA driver on this machine ({DRIVER} cannot be loaded), so no GPU to build for or run on"
+        ) from exc
+    device = ctypes.c_int()
+    _call(cuda, "cuInit", 0)
+    _call(cuda, "cuDeviceGet", ctypes.byref(device), index, gpu=f"GPU {index}")
+    return cuda, device
+
+
+def _call(cuda: ctypes.CDLL, function: str, *arguments: object, gpu: str = "GPU") -> None:
     status = getattr(cuda, function)(*arguments)
     if status != 0:
         raise BackendUnavailableError(
-            f"the CUDA driver gives no GPU: {function} returned {status}; `nvidia-smi` shows what the driver sees"
+            f"the CUDA driver gives no {gpu}: {function} returned {status}; `nvidia-smi` shows what the driver sees"
         )

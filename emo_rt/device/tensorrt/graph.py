@@ -100,6 +100,7 @@ class TrtGraph(Graph):
     def make_context(self) -> Any:
         """A new ``IExecutionContext`` without memory of its own."""
         strategy = self.backend.package.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        self.stream.device.enter()
         with self.backend.package.listen() as lines:
             context = self.engine.create_execution_context(strategy if self._config is None else self._config)
         if context is None:
@@ -147,6 +148,7 @@ class TrtBoundGraph(BoundGraph):
             graph.stream.device.health.check(f"run graph {graph.spec.name}"),
             marked(graph.spec.name),
         ):
+            graph.stream.device.enter()
             context = self._opened()
             if not stream.is_capturing and self._is_capturable is None:  # nothing says that it may be asked in one
                 self._is_capturable = is_capturable(context, stream.handle)

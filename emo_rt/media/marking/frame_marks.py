@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +44,10 @@ class FrameMarker:
         A new array where there is something to do, else the same. A frame is marked in the same way alone. Raises
         :class:`InputError` for frames of another shape or type, :class:`ConfigError` for another ``start_index``.
         """
-        is_index = isinstance(start_index, Integral) and start_index >= 0
+        is_index = hasattr(start_index, "__index__") and start_index >= 0  # numpy's integers, too
         check(is_index, "start_index", start_index, "an integer, 0 or more")
-        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        is_picture = isinstance(frames, np.ndarray) and frames.dtype == np.uint8 and frames.ndim == 4
+        if not is_picture or frames.shape[3] != 3 or 0 in frames.shape[1:]:
             actual = (getattr(frames, "shape", type(frames)), getattr(frames, "dtype", None))
             raise InputError(f"frames are {actual}; expected shape (n, height, width, 3), uint8")
         if self._label is not None:

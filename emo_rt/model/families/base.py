@@ -209,6 +209,12 @@ class Family(ABC):
         """Noise is cut off at this distance from 0; ``None`` = it is taken as it is."""
         return None
 
+    @property
+    def needs_face(self) -> bool:
+        """Whether a picture in which no face is found is refused. Otherwise its largest square is animated, all of it
+        taken for the face."""
+        return True
+
     def crop(self, face: Box, width: int, height: int) -> Box | None:
         """The square of a picture that is animated, in whole pixels; ``None`` = as usual. ``face``: box of the face."""
         return None

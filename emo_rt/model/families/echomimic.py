@@ -118,6 +118,11 @@ class EchoMimic(Family):
         refuse_all(given, self.config.name)
         return {"face_mask": self.face_mask(portrait)}
 
+    @property
+    def needs_face(self) -> bool:
+        """The original's mask is 1 everywhere where it finds none."""
+        return False
+
     def crop(self, face: Box, width: int, height: int) -> Box:
         return echomimic_face.crop_box(face, width, height)
 

@@ -56,7 +56,7 @@ class EchoMimicStream(EchoMimic):
         return "window"
 
     @property
-    def longest_s(self) -> None:  # type: ignore[override]
+    def longest_s(self) -> None:
         return None
 
     @property

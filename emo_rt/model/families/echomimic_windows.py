@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from emo_rt.checks import check
 from emo_rt.model.config import ModelConfig
@@ -36,8 +37,8 @@ def stream_config(config: ModelConfig) -> StreamConfig:
     quarter of a window, so that half of it or more is new."""
     assert config.windows is not None
     side = max(min(config.windows.overlap, config.frames // 4), 1)
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values: dict[str, Any] = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     clip = config.frames - 2 * side
     audio = dataclasses.replace(config.audio, context_frames=0)
-    own = {"family": STREAM, "frames": clip, "motion_frames": side, "audio": audio}
+    own: dict[str, Any] = {"family": STREAM, "frames": clip, "motion_frames": side, "audio": audio}
     return StreamConfig(**{**values, **own, "decode_frames": math.gcd(config.decode_frames, clip)}, ahead=side)

@@ -133,7 +133,7 @@ class App {
 
   describe({ id, size, fps, device, trained_on }) {
     const words = { warming: "warming up …", draining: "ending", unreachable: "not answering" }[this.state];
-    const parts = [id, `${size} × ${size}`, `${fps} pictures a second`, device, trained_on && `for ${trained_on}`, words];
+    const parts = [id, `${size} × ${size}`, `${fps} fps`, device, trained_on && `for ${trained_on}`, words];
     return parts.filter(Boolean).join(" · ");
   }
 

@@ -134,7 +134,8 @@ class Card {
   }
 
   tell(job) {
-    const parts = [`${Number(job.seconds).toFixed(1)} s`, job.size?.replace("x", " × ")];
+    const size = job.status !== "queued" && job.size?.replace("x", " × "); // before it runs, it is a guess
+    const parts = [`${Number(job.seconds).toFixed(1)} s`, size];
     if (job.status !== "completed") parts.unshift(WORDS[job.status]);
     return parts.filter(Boolean).join(" · ");
   }

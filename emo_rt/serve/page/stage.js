@@ -95,7 +95,14 @@ export class Stage {
       this.onError(error);
       this.stop();
     });
-    this.latency = new Latency(this.video, (seconds) => (byId("latency").textContent = `${seconds.toFixed(2)} s`));
+    const show = (words) => {
+      if (byId("latency").textContent !== words) byId("latency").textContent = words; // it is read out when it changes
+    };
+    this.latency = new Latency(
+      this.video,
+      (seconds) => show(`${seconds.toFixed(2)} s`),
+      (seconds) => show(`> ${Math.floor(seconds)} s`),
+    );
     this.say("Preparing the portrait …");
   }
 
@@ -142,7 +149,7 @@ export class Stage {
     const words = [];
     if (stats.late_frames) words.push(`${stats.late_frames} frames were late`);
     if (stats.dropped_s) words.push(`${stats.dropped_s.toFixed(1)} s of sound were left out`);
-    if (stats.is_too_slow) words.push("this machine is too slow for the model in real time");
+    if (stats.is_too_slow) words.push("this machine is too slow for the model in real time, and “Make a video” has no hurry");
     byId("health").textContent = words.length ? `Preset ${stats.rung}; ${words.join("; ")}.` : `Preset ${stats.rung}.`;
   }
 

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define MOST_DEVICES 8
+
 #define EXPORT __attribute__((visibility("default")))
 
 typedef int CUresult;
@@ -78,12 +80,14 @@ typedef struct Capture {
 } Capture;
 
 typedef struct Stream {
+    int device;
     unsigned flags;
     int priority;
     Capture *capture;
 } Stream;
 
 typedef struct {
+    int device;
     unsigned flags;
     bool recorded;
     double milliseconds;
@@ -110,6 +114,7 @@ void card_add(Count what, long long amount);
 long long card_count(Count what);
 bool card_is_hollow(void);
 size_t card_memory_size(void);
+int card_devices(void);
 bool card_allocation_must_fail(void);
 bool card_capture_must_fail(void);
 bool card_captured_work_must_fail(void);
@@ -120,6 +125,7 @@ void card_unlock(void);
 
 /* context.c */
 bool card_has_context(void);
+int card_current_device(void);
 
 /* capture.c */
 CUresult card_refuse_unsafe(void);

@@ -1,4 +1,4 @@
-/* The driver, the one device and its primary context. driver, "Primary Context Management". */
+/* The driver, its devices and their primary contexts. They share one memory. driver, "Primary Context Management". */
 #define _GNU_SOURCE
 #include "card.h"
 
@@ -7,7 +7,7 @@
 
 typedef void *CUcontext;
 
-static char primary;
+static char primaries[MOST_DEVICES]; /* their addresses are the contexts */
 static __thread CUcontext current; /* driver, "Context Management": a context is current to a thread */
 
 /* driver, CUdevice_attribute. Those that are not here are 0. */
@@ -31,6 +31,11 @@ static const struct {
 
 bool card_has_context(void) { return current != NULL; }
 
+static int device_of(CUcontext context) { return context ? (int)((char *)context - primaries) : 0; }
+
+/* The first where a thread has chosen none. */
+int card_current_device(void) { return device_of(current); }
+
 EXPORT CUresult cuInit(unsigned flags) { return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS; }
 
 EXPORT CUresult cuDriverGetVersion(int *version) {
@@ -39,13 +44,13 @@ EXPORT CUresult cuDriverGetVersion(int *version) {
 }
 
 EXPORT CUresult cuDeviceGetCount(int *count) {
-    *count = 1;
+    *count = card_devices();
     return CUDA_SUCCESS;
 }
 
 EXPORT CUresult cuDeviceGet(CUdevice *device, int ordinal) {
-    if (ordinal != 0) return CUDA_ERROR_INVALID_DEVICE;
-    *device = 0;
+    if (ordinal < 0 || ordinal >= card_devices()) return CUDA_ERROR_INVALID_DEVICE;
+    *device = ordinal;
     return CUDA_SUCCESS;
 }
 
@@ -56,8 +61,7 @@ EXPORT CUresult cuDeviceGetName(char *name, int room, CUdevice device) {
 }
 
 EXPORT CUresult cuDeviceGetUuid_v2(unsigned char *uuid, CUdevice device) {
-    (void)device;
-    memset(uuid, 1, 16);
+    memset(uuid, 1 + device, 16);
     return CUDA_SUCCESS;
 }
 
@@ -76,9 +80,8 @@ EXPORT CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
 }
 
 EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
-    (void)device;
     RETURN_IF_BROKEN();
-    *context = &primary;
+    *context = &primaries[device];
     return CUDA_SUCCESS;
 }
 
@@ -108,19 +111,17 @@ EXPORT CUresult cuCtxPopCurrent_v2(CUcontext *context) {
 
 EXPORT CUresult cuCtxGetDevice(CUdevice *device) {
     RETURN_WITHOUT_CONTEXT();
-    *device = 0;
+    *device = card_current_device();
     return CUDA_SUCCESS;
 }
 
 EXPORT CUresult cuCtxGetDevice_v2(CUdevice *device, CUcontext context) {
-    (void)context;
-    *device = 0;
+    *device = device_of(context ? context : current);
     return CUDA_SUCCESS;
 }
 
 EXPORT CUresult cuCtxGetId(CUcontext context, unsigned long long *id) {
-    (void)context;
-    *id = 1;
+    *id = 1 + (unsigned)device_of(context ? context : current);
     return CUDA_SUCCESS;
 }
 

@@ -10,6 +10,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static long long counts[COUNTS];
 static size_t memory_size = (size_t)80 << 30;
 static bool hollow;
+static int devices = 1;
 static int allocations_until_failure = -1;
 static int captures_until_failure = -1;
 static int nodes_until_failure = -1;
@@ -23,6 +24,9 @@ static void start(void) {
     const char *size = getenv("CARD_MEMORY");
     if (size) memory_size = strtoull(size, NULL, 10);
     hollow = getenv("CARD_HOLLOW") != NULL;
+    const char *number = getenv("CARD_DEVICES");
+    if (number) devices = atoi(number);
+    if (devices < 1 || devices > MOST_DEVICES) abort();
 }
 
 /* One lock for all state of the card. */
@@ -49,6 +53,12 @@ bool card_is_hollow(void) {
 size_t card_memory_size(void) {
     pthread_once(&once, start);
     return memory_size;
+}
+
+/* How many devices there are (environment CARD_DEVICES; one by default). */
+int card_devices(void) {
+    pthread_once(&once, start);
+    return devices;
 }
 
 static bool is_due(int *left) {

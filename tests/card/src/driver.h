@@ -14,6 +14,7 @@ CUresult cuDevicePrimaryCtxRetain(void **context, CUdevice device);
 CUresult cuCtxGetCurrent(void **context);
 CUresult cuCtxSetCurrent(void *context);
 CUresult cuCtxSynchronize(void);
+CUresult cuCtxGetDevice(CUdevice *device);
 
 CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes);
 CUresult cuMemFree_v2(CUdeviceptr address);

@@ -49,13 +49,17 @@ EXPORT int cudaRuntimeGetVersion(int *version) { return cuDriverGetVersion(versi
 EXPORT int cudaGetDeviceCount(int *count) { return cuDeviceGetCount(count); }
 
 EXPORT int cudaGetDevice(int *device) {
-    *device = 0;
-    return 0;
+    enter();
+    return kept(cuCtxGetDevice(device));
 }
 
 EXPORT int cudaSetDevice(int device) {
-    enter();
-    return device == 0 ? 0 : kept(CUDA_ERROR_INVALID_DEVICE);
+    int count = 0;
+    void *context = NULL;
+    cuDeviceGetCount(&count);
+    if (device < 0 || device >= count) return kept(CUDA_ERROR_INVALID_DEVICE);
+    int status = cuDevicePrimaryCtxRetain(&context, device);
+    return kept(status ? status : cuCtxSetCurrent(context));
 }
 
 EXPORT int cudaDeviceSynchronize(void) {

@@ -14,6 +14,7 @@ static double now(void) {
 EXPORT CUresult cuStreamCreateWithPriority(Stream **stream, unsigned flags, int priority) {
     RETURN_WITHOUT_CONTEXT();
     *stream = calloc(1, sizeof **stream);
+    (*stream)->device = card_current_device();
     (*stream)->flags = flags;
     (*stream)->priority = priority;
     return CUDA_SUCCESS;
@@ -39,8 +40,7 @@ EXPORT CUresult cuStreamGetFlags(Stream *stream, unsigned *flags) {
 }
 
 EXPORT CUresult cuStreamGetDevice(Stream *stream, CUdevice *device) {
-    (void)stream;
-    *device = 0;
+    *device = card_is_special(stream) ? card_current_device() : stream->device;
     return CUDA_SUCCESS;
 }
 
@@ -48,8 +48,7 @@ CUresult cuCtxGetCurrent(void **context);
 CUresult cuDevicePrimaryCtxRetain(void **context, CUdevice device);
 
 EXPORT CUresult cuStreamGetCtx(Stream *stream, void **context) {
-    (void)stream;
-    return cuDevicePrimaryCtxRetain(context, 0);
+    return cuDevicePrimaryCtxRetain(context, card_is_special(stream) ? card_current_device() : stream->device);
 }
 
 EXPORT CUresult cuStreamGetCtx_v2(Stream *stream, void **context, void **green) {
@@ -93,6 +92,7 @@ EXPORT CUresult cuStreamWaitEvent(Stream *stream, Event *event, unsigned flags) 
 EXPORT CUresult cuEventCreate(Event **event, unsigned flags) {
     RETURN_WITHOUT_CONTEXT();
     *event = calloc(1, sizeof **event);
+    (*event)->device = card_current_device();
     (*event)->flags = flags;
     return CUDA_SUCCESS;
 }
@@ -102,9 +102,11 @@ EXPORT CUresult cuEventDestroy_v2(Event *event) {
     return card_failure();
 }
 
-/* guide: an event that is recorded in a capturing stream "represents a set of nodes in a capture graph". */
+/* guide: an event that is recorded in a capturing stream "represents a set of nodes in a capture graph"; "Stream and
+ * Event Behavior": it "will fail if the input event and input stream are associated to different devices". */
 EXPORT CUresult cuEventRecord(Event *event, Stream *stream) {
     RETURN_WITHOUT_CONTEXT();
+    if (!card_is_special(stream) && stream->device != event->device) return CUDA_ERROR_INVALID_HANDLE;
     CUresult status = CUDA_SUCCESS;
     card_lock();
     int capturing = card_capture_status(stream);

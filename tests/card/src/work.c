@@ -70,13 +70,24 @@ EXPORT CUresult cuMemcpy(CUdeviceptr target, CUdeviceptr source, size_t bytes) {
     return cuMemcpyAsync(target, source, bytes, NULL);
 }
 
+/* guide, "Stream and Event Behavior": a launch "will fail if it is issued to a stream that is not associated to the
+ * current device"; a copy will not. */
+static CUresult refuse_other_device(const Stream *stream) {
+    bool own = card_is_special(stream) || stream->device == card_current_device();
+    return own ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
 EXPORT CUresult cuLaunchHostFunc(Stream *stream, void (*call)(void *), void *argument) {
     RETURN_WITHOUT_CONTEXT();
+    CUresult refused = refuse_other_device(stream);
+    if (refused) return refused;
     return card_enqueue(stream, (Node){.kind = NODE_HOST_CALL, .call = call, .argument = argument});
 }
 
 /* A kernel of the runtime library: counted, not run. */
 EXPORT CUresult card_launch_kernel(Stream *stream) {
     RETURN_WITHOUT_CONTEXT();
+    CUresult refused = refuse_other_device(stream);
+    if (refused) return refused;
     return card_enqueue(stream, (Node){.kind = NODE_KERNEL});
 }
