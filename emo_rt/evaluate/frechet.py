@@ -86,7 +86,7 @@ def distance_sample(sets: Sequence[Values], true: Normal, rates: Sequence[float]
 
 
 def _never_negative(means: Values) -> Values:
-    return np.maximum(means[..., 0], 0.0)
+    return np.asarray(np.maximum(means[..., 0], 0.0))
 
 
 def too_few(count: int, dimensions: int, whose: str) -> str | None:
