@@ -15,7 +15,9 @@ Method
 
 Expected output
     One line for each quantity, then one line of JSON. ``first_s`` = of an utterance's first frame, the median of the
-    sessions; ``p50_s``, ``p90_s`` = of all spoken frames that were seen.
+    sessions; ``p50_s``, ``p90_s`` = of all spoken frames that were seen. Where the server left sound out
+    because the machine is too slow (``health`` says so), only ``first_s`` means something: later frames are counted too
+    early, so their delay looks longer than it is.
 
 Command
     build/browser/bin/python -m emo_rt.benchmarks.page_latency [--bundle FOLDER] [--sessions 3] [--seconds 12]
