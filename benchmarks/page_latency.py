@@ -205,7 +205,7 @@ def measure(url: str, sessions: int, seconds: float) -> dict[str, Any]:
         browser.close()
     times = [found for found in (latencies(one, fps) for one in talks) if found]
     every = sorted(value for one in times for value in one)
-    figures = {"first_s": None, "p50_s": None, "p90_s": None}  # nothing that was said was seen
+    figures: dict[str, float | None] = {"first_s": None, "p50_s": None, "p90_s": None}  # nothing that was said was seen
     if every:
         first = statistics.median(one[0] for one in times)
         figures = {"first_s": first, "p50_s": every[len(every) // 2], "p90_s": every[len(every) * 9 // 10]}
