@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,40 @@ CONCURRENT, MEAN_S, SECONDS = 0.6, 4.0, 70.0
 PORTRAIT = f"data:image/png;base64,{base64.b64encode(DEMO_PORTRAIT.read_bytes()).decode()}"
 
 
-def checked(bundle: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Waits:
+    """How long sessions waited, in seconds."""
+
+    mean: float
+    p50: float
+    p90: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what they waited."""
+
+    sessions: int
+    places: int
+    open_s: float
+    """What opening one takes where nobody waits."""
+    load: float
+    """Of the machine."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Real waits beside the simulated ones."""
+
+    real: Waits
+    simulated: Waits
+    setting: Setting
+    median_apart_s: float
+    """Between a session's two waits."""
+    correlation: float
+
+
+def checked(bundle: str) -> Check:
     """What sessions waited, and what they should: seconds from the connection to the first message of the video.
 
     Opening a session takes a while also where nobody waits: its median there is added to the simulated wait, and a
@@ -64,15 +97,13 @@ def checked(bundle: str) -> dict[str, Any]:
             ray.shutdown()
     longer = Traffic(traffic.arrivals, traffic.durations + open_s)
     simulated = simulate(longer, Fleet(1, 1, PLACES)) + open_s
-    both = {"real": _figures(real), "simulated": _figures(simulated)}
-    setting = {"sessions": len(real), "places": PLACES, "open_s": open_s, "load": os.getloadavg()[0]}
-    apart = float(np.median(np.abs(real - simulated)))
-    return {
-        **both,
-        "setting": setting,
-        "median_apart_s": apart,
-        "correlation": float(np.corrcoef(real, simulated)[0, 1]),
-    }
+    return Check(
+        real=waits_of(real),
+        simulated=waits_of(simulated),
+        setting=Setting(len(real), PLACES, open_s, os.getloadavg()[0]),
+        median_apart_s=float(np.median(np.abs(real - simulated))),
+        correlation=float(np.corrcoef(real, simulated)[0, 1]),
+    )
 
 
 def _deploy(data: str, bundle: str) -> None:
@@ -123,14 +154,16 @@ async def _session(port: int, at: float, duration: float) -> float:
         return waited
 
 
-def _figures(waits: NDArray[np.float64]) -> dict[str, float]:
-    return {"mean": float(waits.mean()), "p50": float(np.percentile(waits, 50)), "p90": float(np.percentile(waits, 90))}
+def waits_of(waits: NDArray[np.float64]) -> Waits:
+    """Of all sessions."""
+    return Waits(float(waits.mean()), float(np.percentile(waits, 50)), float(np.percentile(waits, 90)))
 
 
-def table(result: dict[str, Any]) -> str:
+def table(check: Check) -> str:
     """As Markdown."""
     lines = ["| waiting | real | simulated |", "|---|---:|---:|"]
-    lines += [f"| {name} | {real:.2f} s | {result['simulated'][name]:.2f} s |" for name, real in result["real"].items()]
+    simulated = asdict(check.simulated)
+    lines += [f"| {name} | {real:.2f} s | {simulated[name]:.2f} s |" for name, real in asdict(check.real).items()]
     return "\n".join(lines)
 
 
@@ -140,8 +173,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--bundle", default="demo", help="model that holds a session in real time")
     add_outputs(parser)
     given = parser.parse_args(argv)
-    result = {"schema": SCHEMA, "benchmark": "admission_check", "environment": environment(1), **checked(given.bundle)}
-    publish(result, table(result), given)
+    check = checked(given.bundle)
+    result = {"schema": SCHEMA, "benchmark": "admission_check", "environment": environment(1), **asdict(check)}
+    publish(result, table(check), given)
 
 
 if __name__ == "__main__":

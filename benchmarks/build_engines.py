@@ -18,6 +18,7 @@ import platform
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,42 @@ from emo_rt.cli.terminal import duration, note, size
 from emo_rt.engines.builder import Built, Hooks, build_engines
 from emo_rt.engines.options import BuilderOptions, BuildRequest
 from emo_rt.engines.report import attention_text
+
+
+@dataclass(frozen=True)
+class Row:
+    """One graph."""
+
+    graph: str
+    package: str
+    """With its version."""
+    seconds: float
+    peak_memory_bytes: int | None
+    """Of the process that built it."""
+    plan_bytes: int
+    report: dict[str, Any]
+    """As the engine's sidecar has it: what the builder said."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that was built, and where."""
+
+    benchmark: str
+    schema: int
+    emo_rt: str
+    preset: str
+    dtype: str
+    target: str
+    optimization_level: int
+    cores: int | None
+    load_average: float
+    machine: str
+    export_seconds: float | None
+    """``None`` where the bundle was there."""
+    seconds: float
+    """All graphs."""
+    graphs: list[Row]
 
 
 def main() -> None:
@@ -39,8 +76,21 @@ def main() -> None:
     request = BuildRequest(args.package, args.target, args.graphs, options, args.folder / "engines", args.force)
     start = time.perf_counter()
     built = build_engines(bundle, request, Hooks(report=note))
-    result = {**_stamp(args, bundle), "export_seconds": export_s, "seconds": round(time.perf_counter() - start, 1)}
-    result["graphs"] = [_row(one) for one in built]
+    result = Result(
+        benchmark="build_engines",
+        schema=SCHEMA,
+        emo_rt=__version__,
+        preset=args.preset,
+        dtype=bundle.dtype,
+        target=args.target,
+        optimization_level=args.optimization_level,
+        cores=os.cpu_count(),
+        load_average=round(os.getloadavg()[0], 1),
+        machine=platform.machine(),
+        export_seconds=export_s,
+        seconds=round(time.perf_counter() - start, 1),
+        graphs=[_row(one) for one in built],
+    )
     publish(result, _markdown(result), args)
 
 
@@ -67,52 +117,36 @@ def _export(args: argparse.Namespace, folder: Path) -> float:
     return round(time.perf_counter() - start, 1)
 
 
-def _stamp(args: argparse.Namespace, bundle: Bundle) -> dict[str, Any]:
-    return {
-        "benchmark": "build_engines",
-        "schema": SCHEMA,
-        "emo_rt": __version__,
-        "preset": args.preset,
-        "dtype": bundle.dtype,
-        "target": args.target,
-        "optimization_level": args.optimization_level,
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
-        "machine": platform.machine(),
-    }
-
-
-def _row(built: Built) -> dict[str, Any]:
+def _row(built: Built) -> Row:
     record = built.plan.record
-    return {
-        "graph": record.key.graph,
-        "package": f"{record.key.package} {record.key.package_version}",
-        "seconds": record.seconds,
-        "peak_memory_bytes": record.peak_memory_bytes,
-        "plan_bytes": record.size_bytes,
-        "report": dict(record.report),
-    }
+    return Row(
+        graph=record.key.graph,
+        package=f"{record.key.package} {record.key.package_version}",
+        seconds=record.seconds,
+        peak_memory_bytes=record.peak_memory_bytes,
+        plan_bytes=record.size_bytes,
+        report=dict(record.report),
+    )
 
 
-def _markdown(result: dict[str, Any]) -> str:
+def _markdown(result: Result) -> str:
     lines = [
         "| graph | build | peak memory | plan | scratch | layers | attention fused |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for row in result["graphs"]:
-        report = row["report"]
+    for row in result.graphs:
         cells = [
-            f"`{row['graph']}`",
-            duration(row["seconds"]),
-            size(row["peak_memory_bytes"] or 0),
-            size(row["plan_bytes"]),
-            size(report["scratch_bytes"] or 0),
-            str(report["layers"]),
-            attention_text(report),
+            f"`{row.graph}`",
+            duration(row.seconds),
+            size(row.peak_memory_bytes or 0),
+            size(row.plan_bytes),
+            size(row.report["scratch_bytes"] or 0),
+            str(row.report["layers"]),
+            attention_text(row.report),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    total = sum(row["plan_bytes"] for row in result["graphs"])
-    return "\n".join([*lines, f"| all | {duration(result['seconds'])} | | {size(total)} | | | |"])
+    total = sum(row.plan_bytes for row in result.graphs)
+    return "\n".join([*lines, f"| all | {duration(result.seconds)} | | {size(total)} | | | |"])
 
 
 if __name__ == "__main__":

@@ -22,22 +22,21 @@ Command
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt import Animator, Avatar, ClosedError, LiveSession, LiveStats, OverloadedError, QueueFull
-from emo_rt.benchmarks.harness import environment
+from emo_rt.benchmarks.harness import as_json, environment
 from emo_rt.cli import terminal
 from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
+from emo_rt.runtime.live.stats import Percentiles
 
 CHUNK = AUDIO_SAMPLE_RATE // 50
 """20 ms, as real-time audio arrives."""
@@ -98,7 +97,44 @@ class Listener:
             self.error = exc
 
 
-def measure(animator: Animator, avatar: Avatar, preset: str, sessions: int, frames: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Measured:
+    """So many sessions at once."""
+
+    preset: str
+    sessions: int
+    frames: int
+    """Of speech, of all together."""
+    opening_s: float
+    """Seconds until all were open."""
+    pusher_late_s: float
+    """How late sound was pushed, at most."""
+    latency_s: list[dict[str, Percentiles]]
+    """Of each session, by part."""
+    late_frames: int
+    repeated_frames: int
+    dropped_s: float
+    rungs_at_the_end: list[str]
+    """Of each session."""
+    slowdown: float
+    """The largest."""
+    seconds_per_clip: dict[str, float]
+    """By rung."""
+    held: dict[str, int]
+    """How many sessions the device would hold, by rung."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """So many were not admitted: an answer to how many, too."""
+
+    preset: str
+    sessions: int
+    refused: str
+    """Why."""
+
+
+def measure(animator: Animator, avatar: Avatar, preset: str, sessions: int, frames: int) -> Measured:
     """So many sessions at once, each until it has shown ``frames`` frames of speech."""
     voice = np.concatenate(list(mono_16k(open_audio(DEMO_VOICE))))
     begun = time.monotonic()
@@ -115,35 +151,35 @@ def measure(animator: Animator, avatar: Avatar, preset: str, sessions: int, fram
     stats = [listener.stats for listener in listeners if listener.stats is not None]
     clip_s = animator.config.frames / animator.config.fps
     cost = stats[0].seconds_per_clip
-    return {
-        "preset": preset,
-        "sessions": sessions,
-        "frames": sum(listener.spoken for listener in listeners),
-        "opening_s": opening_s,
-        "pusher_late_s": max(listener.pusher_late_s for listener in listeners),
-        "latency_s": [{part: asdict(values) for part, values in one.latency.items()} for one in stats],
-        "late_frames": sum(one.late_frames for one in stats),
-        "repeated_frames": sum(one.repeated_frames for one in stats),
-        "dropped_s": sum(one.dropped_s for one in stats),
-        "rungs_at_the_end": [one.rung for one in stats],
-        "slowdown": max(one.slowdown for one in stats),
-        "seconds_per_clip": dict(cost),
-        "held": {name: int(ADMITTED * clip_s / seconds) for name, seconds in cost.items() if seconds},
-    }
+    return Measured(
+        preset=preset,
+        sessions=sessions,
+        frames=sum(listener.spoken for listener in listeners),
+        opening_s=opening_s,
+        pusher_late_s=max(listener.pusher_late_s for listener in listeners),
+        latency_s=[dict(one.latency) for one in stats],
+        late_frames=sum(one.late_frames for one in stats),
+        repeated_frames=sum(one.repeated_frames for one in stats),
+        dropped_s=sum(one.dropped_s for one in stats),
+        rungs_at_the_end=[one.rung for one in stats],
+        slowdown=max(one.slowdown for one in stats),
+        seconds_per_clip=dict(cost),
+        held={name: int(ADMITTED * clip_s / seconds) for name, seconds in cost.items() if seconds},
+    )
 
 
-def as_line(row: dict[str, Any]) -> str:
+def as_line(row: Measured | Refused) -> str:
     """One measurement for people."""
-    if "refused" in row:
-        return f"{row['preset']} × {row['sessions']}: refused ({row['refused']})"
-    worst = max(row["latency_s"], key=lambda one: one["total"]["p99"])
-    latency = "/".join(f"{worst['total'][share]:.2f}" for share in ("p50", "p90", "p99"))
-    parts = ", ".join(f"{part} {values['p50']:.2f}" for part, values in worst.items() if part != "total")
-    held = ", ".join(f"{name} {count}" for name, count in row["held"].items())
+    if isinstance(row, Refused):
+        return f"{row.preset} × {row.sessions}: refused ({row.refused})"
+    worst = max(row.latency_s, key=lambda one: one["total"].p99)
+    latency = "/".join(f"{seconds:.2f}" for seconds in (worst["total"].p50, worst["total"].p90, worst["total"].p99))
+    parts = ", ".join(f"{part} {values.p50:.2f}" for part, values in worst.items() if part != "total")
+    held = ", ".join(f"{name} {count}" for name, count in row.held.items())
     return (
-        f"{row['preset']} × {row['sessions']}: {latency} s (p50/p90/p99, {row['frames']} frames; p50 of {parts}), "
-        f"late {row['late_frames']}, repeated {row['repeated_frames']}, left out {row['dropped_s']:.1f} s, "
-        f"at the end {', '.join(row['rungs_at_the_end'])}; held: {held}"
+        f"{row.preset} × {row.sessions}: {latency} s (p50/p90/p99, {row.frames} frames; p50 of {parts}), "
+        f"late {row.late_frames}, repeated {row.repeated_frames}, left out {row.dropped_s:.1f} s, "
+        f"at the end {', '.join(row.rungs_at_the_end)}; held: {held}"
     )
 
 
@@ -160,17 +196,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sessions", default="1")
     parser.add_argument("--frames", type=int, default=1000)
     given = parser.parse_args(arguments)
-    rows = []
+    rows: list[Measured | Refused] = []
     with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
         avatar = animator.prepare(DEMO_PORTRAIT, face_box=DEMO_FACE)
         for preset in given.presets.split(","):
             for sessions in map(int, given.sessions.split(",")):
                 try:
                     rows.append(measure(animator, avatar, preset, sessions, given.frames))
-                except OverloadedError as exc:  # the answer to "how many", too
-                    rows.append({"preset": preset, "sessions": sessions, "refused": str(exc)})
+                except OverloadedError as exc:
+                    rows.append(Refused(preset, sessions, str(exc)))
                 terminal.say(as_line(rows[-1]))
-    terminal.say(json.dumps({"benchmark": "live", "environment": environment(given.threads), "rows": rows}))
+    terminal.say(as_json({"benchmark": "live", "environment": environment(given.threads), "rows": rows}))
     return 0
 
 

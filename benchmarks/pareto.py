@@ -132,12 +132,13 @@ def gated(animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOption
         best = best_preset(animator.bundle)
         base = f"{best.solver} {best.steps}"
         chosen = {**chosen, base: as_options(best, animator.bundle)}
-    curve = Curve(animator, speech, as_options(as_preset(chosen[base]), animator.bundle))
+    variant = best_preset(animator.bundle).variant
+    curve = Curve(animator, speech, as_options(as_preset(chosen[base], variant), animator.bundle))
     tried: dict[str, Tried] = {}
 
     def make(name: str) -> None:
         terminal.note(name)
-        tried[name] = curve.measure(name, as_preset(chosen[name]))
+        tried[name] = curve.measure(name, as_preset(chosen[name], variant))
 
     for _ in range(rounds):
         for name in chosen:
@@ -151,9 +152,10 @@ def gated(animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOption
     return rows
 
 
-def as_preset(options: AnimateOptions) -> Preset:
+def as_preset(options: AnimateOptions, variant: str = Preset.variant) -> Preset:
     """The settings of a run under a name."""
     return Preset(
+        variant=variant,
         solver=options.solver,
         steps=options.steps,
         guidance=options.guidance,
@@ -200,7 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = settings(given.steps, given.solvers.split(","))
     with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
         if given.portrait is not None:  # the gate runs them with the variant of the model's best
-            chosen = {name: as_options(as_preset(options), animator.bundle) for name, options in chosen.items()}
+            bundle, variant = animator.bundle, best_preset(animator.bundle).variant
+            chosen = {name: as_options(as_preset(options, variant), bundle) for name, options in chosen.items()}
         chosen = {name: options for name, options in chosen.items() if is_possible(animator, options)}
         if given.portrait is None:
             if given.presets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -48,19 +49,21 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if options.portrait is None or options.voice is None:
         raise ConfigError("say what the model shall be tuned on: --portrait PICTURE --voice SOUND")
-    _tune(args, options)
+    _tune(args, options, options.portrait, options.voice)
     return 0
 
 
-def _tune(args: argparse.Namespace, options: TuneOptions) -> None:
+def _tune(
+    args: argparse.Namespace, options: TuneOptions, portrait: str | os.PathLike[str], voice: str | os.PathLike[str]
+) -> None:
     from emo_rt.evaluate.footage import waveform
     from emo_rt.evaluate.subject import Speech
     from emo_rt.evaluate.tuning import tune
     from emo_rt.media.audio import open_audio
     from emo_rt.model.tuned import write_tuned
 
-    sound = waveform(open_audio(options.voice))
-    speech = Speech(options.portrait, sound, args.face_box, args.seed, args.device, args.threads)
+    sound = waveform(open_audio(voice))
+    speech = Speech(os.fspath(portrait), sound, args.face_box, args.seed, args.device, args.threads)
     with read_options(args, Machine).load() as animator:
         tuned = tune(animator, speech, options.budget, None if args.quiet else terminal.note)
         path = None if options.dry_run else write_tuned(animator.bundle, tuned)

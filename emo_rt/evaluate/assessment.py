@@ -231,8 +231,7 @@ def measured(metric: Metric, readings: Sequence[Reading], context: Context, is_t
     samples = [one for one in taken if isinstance(one, Sample)]
     if not samples:
         return next(one for one in taken if isinstance(one, str))
-    found = estimate(samples, metric.draws)
-    return "no frame counted" if found is None else found
+    return estimate(samples, metric.draws) or "no frame counted"
 
 
 def _settings(against: Against) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class Normal:
 def distance(first: Normal, second: Normal) -> Values:
     """(…,) ≥ 0. ``Σ₁ Σ₂`` and the symmetric ``Σ₂^½ Σ₁ Σ₂^½`` have the same eigenvalues."""
     root = _root(second.covariance)
-    return _distance(first, second, np.linalg.eigvalsh(root @ first.covariance @ root))
+    eigenvalues = np.linalg.eigvalsh(root @ first.covariance @ root)
+    return _distance(first, second, eigenvalues.astype(np.float64))
 
 
 def _distance(first: Normal, second: Normal, eigenvalues: Values) -> Values:
@@ -85,7 +86,7 @@ def distance_sample(sets: Sequence[Values], true: Normal, rates: Sequence[float]
 
 
 def _never_negative(means: Values) -> Values:
-    return np.maximum(means[..., 0], 0.0)
+    return np.asarray(np.maximum(means[..., 0], 0.0))
 
 
 def too_few(count: int, dimensions: int, whose: str) -> str | None:

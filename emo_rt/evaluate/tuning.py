@@ -69,8 +69,15 @@ class Tried:
 
 
 def candidates(bundle: Bundle) -> Iterator[tuple[str, Preset]]:
-    """Settings to try beside the best one: fewer steps, guidance in a part of them, cached inner blocks."""
+    """Settings to try beside the best one.
+
+    First the bundle's own presets of other variants (a distilled student's); then fewer steps, guidance in a part of
+    them, cached inner blocks.
+    """
     best = best_preset(bundle)
+    for name, preset in bundle.presets.items():
+        if preset.variant != best.variant:
+            yield f"{name} of the bundle ({preset.variant})", replace(preset, ladder=())
     variant = bundle.variants[best.variant]
     solver = "unipc" if "unipc" in variant.solvers else best.solver
     has_both = all(bundle.find("step", best.variant, guided=guided) for guided in (True, False))
@@ -97,10 +104,11 @@ def _best_name(bundle: Bundle) -> str:
 
 
 def as_options(preset: Preset, bundle: Bundle) -> AnimateOptions:
-    """The setting as options of a run, with the variant of the best one."""
+    """The setting as options of a run; its variant comes by the name of a preset that has it."""
     first, last = preset.guidance_interval
+    names = (_best_name(bundle), *bundle.presets)
     return AnimateOptions(
-        preset=_best_name(bundle),
+        preset=next(name for name in names if bundle.presets[name].variant == preset.variant),
         solver=preset.solver,
         steps=preset.steps,
         guidance=preset.guidance,

@@ -40,7 +40,7 @@ class WindowWorker(BaseWorker):
         shapes = {tensor.name: tensor.shape for tensor in rows}
         own = [TensorSpec(NOISE, "float32", shapes["latents"]), TensorSpec(ONES, "float32", shapes["frame_weights"])]
         self._window = self._own(Buffers(model.backend, [*rows, *own]))
-        self._window[ONES].write(np.ones(shapes["frame_weights"], np.float32))
+        self._window[ONES].write(np.ones([int(size) for size in shapes["frame_weights"]], np.float32))
         self._plan: Plan | None = None
         self._frozen: Buffer | None = None
 

@@ -16,7 +16,7 @@ from emo_rt.errors import BundleError, ConfigError
 from emo_rt.evaluate import tuning
 from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.subject import Speech
-from emo_rt.evaluate.tuning import Tried, candidates, kept_share, named, tune
+from emo_rt.evaluate.tuning import Tried, as_options, candidates, kept_share, named, tune
 from emo_rt.media.box import Box
 from emo_rt.model.presets import STANDARD_PRESETS, Preset
 from emo_rt.model.tuned import Tuned, read_tuned, tuned_file, with_tuned, write_tuned
@@ -67,6 +67,21 @@ def test_candidates_are_what_the_bundle_can_run(tiny_bundle: Bundle, cached_bund
     assert not [name for name in plain if "cache" in name]
     assert "unipc 12, cache 2" in cached
     assert "unipc 4, cache 2" not in cached
+
+
+def test_a_students_preset_is_tried_with_its_own_variant(tiny_bundle: Bundle) -> None:
+    """Otherwise tuning would put a slower preset before it."""
+    student = Preset(solver="euler", steps=1, guidance=1.0, variant="distilled", ladder=("fast",))
+    both = replace(
+        tiny_bundle,
+        variants={**tiny_bundle.variants, "distilled": next(iter(tiny_bundle.variants.values()))},
+        presets={**tiny_bundle.presets, "realtime": student},
+    )
+    name, preset = next(candidates(both))
+    assert name == "realtime of the bundle (distilled)"
+    assert preset == replace(student, ladder=())
+    assert as_options(preset, both).preset == "realtime"
+    assert as_options(both.presets["quality"], both).preset == "quality"
 
 
 def test_kept_share(true_reading: Reading) -> None:

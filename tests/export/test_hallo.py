@@ -152,7 +152,7 @@ def test_fp16_overflow_is_refused(model: EmoModel) -> None:
 def test_command(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def stop(model: EmoModel, out: Path, options: object, report: object) -> None:
+    def stop(model: EmoModel, out: Path, options: object, *_: object) -> None:
         calls.append((model, options))
         raise CheckpointError("far enough")
 

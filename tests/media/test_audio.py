@@ -322,6 +322,28 @@ def test_a_damaged_file_is_refused_or_ends_early_but_never_crashes(tmp_path: Pat
         open_audio(tmp_path / "bad.flac")
 
 
+def test_packets_that_cannot_be_decoded_are_counted(tmp_path: Path) -> None:
+    """Damage in the middle of a file whose end is sound."""
+    path = tmp_path / "middle.m4a"
+    write_sound(path, "aac", 16_000, speech_like(64_000))
+    data, noise = bytearray(path.read_bytes()), np.random.default_rng(0)
+    for place in noise.integers(len(data) // 5, len(data) * 9 // 10, len(data) // 3):
+        data[place] = noise.integers(256)
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match=r"is damaged: \d+ of \d+ packets cannot be decoded; export it again"):
+        open_audio(path)
+
+
+def test_a_file_that_changes_its_channels_is_refused(tmp_path: Path) -> None:
+    parts = []
+    for name, rate, channels in (("one.mp3", 16_000, 1), ("two.mp3", 44_100, 2)):
+        write_sound(tmp_path / name, "libmp3lame", rate, speech_like(20_000, channels))
+        parts.append((tmp_path / name).read_bytes())
+    (tmp_path / "both.mp3").write_bytes(b"".join(parts))
+    with pytest.raises(AudioError, match="changes its rate or channels part-way; convert it to WAV"):
+        open_audio(tmp_path / "both.mp3")
+
+
 def test_a_file_brings_its_own_rate(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="leave it out"):
         open_audio(tmp_path / "sound.wav", 16_000)

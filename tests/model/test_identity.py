@@ -363,6 +363,32 @@ def test_files_of_another_kind_are_refused(tmp_path: Path, field: str) -> None:
         face_inputs(portrait_of(Box(150, 100, 350, 360)), CONFIG, FaceInputs(**{field: path, **needed}))
 
 
+def test_files_of_numbers_hold_one_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", np.zeros(8), np.ones(8))
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00{")
+    for name, message in {"two.npz": "holds several arrays", "cut.npy": r"cannot be read as a \.npy file"}.items():
+        with pytest.raises(InputError, match=message):
+            face_inputs(portrait_of(Box(150, 100, 350, 360)), CONFIG, FaceInputs(embedding=tmp_path / name))
+
+
+def test_eyes_nose_and_mouth_in_one_place_are_no_face(tmp_path: Path) -> None:
+    """Scaled onto the template they would give any size and angle."""
+    points = mesh(Box(150, 100, 350, 360), Box(200, 280, 300, 330))
+    points[[point for group in FIVE_POINTS for point in group]] = 250
+    given = FaceInputs(embedding_model=recogniser(tmp_path / "model.onnx"), landmarks=points)
+    with pytest.raises(InputError, match="eyes, nose and mouth of the landmarks are all in one place"):
+        face_inputs(portrait_of(Box(150, 100, 350, 360)), CONFIG, given)
+
+
+def test_an_embedding_model_that_fails_is_named(tmp_path: Path) -> None:
+    path = recogniser(tmp_path / "model.onnx", side="side")  # any size, it says; its weights are for one
+    model = onnx.load(path)
+    model.graph.initializer[1].CopyFrom(helper.make_tensor("flat", TensorProto.INT64, (2,), [1, 7]))
+    onnx.save(model, path)
+    with pytest.raises(InputError, match=r"the embedding model .* failed"):
+        face_inputs(portrait_of(Box(150, 100, 350, 360)), CONFIG, FaceInputs(embedding_model=path))
+
+
 def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
     (tmp_path / "header.npy").write_bytes(b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + b"''''abc".ljust(118))

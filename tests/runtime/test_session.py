@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import zipfile
@@ -317,6 +318,21 @@ def test_a_callback_must_not_wait_for_chunks(tiny_animator: Animator, avatar: Av
             next(session)
 
 
+def test_a_callback_that_raises_stop_iteration_does_not_end_the_session_in_silence(
+    tiny_animator: Animator, avatar: Avatar
+) -> None:
+    """Raised by ``next``, it would look like the regular end: frames would be missing."""
+
+    def progress(_: Progress) -> None:
+        raise StopIteration
+
+    with tiny_animator.open_session(avatar, steps=1, progress=progress) as session:
+        say(session, voice(1))
+        with pytest.raises(RuntimeError, match="a callback raised StopIteration") as caught:
+            next(session)
+    assert isinstance(caught.value.__cause__, StopIteration)
+
+
 def test_cancel_wakes_who_waits(tiny_animator: Animator, avatar: Avatar) -> None:
     with tiny_animator.open_session(avatar) as session:
         threading.Timer(0.05, session.cancel).start()
@@ -494,6 +510,24 @@ def test_a_damaged_avatar_is_refused(
     np.savez(path, **arrays)
     with pytest.raises(InputError, match="the avatar"):
         tiny_animator.load_avatar(path)
+
+
+def test_an_avatar_of_another_format_or_size_is_refused(
+    tiny_animator: Animator, avatar: Avatar, tmp_path: Path
+) -> None:
+    path = tmp_path / "avatar.npz"
+    avatar.save(path)
+    arrays = dict(np.load(path))
+    about = json.loads(bytes(arrays["about"]))
+    newer = np.frombuffer(json.dumps({**about, "format": 99}).encode(), np.uint8)
+    for name, value, message in (
+        ("about", newer, "it has format 99, this release reads"),
+        ("about", np.zeros(1_000_000, np.uint8), "its description is too long"),
+        ("pixels", np.zeros((9, 512, 512, 3), np.uint8), "its pixels is too large"),
+    ):
+        np.savez(path, **{**arrays, name: value})
+        with pytest.raises(InputError, match=message):
+            tiny_animator.load_avatar(path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no archive", b"PK\x05\x06" + bytes(18)])

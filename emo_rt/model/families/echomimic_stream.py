@@ -81,8 +81,9 @@ class EchoMimicStream(EchoMimic):
         """One window; the finished frames in front of it, but for the first clip."""
         everything = range(self.stream.window)
         step = (Call("step", everything), Call("update", everything))
-        motion = "carried" if state.index else "none"
-        return Plan(motion, (), step, around=(self.stream.motion_frames, self.stream.ahead))
+        return Plan(
+            "carried" if state.index else "none", (), step, around=(self.stream.motion_frames, self.stream.ahead)
+        )
 
 
 class StreamEar:

@@ -20,7 +20,7 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType({family.name: family for
 
 def family_of(config: ModelConfig) -> Family:
     """The family of a configuration. Raises :class:`ConfigError` for one that this emo_rt does not know."""
-    known = {**FAMILIES, EchoMimicStream.name: EchoMimicStream}
+    known: dict[str, type[Family]] = {**FAMILIES, EchoMimicStream.name: EchoMimicStream}
     check(config.family in known, "family", config.family, f"one of {', '.join(FAMILIES)}")
     return known[config.family](config)
 
