@@ -34,7 +34,8 @@ SHOWN = 10
 def example_feed(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[str, Array]:
     """Random inputs of a graph, in the ranges that the runtime hands it."""
     rng = np.random.default_rng(seed)
-    return example_inputs(spec, config, lambda shape: rng.standard_normal(shape, np.float32))
+    found = example_inputs(spec, config, lambda shape: rng.standard_normal(shape, np.float32))
+    return {tensor.name: found[tensor.name].astype(tensor.dtype) for tensor in spec.inputs}
 
 
 def read_feed(path: Path, spec: GraphSpec) -> dict[str, Array]:

@@ -228,7 +228,7 @@ def example_inputs(spec: GraphSpec, config: ModelConfig, seed: int = 0) -> dict[
     """Inputs of :func:`emo_rt.model.examples.example_inputs`, with the random numbers of torch."""
     generator = torch.Generator().manual_seed(seed)
     values = examples.example_inputs(spec, config, lambda shape: torch.randn(shape, generator=generator).numpy())
-    return {name: torch.from_numpy(value) for name, value in values.items()}
+    return {t.name: torch.from_numpy(values[t.name]).to(getattr(torch, t.dtype)) for t in spec.inputs}
 
 
 @torch.no_grad()

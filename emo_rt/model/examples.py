@@ -12,13 +12,14 @@ from emo_rt.model.contract import Array, GraphSpec
 from emo_rt.model.families.registry import family_of
 
 MASKS = ("face_mask", "audio_mask")
-"""How names of tensors begin that are 0 or 1, in float32."""
+"""How names of tensors begin that are 0 or 1."""
 
 
 def example_inputs(
     spec: GraphSpec, config: ModelConfig, normal: Callable[[tuple[int, ...]], Array]
 ) -> dict[str, Array]:
-    """An array per input, of its shape and type; a dynamic axis gets :func:`example_samples`.
+    """An array per input, of its shape, in float32: the caller casts, also to types that NumPy does not have. A dynamic
+    axis gets :func:`example_samples`.
 
     ``normal``: shape → random numbers of the standard normal distribution, float32; asked for each input in order.
     """
@@ -26,7 +27,7 @@ def example_inputs(
     values: dict[str, Array] = {}
     for tensor in spec.inputs:
         shape = tuple(example_samples(config) if isinstance(size, str) else size for size in tensor.shape)
-        value = normal(shape).astype(tensor.dtype)
+        value = normal(shape)
         if tensor.name in levels:
             value = np.full_like(value, levels[tensor.name])
         values[tensor.name] = (value > 0).astype(np.float32) if tensor.name.startswith(MASKS) else value

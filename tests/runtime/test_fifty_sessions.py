@@ -159,10 +159,8 @@ def test_frames_as_alone_and_fair_shares(stage: Stage) -> None:
     assert all(abs(3 * share - 1) <= SHARE for share in shares.values()), shares
     assert stage.idle_nbytes == 0
     assert after - before < OPEN * 1e6, "a megabyte each"
-    whole = sum(stage.work.values())
-    print(
-        f"\nan open session: {(after - before) / (OPEN - len(SPEAKERS)) / 1e3:.0f} kB; shares of the steps' processor time:"
-    )  # noqa: T201
+    each_kb, whole = (after - before) / (OPEN - len(SPEAKERS)) / 1e3, sum(stage.work.values())
+    print(f"\nan open session: {each_kb:.0f} kB; shares of the steps' processor time:")  # noqa: T201
     print({name: f"{100 * spent / whole:.1f} %" for name, spent in stage.work.items()})  # noqa: T201
 
 
@@ -194,7 +192,7 @@ def test_one_that_fails_disturbs_no_other(stage: Stage) -> None:
         if clip == 2:
             raise ZeroDivisionError("mine")
         config = stage.demo.config
-        return np.zeros((config.frames, 4, config.size // 8, config.size // 8), np.float32)
+        return np.zeros((config.frames, config.vae.latent_channels, *[config.latent_size] * 2), np.float32)
 
     for name, seed in SPEAKERS.items():
         stage.name(name, seed, clips=4)
