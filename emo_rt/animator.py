@@ -86,8 +86,7 @@ class Animator:
         ``memory_limit``: GB of a GPU's memory that one run may take, as :meth:`estimate_memory` reckons it; settings
         that take more raise :class:`ConfigError`, which names those that fit. ``verify``: compare every file with its
         hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this process and device.
-        Presets that
-        ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
+        Presets that ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
         :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
