@@ -256,7 +256,8 @@ def test_a_graph_that_may_not_be_captured_is_opened_without(
 def test_captured_graphs_are_given_back_with_their_worker(ort: StandInOrt) -> None:
     with opened(ort) as animator:
         frames(animator)
-        animator._workers.close()
+        for pool in animator._pools():
+            pool.close()
         assert sorted(ort.released) == [1, 2]
 
 

@@ -445,7 +445,8 @@ def test_all_memory_comes_back(tiny_bundle: Bundle) -> None:
         tables = stats["device_used"] - stats["kept"]
         assert tables < stats["kept"]
         assert empty["device_used"] == 0
-        animator._workers.close()
+        for pool in animator._pools():
+            pool.close()
         for tables in animator._model._tables.values():
             tables._made.clear()
         assert animator.memory_stats()["device_used"] == 0
