@@ -221,7 +221,7 @@ class TestFailures:
         [
             ([], "-o OUT.mp4"),
             (["-o", "a.avi"], ".mp4"),
-            (["-o", "a.mp4", "--device", "gpu"], "'auto', 'cpu', 'cuda'"),
+            (["-o", "a.mp4", "--device", "gpu"], "one of auto, cpu, cuda, cuda:N"),
             (["-o", "a.mp4", "--steps", "0"], "1 to 1000"),
             (["-o", "a.mp4", "--steps", "many"], "--steps"),
             (["-o", "a.mp4", "--mode", "best"], "one of quality, balanced, fast, realtime"),

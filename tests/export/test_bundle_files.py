@@ -12,7 +12,6 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -418,7 +417,8 @@ class TestInterfaceCheck:
             self._trace((self.a,), (self.b,), by_value)
 
     def _trace(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], compute: Any) -> ir.Model:
-        no_networks: Any = SimpleNamespace(config=preset("tiny"))
+        no_networks: Any = torch.nn.Module()
+        no_networks.config = preset("tiny")
         module = GraphModule(no_networks, GraphSpec("g", inputs, outputs))
         module.compute = compute
         return onnx_export.trace(module)
