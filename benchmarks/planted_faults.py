@@ -14,7 +14,6 @@ Engines and weights must compute the same; the others are asked for quality, whi
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -36,10 +35,10 @@ from emo_rt.evaluate.footage import Footage, of_frames, waveform
 from emo_rt.evaluate.options import Expect
 from emo_rt.evaluate.regression import compare
 from emo_rt.evaluate.subject import Speech, made
-from emo_rt.files import sha256_of
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, open_audio
 from emo_rt.media.box import FaceBox
 from emo_rt.media.picture import PictureSource
+from emo_rt.model.bundle import GRAPHS_FOLDER, read_manifest, write_manifest
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 NOISE = 0.01
@@ -75,8 +74,8 @@ def noisy_bundle(bundle: Bundle, graph: str, folder: Path) -> Path:
     except ImportError as exc:
         raise MissingDependencyError("noise on weights needs onnx: pip install 'emo_rt[export]'") from exc
     copy = Path(copytree(bundle.path, folder, copy_function=copyfile))
-    manifest, rng = json.loads((copy / "emo_rt.json").read_text(encoding="utf-8")), np.random.default_rng(0)
-    for path in sorted((copy / "graphs").glob(f"{graph}*.onnx")):
+    rng = np.random.default_rng(0)
+    for path in sorted((copy / GRAPHS_FOLDER).glob(f"{graph}*.onnx")):
         model = onnx.load(str(path))
         for tensor in model.graph.initializer:
             values = onnx.numpy_helper.to_array(tensor)
@@ -84,9 +83,7 @@ def noisy_bundle(bundle: Bundle, graph: str, folder: Path) -> Path:
                 noise = rng.normal(0, NOISE * float(values.std()), values.shape)
                 tensor.CopyFrom(onnx.numpy_helper.from_array((values + noise).astype(values.dtype), tensor.name))
         onnx.save(model, str(path))
-        facts = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-        manifest["files"][path.relative_to(copy).as_posix()] = facts
-    (copy / "emo_rt.json").write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(copy, read_manifest(copy))
     return copy
 
 

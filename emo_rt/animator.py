@@ -320,7 +320,8 @@ class Animator:
         20 % where the machine's load stays as it is. Raises :class:`ConfigError`, :class:`InputError`.
         """
         chosen = read_options(options, changes, AnimateOptions)
-        model, config = self._model.for_run(chosen), self._model.for_run(chosen).config
+        model = self._model.for_run(chosen)
+        config = model.config
         clip = config.frames * AUDIO_SAMPLE_RATE // config.fps
 
         def make(clips: int, steps: int) -> Video:

@@ -17,6 +17,10 @@ BASE = "base"
 """Folder of a trained bundle of preset ``demo128``."""
 DEEP_CACHE = 1
 """Residual blocks that a cached step computes on the way down: one, since the finest resolution has one."""
+OPTIONS = ExportOptions(
+    half_storage=True, guidance=(True, False), deep_cache=DEEP_CACHE, source=SOURCE, trained_on="drawings"
+)
+"""How our models are exported."""
 
 
 def write_bundle(folder: Path, target: Path | None = None, net: str | None = None, name: str = "demo128") -> Path:
@@ -28,10 +32,7 @@ def write_bundle(folder: Path, target: Path | None = None, net: str | None = Non
     model = load_model(folder, "vae", "hearing", net, name=name)
     counts = parameter_counts(model)
     shutil.rmtree(target, ignore_errors=True)
-    options = ExportOptions(
-        half_storage=True, guidance=(True, False), deep_cache=DEEP_CACHE, source=SOURCE, trained_on="drawings"
-    )
-    export_bundle(model, target, options, print)
+    export_bundle(model, target, OPTIONS, print)
     facts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     (folder / "facts.txt").write_text(json.dumps({"net": net, "parameters": counts, **facts}, indent=1) + "\n")
     return target

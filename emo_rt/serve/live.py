@@ -19,15 +19,26 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from emo_rt.errors import ClosedError, EmoRtError
 from emo_rt.serve.errors import ApiError, refusal
-from emo_rt.serve.live_dialect import CONTROL_BYTES, STOP, config_of, error_message, obey, push_sound, stats_of
+from emo_rt.serve.live_dialect import (
+    CONTROL_BYTES,
+    STALL_S,
+    STOP,
+    config_of,
+    error_message,
+    obey,
+    push_sound,
+    restarting_message,
+    stalled,
+    stats_of,
+)
 from emo_rt.serve.live_opening import open_session
 from emo_rt.serve.live_start import read_message, read_start
 from emo_rt.serve.live_stream import LiveStream, Piece
 from emo_rt.serve.logs import REQUEST_ID, event
 from emo_rt.serve.service import Service
 
-START_S, STALL_S = 10.0, 60.0
-"""Seconds for the first message, and for any message to go out or any frame to come."""
+START_S = 10.0
+"""Seconds for the first message."""
 START_BYTES = 4 << 20
 """Largest first message."""
 STATS_EVERY = 25
@@ -119,7 +130,7 @@ class LiveConnection:
                 if task.done():
                     task.result()
             if self._is_restarting:
-                await self._say_error("server_restarting", "the server ends now; connect again in a moment")
+                await self._say(restarting_message())
             await stream.session.aclose()  # what is made comes out, and the end of the file
             await sending
         finally:
@@ -163,7 +174,7 @@ class LiveConnection:
             except ClosedError:
                 return
             except TimeoutError:
-                raise ApiError(503, "stalled", f"no frame came for {STALL_S:g} s") from None
+                raise stalled() from None
             await self._say(self._metadata(piece, index))
             await self._within(self._socket.send_bytes(piece.fragment.data))
             index += 1

@@ -14,11 +14,23 @@ CONTROL_BYTES, SOUND_BYTES = 128 << 10, 1 << 20
 """Largest messages behind the first."""
 STOP = "session.stop"
 """Type of the message that ends a session."""
+STALL_S = 60.0
+"""Seconds for any message to go out, and any frame to come."""
 
 
 def error_message(code: str, message: str) -> dict[str, Any]:
     """What a client is told when something is wrong."""
     return {"type": "error", "code": code, "message": message}
+
+
+def restarting_message() -> dict[str, Any]:
+    """What a client is told when the server ends."""
+    return error_message("server_restarting", "the server ends now; connect again in a moment")
+
+
+def stalled() -> ApiError:
+    """What ends a session of which no frame came for :data:`STALL_S`."""
+    return ApiError(503, "stalled", f"no frame came for {STALL_S:g} s")
 
 
 def push_sound(session: LiveSession, data: bytes) -> dict[str, Any] | None:

@@ -21,7 +21,18 @@ from aiortc.sdp import SessionDescription
 from emo_rt.errors import ClosedError, EmoRtError, QueueFull
 from emo_rt.media.audio import Resampler
 from emo_rt.serve.errors import ApiError, refusal
-from emo_rt.serve.live_dialect import CONTROL_BYTES, STOP, config_of, error_message, obey, push_sound, stats_of
+from emo_rt.serve.live_dialect import (
+    CONTROL_BYTES,
+    STALL_S,
+    STOP,
+    config_of,
+    error_message,
+    obey,
+    push_sound,
+    restarting_message,
+    stalled,
+    stats_of,
+)
 from emo_rt.serve.live_opening import open_session
 from emo_rt.serve.live_start import LiveStart, read_message
 from emo_rt.serve.logs import REQUEST_ID, event
@@ -29,8 +40,8 @@ from emo_rt.serve.records import new_id
 from emo_rt.serve.rtc_feed import RtcFeed
 from emo_rt.serve.service import Service
 
-CONNECT_S, STALL_S = 20.0, 60.0
-"""Seconds for the peer to connect behind the answer, and for any frame to come."""
+CONNECT_S = 20.0
+"""Seconds for the peer to connect behind the answer."""
 LOOK_S = 1.0
 """Seconds between two looks whether a session stalls."""
 GOODBYE_S = 1.0
@@ -154,12 +165,12 @@ class RtcConnection:
             if feed.frames > seen:
                 seen, moved = feed.frames, now
             elif now > moved + STALL_S:
-                raise ApiError(503, "stalled", f"no frame came for {STALL_S:g} s")
+                raise stalled()
 
     async def _finish(self, feed: RtcFeed) -> None:
         try:
             if self._is_restarting:
-                self._error = error_message("server_restarting", "the server ends now; connect again in a moment")
+                self._error = restarting_message()
             if self._error is not None:
                 self._say(self._error)
             self._say({"type": "session.done", "num_frames": feed.frames, **stats_of(feed.session)})

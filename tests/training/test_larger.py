@@ -175,7 +175,7 @@ def test_the_parts_make_a_model(small: EmoModel, tmp_path: Path) -> None:
     """The denoiser is the base's, bit for bit; what is kept comes back, in fp16."""
     bundle.keep_all(tmp_path)
     parts = bundle.networks(tmp_path)
-    model = bundle.assembled(tmp_path)
+    model = bundle.assembled(tmp_path, parts)
     assert model.config.size == 256
     for name, parameter in model.backbone.named_parameters():
         assert torch.equal(parameter, small.backbone.get_parameter(name)), name
@@ -183,6 +183,6 @@ def test_the_parts_make_a_model(small: EmoModel, tmp_path: Path) -> None:
         assert torch.equal(flat(network), flat(parts[part]))
     latents = torch.randn(1, 8, 16, 16)
     assert torch.equal(model.vae.post_quant_conv(latents), latents), "training does without them"
-    one = bundle.taught(tmp_path, parts["student"])
+    one = bundle.taught(tmp_path, parts)
     torch.testing.assert_close(flat(one.backbone), flat(model.backbone), atol=2e-3, rtol=0)  # fp16
     assert config().vae == model.config.vae

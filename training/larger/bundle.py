@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from torch import nn
 
 from emo_rt.export.networks.light_vae import LightDecoder, LightEncoder
 from emo_rt.export.networks.model import EmoModel, build_model
-from emo_rt.export.onnx_export import ExportOptions, VariantSource, export_bundle
+from emo_rt.export.onnx_export import VariantSource, export_bundle
 from emo_rt.model.presets import BASE, QUALITY, Preset, Variant
-from training.bundle import DEEP_CACHE, SOURCE
+from training.bundle import DEEP_CACHE, OPTIONS
 from training.larger.base import base, config
 from training.larger.kept import keep, trained
 from training.larger.locator import make_locator
@@ -22,7 +23,13 @@ from training.larger.student import Student
 
 DISTILLED, REALTIME = "distilled", "realtime"
 """The student's variant, and the preset that takes it."""
-DEFAULT = QUALITY
+PLACES = {
+    "vae.encoder.": "encoder",
+    "vae.decoder.": "decoder",
+    "face_locator.": "locator",
+    "audio_encoder.": "hearing",
+}
+"""Where the parts stand in a model, by the beginning of its tensors' names."""
 
 
 def networks(folder: Path) -> dict[str, nn.Module]:
@@ -43,31 +50,26 @@ def keep_all(folder: Path) -> None:
     keep(networks(folder))
 
 
-def assembled(folder: Path) -> EmoModel:
-    """The model for 256×256: the old denoiser, and what was trained around it."""
-    parts = networks(folder)
+def assembled(folder: Path, parts: Mapping[str, nn.Module]) -> EmoModel:
+    """The model for 256×256: the old denoiser, and ``parts`` around it."""
     model = build_model(config())
-    state = base(folder).state_dict()
-    for name, prefix in (("locator", "face_locator."), ("hearing", "audio_encoder.")):
-        state = {key: value for key, value in state.items() if not key.startswith(prefix)}
-        state |= {prefix + key: value for key, value in parts[name].state_dict().items()}
-    state = {key: value for key, value in state.items() if not key.startswith("vae.")}
-    state |= {f"vae.encoder.{key}": value for key, value in parts["encoder"].state_dict().items()}
-    state |= {f"vae.decoder.{key}": value for key, value in parts["decoder"].state_dict().items()}
+    state = {name: value for name, value in base(folder).state_dict().items() if not name.startswith(tuple(PLACES))}
+    for place, part in PLACES.items():
+        state |= {place + name: value for name, value in parts[part].state_dict().items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     for layer in (model.vae.quant_conv, model.vae.post_quant_conv):  # training does without them
         nn.init.dirac_(layer.weight)
         nn.init.zeros_(layer.bias)
-    if unexpected or any("quant_conv" not in key for key in missing):
+    if unexpected or any("quant_conv" not in name for name in missing):
         raise RuntimeError(f"the parts do not make a model: {missing[:3]} are missing, {unexpected[:3]} too many")
     model.config = replace(model.config, deep_cache=DEEP_CACHE)
     return model.eval().requires_grad_(False)
 
 
-def taught(folder: Path, student: Student) -> EmoModel:
+def taught(folder: Path, parts: Mapping[str, nn.Module]) -> EmoModel:
     """The same with the student's own weights in the Backbone."""
-    model = assembled(folder)
-    own = {name.replace("/", "."): parameter for name, parameter in student.own.items()}
+    model = assembled(folder, parts)
+    own = {name.removeprefix("own.").replace("/", "."): value for name, value in parts["student"].state_dict().items()}
     model.backbone.load_state_dict(own, strict=False)
     return model
 
@@ -85,7 +87,7 @@ def offers() -> dict[str, Any]:
     return {
         "variants": {name: asdict(variant) for name, variant in variants.items()},
         "presets": {name: asdict(preset) for name, preset in presets.items()},
-        "default_preset": DEFAULT,
+        "default_preset": QUALITY,
     }
 
 
@@ -93,15 +95,8 @@ def write_bundle(folder: Path, target: Path | None = None) -> Path:
     """``folder/bundle`` (replaced if it is there)."""
     target = target or folder / "bundle"
     shutil.rmtree(target, ignore_errors=True)
-    options = ExportOptions(
-        half_storage=True,
-        guidance=(True, False),
-        deep_cache=DEEP_CACHE,
-        source=SOURCE,
-        trained_on="drawings",
-        offers=offers(),
-    )
-    student = networks(folder)["student"]
-    distilled = VariantSource(lambda: taught(folder, student).eval(), roles=("step",))
-    export_bundle(assembled(folder), target, options, print, {DISTILLED: distilled})
+    parts = networks(folder)
+    distilled = VariantSource(lambda: taught(folder, parts), roles=("step",))
+    options = replace(OPTIONS, offers=offers())
+    export_bundle(assembled(folder, parts), target, options, print, {DISTILLED: distilled})
     return target

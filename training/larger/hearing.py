@@ -44,7 +44,7 @@ def train_hearing(folder: Path, seconds: float, now: Callable[[], float] = time.
     scale = states(teacher, unseen, longer()).std(dim=(0, 1, 3), keepdim=True)
 
     def error_of(heard: Tensor) -> Tensor:
-        return (states(pupil, heard[:, : samples(shorter())], shorter()) - states(teacher, heard, longer())) / scale
+        return (states(pupil, heard, shorter()) - states(teacher, heard, longer())) / scale
 
     def step(share: float, rng: np.random.Generator) -> dict[str, Tensor]:
         chosen = rng.integers(HELD_OUT, len(sounds), SOUNDS)
@@ -77,11 +77,10 @@ def samples(frames: int) -> int:
 
 
 def states(encoder: AudioEncoder, sounds: Tensor, frames: int) -> Tensor:
-    """(B, samples of so many frames) → (B, wanted frames, layers, hidden)."""
+    """(B, samples), of which so many frames are heard → (B, wanted frames, layers, hidden)."""
     audio = config().audio
     wanted = config().frames + 2 * audio.context_frames
-    with torch.set_grad_enabled(any(parameter.requires_grad for parameter in encoder.parameters())):
-        hidden: Tensor = encoder.hidden_states(sounds[:, : samples(frames)])
+    hidden: Tensor = encoder.hidden_states(sounds[:, : samples(frames)])
     return hidden[:, audio.left_context_frames : audio.left_context_frames + wanted]
 
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from emo_rt.files import whole_file
+from training.borrowed.clock import Trainer
+from training.larger.loop import PEAK
 
 KEPT = Path(__file__).with_name("kept.npz")
 """Averaged weights so far, fp16."""
@@ -30,13 +32,9 @@ def started(network: Network, name: str) -> Network:
 
 def trained(network: Network, name: str, folder: Path) -> Network:
     """With the averaged weights of its checkpoint; without one, with those in :data:`KEPT`."""
-    path = folder / f"{name}.pt"
-    if not path.exists():
-        return started(network, name)
-    flat, first = torch.load(path, map_location="cpu", weights_only=True)["average"], 0
-    for parameter in network.parameters():
-        parameter.data = flat[first : first + parameter.numel()].view(parameter.shape).clone()
-        first += parameter.numel()
+    network, path = started(network, name), folder / f"{name}.pt"
+    if path.exists():
+        Trainer(path, list(network.parameters()), PEAK).use_average()
     return network
 
 

@@ -16,6 +16,7 @@ from training.larger.base import base, config
 from training.larger.kept import started
 from training.larger.loop import train
 from training.larger.pictures import SIZE
+from training.masks import box_mask
 
 MASKS = 4
 """Of one step."""
@@ -59,16 +60,14 @@ def train_locator(folder: Path, seconds: float, now: Callable[[], float] = time.
 
 def masks(rng: np.random.Generator, count: int) -> Tensor:
     """(count, 1, 256, 256): boxes of any size and place, one in six white."""
-    result = torch.zeros(count, 1, SIZE, SIZE)
-    for mask in result:
+    drawn = []
+    for _ in range(count):
         extent = rng.uniform(0.1, 1.1, 2)
         low = rng.uniform(-0.1, 1.1 - extent) if rng.random() < 0.85 else np.array([0.0, 0.0])
         if rng.random() < 1 / 6:
             low, extent = np.zeros(2), np.ones(2)
-        left, top = np.floor(low * SIZE).astype(int).clip(0, SIZE - 1)
-        right, bottom = np.ceil((low + extent) * SIZE).astype(int).clip(1, SIZE)
-        mask[:, top:bottom, left:right] = 1
-    return result
+        drawn.append(box_mask(np.concatenate([low, low + extent]), SIZE))
+    return torch.from_numpy(np.concatenate(drawn))
 
 
 @torch.no_grad()

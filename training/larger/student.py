@@ -41,8 +41,8 @@ OWN_MOTION = 0.7
 """Share of clips behind the first that follow on what the student made itself."""
 TAUGHT = ("conv_in.", "down_blocks.0.", "up_blocks.2.", "conv_norm_out.", "conv_out.")
 """Parts of the Backbone that change as a whole."""
-SHARED = ("attn2.to_k", "attn2.to_v", "attn_audio.to_k", "attn_audio.to_v", "attn_speed.to_k", "attn_speed.to_v")
-"""Never: what other graphs compute. So are the projections of time and the tokens of the motion frames."""
+SHARED = ("attn2.to_k", "attn2.to_v", "attn_audio.to_k", "attn_audio.to_v", "time_emb", "temporal")
+"""Never: what other graphs compute, and the temporal modules, of which other graphs compute parts."""
 
 
 class Student(nn.Module):
@@ -57,10 +57,9 @@ class Student(nn.Module):
 
 def is_own(name: str) -> bool:
     """Whether a parameter of the Backbone is the student's own."""
-    if any(part in name for part in SHARED) or "time_emb" in name or ".motion" in name:
+    if any(part in name for part in SHARED):
         return False
-    is_norm = "norm" in name and "temporal" not in name
-    return (name.startswith(TAUGHT) and "temporal" not in name) or is_norm or name.startswith("up_blocks.1.resnets.")
+    return name.startswith((*TAUGHT, "up_blocks.1.resnets.")) or "norm" in name
 
 
 def make_student(folder: Path) -> Student:
@@ -88,9 +87,7 @@ def footage_of(folder: Path) -> Footage:
     """The corpus as the teacher's network sees and hears it."""
     seeds = len(available(folder / CORPUS))
     reels = Reels(folder / CORPUS, "cpu", seeds)
-    while len(reels.clips) < seeds:
-        time.sleep(0.5)
-    reels.close()
+    reels.close()  # once it has all
     return Footage(base(folder), list(reels.clips.values()), disturbed=1)
 
 
