@@ -9,7 +9,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib import metadata
 from typing import Any
@@ -20,6 +21,7 @@ from av.audio.codeccontext import AudioCodecContext
 
 from emo_rt.cli import gpu_packages, terminal
 from emo_rt.cli.demo import DEMO_PORTRAIT
+from emo_rt.cli.gpu_packages import Card
 from emo_rt.cli.options import add_json
 from emo_rt.device.registry import entries, foreign_backends, open_backend, try_open
 from emo_rt.device.tensorrt.gpus import current_gpu
@@ -50,9 +52,98 @@ PACKAGES = (
 ENCODERS = ("h264_nvenc", "libx264")
 """H.264 encoders in the order in which ``--codec auto`` tries them."""
 GPU_QUERY = ("name", "memory.total", "driver_version", "compute_cap")
-"""What nvidia-smi is asked for."""
+"""What nvidia-smi is asked for: the fields of a card, in order."""
 PATIENCE_S = 10
 """How long nvidia-smi may take."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether a thing works here."""
+
+    works: bool
+    detail: str
+    """What works, or why nothing does."""
+
+
+@dataclass(frozen=True)
+class DemoModel(Finding):
+    """The model of the package."""
+
+    untrained: bool | None
+    """Whether its picture is noise. ``None`` = it does not open."""
+
+
+@dataclass(frozen=True)
+class FoundBackend:
+    """A backend, ours or that of another package."""
+
+    name: str
+    device: str | None
+    """``cpu`` or ``cuda``. ``None`` = its entry point leads nowhere."""
+    source: str
+    """Distribution that has it, with version; ``emo_rt`` for ours."""
+    works: bool
+    detail: str
+    """``opens``, or why it does not."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a process has."""
+
+    cores: int
+    """CPU cores that it may use."""
+    memory_bytes: int | None
+    """Of the whole machine. ``None`` = the system does not say."""
+
+
+@dataclass(frozen=True)
+class Runtimes:
+    """What :meth:`emo_rt.Animator.load` would choose, by device."""
+
+    auto: Finding
+    cuda: Finding
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Encoders that opened."""
+
+    h264: Sequence[str]
+    """Of :data:`ENCODERS`."""
+    aac: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What this machine has and can do."""
+
+    emo_rt: str
+    """Version."""
+    python: str
+    """Version."""
+    platform: str
+    """As :func:`platform.platform` says it."""
+    machine: Machine
+    packages: Mapping[str, str | None]
+    """:data:`PACKAGES` → version, ``None`` = absent."""
+    ffmpeg: Mapping[str, str]
+    """FFmpeg's libraries → version."""
+    onnxruntime_providers: Sequence[str]
+    """Empty where ONNX Runtime cannot be imported."""
+    gpus: Sequence[Card]
+    runtime: Runtimes
+    backends: Sequence[FoundBackend]
+    tensorrt: Finding
+    encoders: Encoders
+    face_detector: Finding
+    demo_model: DemoModel
+
+    @property
+    def ready(self) -> bool:
+        """Whether videos can be made here with what is installed."""
+        return bool(self.runtime.auto.works and self.encoders.h264 and self.encoders.aac)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,87 +160,87 @@ def run(args: argparse.Namespace) -> int:
 def show(*, as_json: bool) -> bool:
     """Print the report. True if this machine can make videos with what is installed."""
     report = examine()
-    terminal.say(json.dumps(report, indent=2, ensure_ascii=False) if as_json else as_text(report))
-    return bool(report["ready"])
+    terminal.say(json.dumps(as_plain(report), indent=2, ensure_ascii=False) if as_json else as_text(report))
+    return report.ready
 
 
-def examine() -> dict[str, Any]:
-    """Plain values, stable under :data:`REPORT_SCHEMA`."""
-    report: dict[str, Any] = {
-        "schema": REPORT_SCHEMA,
-        "emo_rt": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": {"cores": _cores(), "memory_bytes": _memory()},
-        "packages": {name: _version(name) for name in PACKAGES},
-        "ffmpeg": {name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
-        "onnxruntime_providers": _providers(),
-        "gpus": _gpus(),
-        "runtime": {device: _runtime(device) for device in ("auto", "cuda")},
-        "backends": _backends(),
-        "tensorrt": _tensorrt(),
-        "encoders": {"h264": [name for name in ENCODERS if open_encoder_works(name)], "aac": _aac_works()},
-        "face_detector": _face_detector(),
-        "demo_model": _demo_model(),
-    }
-    report["ready"] = bool(report["runtime"]["auto"]["works"] and report["encoders"]["h264"] and _aac_works())
-    report["advice"] = _advice(report)
-    return report
+def examine() -> Report:
+    """Look at everything."""
+    return Report(
+        emo_rt=__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        machine=Machine(_cores(), _memory()),
+        packages={name: _version(name) for name in PACKAGES},
+        ffmpeg={name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
+        onnxruntime_providers=_providers(),
+        gpus=_gpus(),
+        runtime=Runtimes(_runtime("auto"), _runtime("cuda")),
+        backends=_backends(),
+        tensorrt=_tensorrt(),
+        encoders=Encoders([name for name in ENCODERS if open_encoder_works(name)], _aac_works()),
+        face_detector=_face_detector(),
+        demo_model=_demo_model(),
+    )
 
 
-def as_text(report: dict[str, Any]) -> str:
+def as_plain(report: Report) -> dict[str, Any]:
+    """The report for programs, stable under :data:`REPORT_SCHEMA`. A backend's ``source`` is ``from`` there."""
+    found = asdict(report, dict_factory=lambda pairs: {"from" if key == "source" else key: one for key, one in pairs})
+    return {"schema": REPORT_SCHEMA, **found, "ready": report.ready, "advice": _advice(report)}
+
+
+def as_text(report: Report) -> str:
     """The same for people."""
-    installed = [f"{name} {version}" for name, version in report["packages"].items() if version]
-    absent = [name for name, version in report["packages"].items() if not version]
-    machine, encoders = report["machine"], report["encoders"]
-    memory = terminal.size(machine["memory_bytes"]) if machine["memory_bytes"] else "unknown"
+    installed = [f"{name} {version}" for name, version in report.packages.items() if version]
+    absent = [name for name, version in report.packages.items() if not version]
+    machine, encoders = report.machine, report.encoders
+    memory = terminal.size(machine.memory_bytes) if machine.memory_bytes else "unknown"
     rows = [
-        ("emo_rt", f"{report['emo_rt']}, Python {report['python']}, {report['platform']}"),
-        ("machine", f"{machine['cores']} CPU cores for this process, {memory} of memory"),
-        ("GPUs", "; ".join(map(_gpu_text, report["gpus"])) or "none that nvidia-smi knows"),
+        ("emo_rt", f"{report.emo_rt}, Python {report.python}, {report.platform}"),
+        ("machine", f"{machine.cores} CPU cores for this process, {memory} of memory"),
+        ("GPUs", "; ".join(map(_gpu_text, report.gpus)) or "none that nvidia-smi knows"),
         ("installed", ", ".join(installed)),
         ("absent", ", ".join(absent) or "nothing"),
-        ("FFmpeg", ", ".join(f"{name} {version}" for name, version in report["ffmpeg"].items())),
-        ("ONNX Runtime", ", ".join(report["onnxruntime_providers"]) or "not usable"),
-        ("runtime", _runtime_text(report["runtime"]["auto"])),
-        ("CUDA", _runtime_text(report["runtime"]["cuda"])),
-        ("backends", "; ".join(map(_backend_text, report["backends"]))),
-        ("TensorRT", report["tensorrt"]["detail"]),
-        ("H.264", f"{', '.join(encoders['h264']) or 'no encoder opens'} (opened and tried)"),
-        ("AAC", "works" if encoders["aac"] else "does not work"),
-        ("faces", report["face_detector"]["detail"]),
-        ("demo model", report["demo_model"]["detail"]),
+        ("FFmpeg", ", ".join(f"{name} {version}" for name, version in report.ffmpeg.items())),
+        ("ONNX Runtime", ", ".join(report.onnxruntime_providers) or "not usable"),
+        ("runtime", _runtime_text(report.runtime.auto)),
+        ("CUDA", _runtime_text(report.runtime.cuda)),
+        ("backends", "; ".join(map(_backend_text, report.backends))),
+        ("TensorRT", report.tensorrt.detail),
+        ("H.264", f"{', '.join(encoders.h264) or 'no encoder opens'} (opened and tried)"),
+        ("AAC", "works" if encoders.aac else "does not work"),
+        ("faces", report.face_detector.detail),
+        ("demo model", report.demo_model.detail),
     ]
-    return "\n".join([terminal.pairs(rows), "", _verdict(report), *(f"- {line}" for line in report["advice"])])
+    return "\n".join([terminal.pairs(rows), "", _verdict(report), *(f"- {line}" for line in _advice(report))])
 
 
-def _verdict(report: dict[str, Any]) -> str:
-    if not report["ready"]:
+def _verdict(report: Report) -> str:
+    if not report.ready:
         return "Not ready to make videos:"
-    faces = "finds faces by itself" if report["face_detector"]["works"] else "needs --face-box"
-    runtime, encoder = report["runtime"]["auto"]["detail"], report["encoders"]["h264"][0]
+    faces = "finds faces by itself" if report.face_detector.works else "needs --face-box"
+    runtime, encoder = report.runtime.auto.detail, report.encoders.h264[0]
     return f"Ready: runs with {runtime}, encodes with {encoder}, {faces}. Try: emo-rt demo"
 
 
-def _advice(report: dict[str, Any]) -> list[str]:
+def _advice(report: Report) -> list[str]:
     """What to install, for what."""
-    lines = []
-    for key in ("face_detector", "demo_model"):
-        if not report[key]["works"]:
-            lines.append(report[key]["detail"])
-    if not report["runtime"]["auto"]["works"]:
-        lines.append(report["runtime"]["auto"]["detail"])
-    elif report["gpus"] and not report["runtime"]["cuda"]["works"]:
-        lines.append(f"the GPU is not used: {report['runtime']['cuda']['detail']}")
-        lines.append(f"for this GPU: {gpu_packages.advice(report['gpus'][0], report['packages'], platform.machine())}")
+    runtime, packages = report.runtime, report.packages
+    lines = [one.detail for one in (report.face_detector, report.demo_model) if not one.works]
+    if not runtime.auto.works:
+        lines.append(runtime.auto.detail)
+    elif report.gpus and not runtime.cuda.works:
+        lines.append(f"the GPU is not used: {runtime.cuda.detail}")
+        lines.append(f"for this GPU: {gpu_packages.advice(report.gpus[0], packages, platform.machine())}")
     lines += [
-        f"warning: the backend {one['name']!r} of {one['from']} cannot be used: {one['detail']}"
-        for one in report["backends"]
-        if one["from"] != "emo_rt" and not one["works"]
+        f"warning: the backend {one.name!r} of {one.source} cannot be used: {one.detail}"
+        for one in report.backends
+        if one.source != "emo_rt" and not one.works
     ]
-    if not report["encoders"]["h264"] or not report["encoders"]["aac"]:
+    if not report.encoders.h264 or not report.encoders.aac:
         lines.append("this PyAV lacks an encoder; install its wheel: pip install --force-reinstall av")
-    if not (report["packages"]["torch"] and report["packages"]["onnx"]):
+    if not (packages["torch"] and packages["onnx"]):
         lines.append("to export models of your own: pip install 'emo_rt[export]'")
     return lines
 
@@ -183,7 +274,7 @@ def _providers() -> list[str]:
         return []
 
 
-def _gpus() -> list[dict[str, str]]:
+def _gpus() -> list[Card]:
     """What nvidia-smi reports, or the driver where that is not there, as on a Jetson; else an empty list."""
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -194,69 +285,67 @@ def _gpus() -> list[dict[str, str]]:
     except (OSError, subprocess.SubprocessError):
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines()]
-    keys = ("name", "memory", "driver", "compute_capability")
-    return [dict(zip(keys, row, strict=True)) for row in rows if len(row) == len(keys)]
+    return [Card(*row) for row in rows if len(row) == len(GPU_QUERY)]
 
 
-def _gpu_of_driver() -> list[dict[str, str]]:
+def _gpu_of_driver() -> list[Card]:
     try:
         gpu = current_gpu()
     except EmoRtError:
         return []
     digits = gpu.capability.removeprefix("sm")
-    capability = f"{digits[:-1]}.{digits[-1]}"
-    return [{"name": gpu.name, "memory": "unknown", "driver": "unknown", "compute_capability": capability}]
+    return [Card(gpu.name, "unknown", "unknown", f"{digits[:-1]}.{digits[-1]}")]
 
 
-def _gpu_text(gpu: dict[str, str]) -> str:
-    return f"{gpu['name']}, {gpu['memory']}, driver {gpu['driver']}, compute capability {gpu['compute_capability']}"
+def _gpu_text(gpu: Card) -> str:
+    return f"{gpu.name}, {gpu.memory}, driver {gpu.driver}, compute capability {gpu.compute_capability}"
 
 
-def _runtime(device: str) -> dict[str, Any]:
+def _runtime(device: str) -> Finding:
     """Whether the runtime for a device opens, and which, or why not."""
     try:
         with open_backend(device=device) as backend:
-            return {"works": True, "detail": f"{backend.name} on {backend.device}"}
+            return Finding(True, f"{backend.name} on {backend.device}")
     except EmoRtError as exc:
-        return {"works": False, "detail": str(exc)}
+        return Finding(False, str(exc))
 
 
-def _runtime_text(runtime: dict[str, Any]) -> str:
-    return str(runtime["detail"]) if runtime["works"] else f"not available: {runtime['detail']}"
+def _runtime_text(runtime: Finding) -> str:
+    return runtime.detail if runtime.works else f"not available: {runtime.detail}"
 
 
-def _backends() -> list[dict[str, Any]]:
+def _backends() -> list[FoundBackend]:
     """Every backend, ours and those of other packages: whether it opens here, or why not."""
     sources = {id(one.entry): one.source for one in foreign_backends()}
     rows = []
     for entry in entries():
-        about = {"name": entry.NAME, "device": entry.DEVICE, "from": sources.get(id(entry), "emo_rt")}
+        works, detail = True, "opens"
         try:
             try_open(entry).close()
-            rows.append({**about, "works": True, "detail": "opens"})
         except EmoRtError as exc:
-            rows.append({**about, "works": False, "detail": str(exc)})
-    broken = [one for one in foreign_backends() if one.entry is None]
-    return rows + [
-        {"name": one.name, "device": None, "from": one.source, "works": False, "detail": one.problem} for one in broken
-    ]
+            works, detail = False, str(exc)
+        source = sources.get(id(entry), "emo_rt")
+        rows.append(FoundBackend(entry.NAME, entry.DEVICE, source, works, detail))
+    for one in foreign_backends():
+        if one.problem is not None:
+            rows.append(FoundBackend(one.name, None, one.source, False, one.problem))
+    return rows
 
 
-def _backend_text(backend: dict[str, Any]) -> str:
-    place = f" on {backend['device']}" if backend["device"] else ""
-    source = "" if backend["from"] == "emo_rt" else f" (of {backend['from']})"
-    return f"{backend['name']}{place}{source} {'works' if backend['works'] else 'does not work'}"
+def _backend_text(backend: FoundBackend) -> str:
+    place = f" on {backend.device}" if backend.device else ""
+    source = "" if backend.source == "emo_rt" else f" (of {backend.source})"
+    return f"{backend.name}{place}{source} {'works' if backend.works else 'does not work'}"
 
 
-def _tensorrt() -> dict[str, Any]:
+def _tensorrt() -> Finding:
     """Which TensorRT loads, and which GPUs it builds for without having them."""
     try:
         package = load_package()
     except EmoRtError as exc:
-        return {"works": False, "detail": str(exc)}
+        return Finding(False, str(exc))
     others = ", ".join(package.capabilities)
-    detail = f"{package.name} {package.version}, builds for {others or 'the GPU here'}"
-    return {"works": True, "detail": detail}
+    return Finding(True, f"{package.name} {package.version}, builds for {others or 'the GPU here'}")
 
 
 def _aac_works() -> bool:
@@ -272,23 +361,22 @@ def _aac_works() -> bool:
         return False
 
 
-def _face_detector() -> dict[str, Any]:
+def _face_detector() -> Finding:
     """Whether the built-in networks run, and find the face of the demo's portrait."""
     try:
         finder = FaceFinder()
         works = len(finder.find(load_picture(DEMO_PORTRAIT))) == 1
     except EmoRtError as exc:
-        return {"works": False, "detail": str(exc)}
+        return Finding(False, str(exc))
     seen = "tried on the demo portrait" if works else "they do not find the demo portrait's face"
-    return {"works": works, "detail": f"built-in networks in {finder.runtime} ({seen})"}
+    return Finding(works, f"built-in networks in {finder.runtime} ({seen})")
 
 
-def _demo_model() -> dict[str, Any]:
+def _demo_model() -> DemoModel:
     try:
         bundle = Bundle.open("demo", verify=True)
     except EmoRtError as exc:
-        return {"works": False, "detail": str(exc), "untrained": None}
-    untrained = bundle.is_untrained
+        return DemoModel(False, str(exc), untrained=None)
+    config, untrained = bundle.config, bundle.is_untrained
     words = "untrained: its picture is noise" if untrained else "trained"
-    detail = f"{bundle.config.name}, {bundle.config.size}x{bundle.config.size} pixels, {words}"
-    return {"works": True, "detail": detail, "untrained": untrained}
+    return DemoModel(True, f"{config.name}, {config.size}x{config.size} pixels, {words}", untrained)

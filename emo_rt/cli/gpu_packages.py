@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 ONNXRUNTIME_GPU = {
     "x86_64": ("7.5", "8.0", "8.6", "8.9", "9.0", "12.0"),
@@ -17,10 +18,23 @@ OLDEST_DRIVER = 580
 """CUDA 13 needs it, and onnxruntime-gpu 1.31 is built for CUDA 13."""
 
 
-def advice(gpu: Mapping[str, str], packages: Mapping[str, str | None], machine: str) -> str:
-    """What to do so that emo_rt uses a GPU. ``gpu``: its ``driver`` and ``compute_capability`` as nvidia-smi says them;
-    ``packages``: distributions and their versions, ``None`` = absent; ``machine``: of ``platform.machine()``."""
-    capability, driver = gpu["compute_capability"], gpu["driver"]
+@dataclass(frozen=True)
+class Card:
+    """A GPU in the words of nvidia-smi; ``unknown`` where there is none to ask."""
+
+    name: str
+    memory: str
+    """With its unit: ``81559 MiB``."""
+    driver: str
+    """Version."""
+    compute_capability: str
+    """``9.0``."""
+
+
+def advice(gpu: Card, packages: Mapping[str, str | None], machine: str) -> str:
+    """What to do so that emo_rt uses a GPU. ``packages``: distributions and their versions, ``None`` = absent;
+    ``machine``: of ``platform.machine()``."""
+    capability, driver = gpu.compute_capability, gpu.driver
     if capability in JETSON:
         return "on a Jetson use JetPack's TensorRT: pip install 'emo_rt[cuda]' in an environment that sees it"
     if capability in ONNXRUNTIME_GPU.get(machine, ()):

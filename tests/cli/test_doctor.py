@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from emo_rt.cli import doctor, gpu_packages, main
+from emo_rt.cli.gpu_packages import Card
 from emo_rt.device.base import Backend
 from emo_rt.device.registry import open_backend
 from emo_rt.device.tensorrt.gpus import Gpu
@@ -131,12 +132,12 @@ H100, ORIN, B200, RTX3060 = "9.0", "8.7", "10.0", "8.6"
     ],
 )
 def test_the_command_that_fits_a_gpu(capability: str, driver: str, machine: str, wanted: str) -> None:
-    gpu = {"driver": driver, "compute_capability": capability}
+    gpu = Card("a card", "unknown", driver, capability)
     assert gpu_packages.advice(gpu, {}, machine).endswith(wanted)
 
 
 def test_two_packages_of_onnx_runtime_are_not_installed_over_each_other() -> None:
-    gpu = {"driver": "580.65", "compute_capability": H100}
+    gpu = Card("a card", "unknown", "580.65", H100)
     found = gpu_packages.advice(gpu, {"onnxruntime": "1.32"}, "x86_64")
     assert found == "pip uninstall -y onnxruntime && pip install 'emo_rt[gpu]'"
 
@@ -145,10 +146,10 @@ def test_a_gpu_without_nvidia_smi(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a Jetson: the driver is asked."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(doctor, "current_gpu", lambda: Gpu("Orin", "sm87"))
-    assert doctor._gpus() == [{"name": "Orin", "memory": "unknown", "driver": "unknown", "compute_capability": "8.7"}]
+    assert doctor._gpus() == [Card("Orin", "unknown", "unknown", "8.7")]
 
 
 @pytest.mark.parametrize("script", ["exit 9", "echo NVIDIA-SMI has failed", "echo"])
 def test_broken_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     fake_nvidia_smi(tmp_path, monkeypatch, script)
-    assert doctor.examine()["gpus"] == []
+    assert doctor.examine().gpus == []

@@ -137,13 +137,13 @@ class TestInfo:
 
 class TestDoctor:
     def test_installed(self) -> None:
-        report = doctor._tensorrt()
-        assert report["works"]
-        assert "tensorrt" in report["detail"]
+        found = doctor._tensorrt()
+        assert found.works
+        assert "tensorrt" in found.detail
 
     def test_absent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def absent() -> None:
             raise MissingDependencyError("TensorRT is not installed; pip install")
 
         monkeypatch.setattr(doctor, "load_package", absent)
-        assert doctor._tensorrt() == {"works": False, "detail": "TensorRT is not installed; pip install"}
+        assert doctor._tensorrt() == doctor.Finding(False, "TensorRT is not installed; pip install")
