@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -176,8 +176,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def as_json(result: Any, **style: Any) -> str:
-    """A result as JSON; whatever in it is a dataclass becomes an object with its fields."""
-    return json.dumps(result, default=asdict, **style)
+    """A result as JSON; whatever in it is a dataclass becomes an object with its fields.
+
+    What was left out of a measurement, a field that is ``None`` by default, has no key.
+    """
+    return json.dumps(result, default=_keys, **style)
+
+
+def _keys(part: Any) -> dict[str, Any]:
+    found = [(field, getattr(part, field.name)) for field in fields(part)]
+    return {field.name: value for field, value in found if value is not None or field.default is not None}
 
 
 def write_result(path: Path, result: Any) -> None:

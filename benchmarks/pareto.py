@@ -26,15 +26,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from emo_rt import AnimateOptions, Animator
 from emo_rt.benchmarks.agreement import psnr
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, interleaved, publish
 from emo_rt.benchmarks.quality import generate
-from emo_rt.benchmarks.quality_measures import measure
+from emo_rt.benchmarks.quality_measures import Measures, measure
 from emo_rt.benchmarks.quality_people import Person, Pixels, Reader, load_people
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
@@ -52,6 +53,53 @@ BASE = "ddim 40"
 """What every setting is compared with."""
 KEPT = ("lip_correlation", "energy_correlation", "identity_margin")
 """Measures that make the score."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Time and quality of a setting."""
+
+    seconds_per_video: float
+    speedup: float
+    """Against :data:`BASE`, or what stands in its place."""
+    likeness_db: float
+    """Peak signal-to-noise ratio against the frames of the same."""
+    score: float
+    """What is kept of its quality, 1 at most."""
+    best: bool
+    """No other setting beats it in both time and score."""
+
+
+@dataclass(frozen=True)
+class MeasuredPoint(Point, Measures):
+    """With all measures of :mod:`emo_rt.benchmarks.quality`."""
+
+
+@dataclass(frozen=True)
+class GatedPoint(Point):
+    """As the regression gate has it."""
+
+    gate: str
+    """``passes`` or ``fails``."""
+    verdict: str
+    """The same in words."""
+
+
+AnyPoint = TypeVar("AnyPoint", bound=Point)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured."""
+
+    benchmark: str
+    schema: int
+    backend: str
+    people: int
+    """Pairs of person and sentence."""
+    rounds: int
+    environment: dict[str, Any]
+    settings: Mapping[str, Point]
 
 
 def settings(steps: Sequence[int], solvers: Sequence[str]) -> dict[str, AnimateOptions]:
@@ -72,7 +120,7 @@ def settings(steps: Sequence[int], solvers: Sequence[str]) -> dict[str, AnimateO
 
 def compare(
     animator: Animator, people: Sequence[Person], reader: Reader, chosen: Mapping[str, AnimateOptions], rounds: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, MeasuredPoint]:
     """Time and quality of each setting; the first is what the others are compared with."""
     base = next(iter(chosen))
     videos: dict[str, list[Pixels]] = {}
@@ -82,24 +130,38 @@ def compare(
         videos[name] = generate(animator, people, chosen[name])
 
     times = interleaved({name: (lambda name=name: make(name)) for name in chosen}, rounds)
-    rows, truths = {}, [reader.read(person.frames) for person in people]
-    for name in chosen:
-        rows[name] = {
-            "seconds_per_video": median(row[name] for row in times) / len(people),
-            "speedup": median(row[base] / row[name] for row in times),
-            "likeness_db": sum(map(psnr, videos[name], videos[base])) / len(people),
-            **measure(people, truths, videos[name], reader, animator.config.frames),
-        }
-    for row in rows.values():
-        row["score"] = sum(min(1.0, row[key] / rows[base][key]) for key in KEPT) / len(KEPT)
-    for name, row in rows.items():
-        row["best"] = not any(is_better(other, row) for key, other in rows.items() if key != name)
-    return rows
+    truths = [reader.read(person.frames) for person in people]
+    found = {name: measure(people, truths, videos[name], reader, animator.config.frames) for name in chosen}
+    rows = {
+        name: MeasuredPoint(
+            seconds_per_video=median(row[name] for row in times) / len(people),
+            speedup=median(row[base] / row[name] for row in times),
+            likeness_db=sum(map(psnr, videos[name], videos[base])) / len(people),
+            score=kept(found[name], found[base]),
+            best=False,
+            **vars(found[name]),
+        )
+        for name in chosen
+    }
+    return with_best(rows)
 
 
-def is_better(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def kept(one: Measures, base: Measures) -> float:
+    """The score."""
+    return sum(min(1.0, getattr(one, key) / getattr(base, key)) for key in KEPT) / len(KEPT)
+
+
+def with_best(rows: Mapping[str, AnyPoint]) -> dict[str, AnyPoint]:
+    """The rows, with those told that no other beats."""
+    return {
+        name: replace(row, best=not any(is_better(other, row) for key, other in rows.items() if key != name))
+        for name, row in rows.items()
+    }
+
+
+def is_better(one: Point, other: Point) -> bool:
     """Whether ``one`` is no slower and no worse, and one of the two really better."""
-    faster, better = one["speedup"] - other["speedup"], one["score"] - other["score"]
+    faster, better = one.speedup - other.speedup, one.score - other.score
     return faster >= 0 and better >= 0 and (faster > 0 or better > 0)
 
 
@@ -111,18 +173,21 @@ GATE_COLUMNS = ("speedup", "seconds_per_video", "score", "likeness_db", "gate")
 """Those of a table that the regression gate has made."""
 
 
-def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def markdown(rows: Mapping[str, Point]) -> str:
     """One line per setting, the fastest last; those that no other beats in both time and score in bold."""
-    columns = GATE_COLUMNS if all("gate" in row for row in rows.values()) else COLUMNS
+    columns = GATE_COLUMNS if all(isinstance(row, GatedPoint) for row in rows.values()) else COLUMNS
     lines = ["| setting | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-    for name, row in sorted(rows.items(), key=lambda item: item[1]["speedup"]):
-        shown = f"**{name}**" if row["best"] else name
-        cells = (row[key] if isinstance(row[key], str) else f"{row[key]:.3g}" for key in columns)
+    for name, row in sorted(rows.items(), key=lambda item: item[1].speedup):
+        shown = f"**{name}**" if row.best else name
+        values = (getattr(row, key) for key in columns)
+        cells = (value if isinstance(value, str) else f"{value:.3g}" for value in values)
         lines.append(f"| {shown} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def gated(animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOptions], rounds: int) -> dict[str, Any]:
+def gated(
+    animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOptions], rounds: int
+) -> dict[str, GatedPoint]:
     """Time of each setting, what it keeps of the best, and what the regression gate says of it.
 
     The best is :data:`BASE`, or the bundle's own where it cannot run that (a model of few steps).
@@ -146,10 +211,7 @@ def gated(animator: Animator, speech: Speech, chosen: Mapping[str, AnimateOption
             make(name)
             if earlier is not None and earlier.speed < tried[name].speed:  # the quickest of the rounds
                 tried[name] = earlier
-    rows = {name: gate_row(one, tried[base], curve.sound_s) for name, one in tried.items()}
-    for name, row in rows.items():
-        row["best"] = not any(is_better(other, row) for key, other in rows.items() if key != name)
-    return rows
+    return with_best({name: gate_point(one, tried[base], curve.sound_s) for name, one in tried.items()})
 
 
 def as_preset(options: AnimateOptions, variant: str = Preset.variant) -> Preset:
@@ -164,16 +226,17 @@ def as_preset(options: AnimateOptions, variant: str = Preset.variant) -> Preset:
     )
 
 
-def gate_row(one: Tried, base: Tried, sound_s: float) -> dict[str, Any]:
-    """A setting as a row of the table."""
-    return {
-        "speedup": base.speed / one.speed,
-        "seconds_per_video": one.speed * sound_s,
-        "score": one.kept,
-        "likeness_db": one.likeness,
-        "gate": "passes" if one.passed else "fails",
-        "verdict": one.verdict,
-    }
+def gate_point(one: Tried, base: Tried, sound_s: float) -> GatedPoint:
+    """A setting as the gate has measured it."""
+    return GatedPoint(
+        seconds_per_video=one.speed * sound_s,
+        speedup=base.speed / one.speed,
+        likeness_db=one.likeness,
+        score=one.kept,
+        best=False,
+        gate="passes" if one.passed else "fails",
+        verdict=one.verdict,
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -199,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--portrait and --voice go together")
     if given.presets and given.portrait is not None:
         parser.error("--presets is for drawn people; `emo-rt evaluate --regression` compares presets by a portrait")
+    rows: Mapping[str, Point]
     chosen = settings(given.steps, given.solvers.split(","))
     with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
         if given.portrait is not None:  # the gate runs them with the variant of the model's best
@@ -213,15 +277,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             speech = Speech(given.portrait, waveform(open_audio(given.voice)))
             rows = gated(animator, speech, chosen, given.rounds)
-    result = {
-        "benchmark": "pareto",
-        "schema": SCHEMA,
-        "backend": animator.backend,
-        "people": given.people if given.portrait is None else 1,
-        "rounds": given.rounds,
-        "environment": environment(given.threads),
-        "settings": rows,
-    }
+    result = Result(
+        benchmark="pareto",
+        schema=SCHEMA,
+        backend=animator.backend,
+        people=given.people if given.portrait is None else 1,
+        rounds=given.rounds,
+        environment=environment(given.threads),
+        settings=rows,
+    )
     publish(result, markdown(rows), given)
     return 0
 

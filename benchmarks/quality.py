@@ -44,6 +44,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -52,7 +53,7 @@ import numpy as np
 
 from emo_rt import AnimateOptions, Animator, Avatar
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
-from emo_rt.benchmarks.quality_measures import head_speed, lagged, measure
+from emo_rt.benchmarks.quality_measures import Measures, head_speed, lagged, measure
 from emo_rt.benchmarks.quality_people import Person, Pixels, Reader, load_people
 from emo_rt.benchmarks.quality_pictures import contact_sheet
 from emo_rt.cli.machine import Machine
@@ -62,6 +63,35 @@ from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
 SUMMARY = (__doc__ or "").partition("\n")[0]
 SPEEDS = (0.1, 0.5, 1.0, 1.3)
 """Requested head speeds: those of the paper's Table 2, within what is trained."""
+
+
+@dataclass(frozen=True)
+class Row(Measures):
+    """The measures of a setting, and what else was asked for."""
+
+    seconds_per_video: float | None = None
+    head_speed: dict[str, float] | None = None
+    """By requested speed."""
+    box_control: float | None = None
+    real_voice: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured."""
+
+    benchmark: str
+    schema: int
+    model: str
+    """Name of the bundle."""
+    people: int
+    controls: int
+    """People for head speed and face box."""
+    backend: str
+    voices: Sequence[str]
+    """Files of recordings."""
+    environment: dict[str, Any]
+    settings: dict[str, Row]
 
 
 def generate(
@@ -139,11 +169,12 @@ COLUMNS = ("lip_correlation", "lip_lag", "silence_closed", "energy_correlation",
            "background", "frechet")  # fmt: skip
 
 
-def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def markdown(rows: Mapping[str, Row]) -> str:
     """A table with one line per setting, and one of head speeds."""
     lines = ["| setting | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(_cell(row.get(key)) for key in COLUMNS) + " |" for name, row in rows.items()]
-    speeds = {name: row["head_speed"] for name, row in rows.items() if "head_speed" in row}
+    for name, row in rows.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(getattr(row, key)) for key in COLUMNS) + " |")
+    speeds = {name: row.head_speed for name, row in rows.items() if row.head_speed is not None}
     if speeds:
         lines += ["", "| head speed, requested | " + " | ".join(map(str, SPEEDS)) + " |", "|---" * 5 + "|"]
         lines += [f"| {name} | " + " | ".join(map(_cell, row.values())) + " |" for name, row in speeds.items()]
@@ -156,7 +187,7 @@ def _cell(value: float | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
-def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
+def evaluate(arguments: argparse.Namespace) -> Result:
     """Everything that was asked for; pictures are written on the way."""
     reader = Reader()
     with Animator.load(
@@ -170,31 +201,34 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
         start = perf_counter()
         videos = generate(animator, people, options)
         seconds = perf_counter() - start
-        row = {**measure(people, truths, videos, reader, config.frames), "seconds_per_video": seconds / len(people)}
+        row = Row(
+            **vars(measure(people, truths, videos, reader, config.frames)), seconds_per_video=seconds / len(people)
+        )
         few = people[: arguments.controls]
         if few:
-            row["head_speed"] = head_speeds(lambda v: generate(animator, few, options.replace(speed=v)), reader)
-            row["box_control"] = box_control(animator, few, reader, options)
+            speeds = head_speeds(lambda v: generate(animator, few, options.replace(speed=v)), reader)
+            row = replace(row, head_speed=speeds, box_control=box_control(animator, few, reader, options))
         if arguments.voice:
             heard = [real_voice(animator, people, reader, options, voice) for voice in arguments.voice]
-            row["real_voice"] = float(np.mean(heard))
+            row = replace(row, real_voice=float(np.mean(heard)))
         if arguments.pictures:
             write_pictures(arguments.pictures, people, videos)
     reconstruct = reconstruction(arguments.bundle)
-    truth = measure(people, truths, reconstruct(people), reader, config.frames)
+    truth = Row(**vars(measure(people, truths, reconstruct(people), reader, config.frames)))
     if few:
-        truth["head_speed"] = head_speeds(lambda v: reconstruct(load_people(len(few), config.size, v)), reader)
-    return {
-        "benchmark": "quality",
-        "schema": SCHEMA,
-        "model": config.name,
-        "people": len(people),
-        "controls": len(few),
-        "backend": animator.backend,
-        "voices": [voice.name for voice in arguments.voice or ()],
-        "environment": environment(arguments.threads),
-        "settings": {f"{run.preset}: {run.variant}, {run.solver}, {run.steps} steps": row, "truth": truth},
-    }
+        speeds = head_speeds(lambda v: reconstruct(load_people(len(few), config.size, v)), reader)
+        truth = replace(truth, head_speed=speeds)
+    return Result(
+        benchmark="quality",
+        schema=SCHEMA,
+        model=config.name,
+        people=len(people),
+        controls=len(few),
+        backend=animator.backend,
+        voices=[voice.name for voice in arguments.voice or ()],
+        environment=environment(arguments.threads),
+        settings={f"{run.preset}: {run.variant}, {run.solver}, {run.steps} steps": row, "truth": truth},
+    )
 
 
 def write_pictures(folder: Path, people: Sequence[Person], videos: Sequence[Pixels]) -> None:
@@ -219,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.people < 2 or given.controls < 0:
         parser.error("--people is 2 or more, --controls 0 or more")
     result = evaluate(given)
-    publish(result, markdown(result["settings"]), given)
+    publish(result, markdown(result.settings), given)
     return 0
 
 

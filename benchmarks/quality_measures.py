@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,9 +14,44 @@ CLOSED = 0.15
 LAGS = range(-5, 6)
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What one set of videos gives; each is a mean over the videos."""
+
+    lip_correlation: float
+    """-1 … 1."""
+    lip_lag: int
+    """Frames; above 0 the lips are late."""
+    silence_closed: float | None
+    """Share of frames. ``None`` = nobody is silent."""
+    energy_correlation: float
+    """-1 … 1."""
+    identity_top1: float
+    """Share of videos."""
+    identity_margin: float
+    """Ratio of distances; above 1 the own portrait is nearest."""
+    colour: float
+    """Root mean square difference, of 255."""
+    sharpness: float
+    """Ratio to the truth's."""
+    drift: float
+    """Ratio of the end to the beginning."""
+    speed_read: float
+    """In units of 20 degrees a second."""
+    jitter_inside: float
+    """1/1000 of the side, as :attr:`jitter_borders`."""
+    jitter_borders: float
+    jitter_ratio: float
+    """Borders over inside."""
+    background: float
+    """Change a frame, of 255."""
+    frechet: float
+    """Distance in the judge's features."""
+
+
 def measure(
     people: Sequence[Person], truths: Sequence[Reading], videos: Sequence[Pixels], reader: Reader, clip_frames: int
-) -> dict[str, Any]:
+) -> Measures:
     """All measures that one set of videos gives, one video per person. ``truths``: what is read from the true ones."""
     readings = [reader.read(video) for video in videos]
     count = [min(len(person.opening), len(video)) for person, video in zip(people, videos, strict=True)]
@@ -26,22 +61,24 @@ def measure(
     silent = np.concatenate([r.opening[:n][s.silent[:n]] for s, r, n in both])
     loud = [(s.loudness[:n], r.opening[:n]) for s, r, n in both if s.loudness[:n].std() > 0.02]
     inside, borders = jitter([r.place for r in readings], clip_frames)
-    return {
-        "lip_correlation": by_lag[0],
-        "lip_lag": max(by_lag, key=by_lag.__getitem__),
-        "silence_closed": float(np.mean(silent < CLOSED)) if len(silent) else None,
-        "energy_correlation": float(np.mean([lagged(true, read, 0) for true, read in loud])),
-        **identity(people, videos),
-        "colour": colour(people, videos),
-        "sharpness": sharpness(people, videos),
-        "drift": drift(people, videos),
-        "speed_read": float(np.mean([head_speed(r.angles) for r in readings])),
-        "jitter_inside": 1000 * inside,
-        "jitter_borders": 1000 * borders,
-        "jitter_ratio": borders / inside,
-        "background": background(people, videos),
-        "frechet": frechet(readings, truths),
-    }
+    top1, margin = identity(people, videos)
+    return Measures(
+        lip_correlation=by_lag[0],
+        lip_lag=max(by_lag, key=by_lag.__getitem__),
+        silence_closed=float(np.mean(silent < CLOSED)) if len(silent) else None,
+        energy_correlation=float(np.mean([lagged(true, read, 0) for true, read in loud])),
+        identity_top1=top1,
+        identity_margin=margin,
+        colour=colour(people, videos),
+        sharpness=sharpness(people, videos),
+        drift=drift(people, videos),
+        speed_read=float(np.mean([head_speed(r.angles) for r in readings])),
+        jitter_inside=1000 * inside,
+        jitter_borders=1000 * borders,
+        jitter_ratio=borders / inside,
+        background=background(people, videos),
+        frechet=frechet(readings, truths),
+    )
 
 
 def lagged(true: Curve, read: Curve, lag: int) -> float:
@@ -70,14 +107,14 @@ def jitter(places: Iterable[Curve], clip_frames: int) -> tuple[float, float]:
     return float(np.mean(np.concatenate(inside))), float(np.mean(np.concatenate(borders)))
 
 
-def identity(people: Sequence[Person], videos: Sequence[Pixels]) -> dict[str, float]:
-    """Whose portrait each video is nearest to."""
+def identity(people: Sequence[Person], videos: Sequence[Pixels]) -> tuple[float, float]:
+    """Whose portrait each video is nearest to: ``identity_top1`` and ``identity_margin``."""
     portraits = np.stack([face_colours(person.portrait[None], person) for person in people])
     faces = np.stack([face_colours(video, person) for person, video in zip(people, videos, strict=True)])
     distances = np.abs(faces[:, None] - portraits[None]).mean(axis=(2, 3, 4))
     own = distances.diagonal()
     others = np.where(np.eye(len(own), dtype=bool), np.inf, distances).min(axis=1)
-    return {"identity_top1": float(np.mean(own < others)), "identity_margin": float(np.mean(others / (own + 1e-6)))}
+    return float(np.mean(own < others)), float(np.mean(others / (own + 1e-6)))
 
 
 def face_colours(frames: Pixels, person: Person) -> Curve:

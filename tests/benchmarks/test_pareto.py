@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import pytest
 
 from emo_rt import AnimateOptions, Animator, Box
 from emo_rt.benchmarks import pareto
+from emo_rt.benchmarks.quality_measures import Measures
 from emo_rt.evaluate.subject import Speech
 from emo_rt.model.presets import Preset
 
 
-def row(speedup: float, score: float) -> dict[str, Any]:
-    return dict.fromkeys(pareto.COLUMNS, 0.5) | {"speedup": speedup, "score": score, "seconds_per_video": 10 / speedup}
+def row(speedup: float, score: float) -> pareto.MeasuredPoint:
+    names = {field.name for field in fields(Measures)}
+    time = {"speedup": speedup, "seconds_per_video": 10 / speedup, "likeness_db": 0.5}
+    return pareto.MeasuredPoint(**dict.fromkeys(names, 0.5), **time, score=score, best=False)  # type: ignore[arg-type]
 
 
 def test_settings_have_a_name_each_and_the_base_first() -> None:
@@ -43,9 +47,9 @@ def test_any_bundle_goes_through_the_gate(tiny_animator: Animator) -> None:
     speech = Speech(np.full((96, 96, 3), 128, np.uint8), np.zeros(16_000, np.float32), Box(20, 20, 70, 70))
     chosen = {pareto.BASE: AnimateOptions(solver="ddim", steps=6), "unipc 2": AnimateOptions(solver="unipc", steps=2)}
     rows = pareto.gated(tiny_animator, speech, chosen, 1)
-    assert rows[pareto.BASE]["score"] == pytest.approx(1)
-    assert rows[pareto.BASE]["likeness_db"] == 100
-    assert 0 <= rows["unipc 2"]["score"] < 1
+    assert rows[pareto.BASE].score == pytest.approx(1)
+    assert rows[pareto.BASE].likeness_db == 100
+    assert 0 <= rows["unipc 2"].score < 1
     header, _, *lines = pareto.markdown(rows).splitlines()
     assert header.endswith("| likeness_db | gate |")
     assert len(lines) == 2
@@ -70,9 +74,9 @@ def test_a_model_of_few_steps_is_held_against_its_own_best(few_steps: Animator) 
     assert list(possible) == ["ddim 3"]
     rows = pareto.gated(few_steps, speech, possible, 1)
     assert list(rows) == ["ddim 3", "unipc 4"]
-    assert rows["unipc 4"]["score"] == pytest.approx(1)
-    assert rows["unipc 4"]["speedup"] == 1
-    assert rows["ddim 3"]["likeness_db"] < 100
+    assert rows["unipc 4"].score == pytest.approx(1)
+    assert rows["unipc 4"].speedup == 1
+    assert rows["ddim 3"].likeness_db < 100
 
 
 def test_settings_are_presets_too() -> None:
@@ -81,7 +85,6 @@ def test_settings_are_presets_too() -> None:
 
 
 def test_table() -> None:
-    rows = {pareto.BASE: row(1, 1.0) | {"best": True}, "unipc 4": row(9, 0.7) | {"best": True},
-            "unipc 8, cache 2": row(4, 0.6) | {"best": False}}  # fmt: skip
+    rows = pareto.with_best({pareto.BASE: row(1, 1.0), "unipc 4": row(9, 0.7), "unipc 8, cache 2": row(4, 0.6)})
     lines = pareto.markdown(rows).splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["**ddim 40**", "unipc 8, cache 2", "**unipc 4**"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from emo_rt import Box
 from emo_rt.benchmarks import quality, quality_measures, quality_people
+from emo_rt.benchmarks.harness import as_json
 from emo_rt.benchmarks.quality_pictures import contact_sheet
 
 RNG = np.random.default_rng(0)
@@ -60,11 +62,11 @@ def test_jitter_is_told_apart_at_borders() -> None:
 
 def test_faces_are_nearest_to_their_own_portrait() -> None:
     people = [person((200, 150, 120)), person((90, 60, 40)), person((250, 220, 200))]
-    own = quality_measures.identity(people, [p.frames for p in people])
-    assert own["identity_top1"] == 1
-    assert own["identity_margin"] > 100
-    mixed = quality_measures.identity(people, [people[1].frames, people[0].frames, people[2].frames])
-    assert mixed["identity_top1"] == pytest.approx(1 / 3)
+    top1, margin = quality_measures.identity(people, [p.frames for p in people])
+    assert top1 == 1
+    assert margin > 100
+    mixed, _ = quality_measures.identity(people, [people[1].frames, people[0].frames, people[2].frames])
+    assert mixed == pytest.approx(1 / 3)
 
 
 def test_what_the_mouth_does_is_not_identity() -> None:
@@ -121,15 +123,23 @@ def test_frechet_distance() -> None:
 
 
 def test_table_has_a_line_for_each_setting() -> None:
-    row = dict.fromkeys(quality.COLUMNS, 0.5) | {
-        "lip_lag": 0,
-        "head_speed": {"0.1": 0.2, "0.5": 0.4, "1.0": 0.9, "1.3": 1.2},
-    }
-    text = quality.markdown({"ddim, 40 steps": row, "truth": {"lip_correlation": 0.97}})
+    halves = dict.fromkeys((field.name for field in dataclasses.fields(quality.Row)), 0.5) | {"lip_lag": 0}
+    row = quality.Row(**halves | {"head_speed": {"0.1": 0.2, "0.5": 0.4, "1.0": 0.9, "1.3": 1.2}})  # type: ignore[arg-type]
+    truth = dataclasses.replace(row, lip_correlation=0.97, head_speed=None, box_control=None)
+    text = quality.markdown({"ddim, 40 steps": row, "truth": truth})
     lines = text.splitlines()
     assert lines[2].startswith("| ddim, 40 steps | 0.5 | 0 |")
-    assert lines[3].startswith("| truth | 0.97 | – |")
+    assert lines[3].startswith("| truth | 0.97 | 0 |")
+    assert lines[3].endswith("| 0.5 | – | 0.5 | 0.5 |")
     assert lines[-1] == "| ddim, 40 steps | 0.2 | 0.4 | 0.9 | 1.2 |"
+
+
+def test_what_was_not_measured_has_no_key() -> None:
+    halves = dict.fromkeys((field.name for field in dataclasses.fields(quality_measures.Measures)), 0.5) | {
+        "silence_closed": None
+    }
+    row = json.loads(as_json(quality.Row(**halves)))  # type: ignore[arg-type]
+    assert row == halves
 
 
 def test_pictures() -> None:

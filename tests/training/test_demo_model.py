@@ -23,11 +23,11 @@ def test_the_true_videos_have_the_best_figures(people: list[quality_people.Perso
     reader = quality_people.Reader()
     truths = [reader.read(person.frames) for person in people]
     found = quality_measures.measure(people, truths, [person.frames for person in people], reader, clip_frames=12)
-    assert found["lip_correlation"] > 0.9
-    assert found["lip_lag"] == 0
-    assert found["identity_top1"] == 1
-    assert found["jitter_ratio"] < 1.5, "no clip begins with a jump"
-    assert found["frechet"] == pytest.approx(0, abs=1e-6)
+    assert found.lip_correlation > 0.9
+    assert found.lip_lag == 0
+    assert found.identity_top1 == 1
+    assert found.jitter_ratio < 1.5, "no clip begins with a jump"
+    assert found.frechet == pytest.approx(0, abs=1e-6)
 
 
 def test_every_person_gets_a_video(tiny_animator: Animator, people: list[quality_people.Person]) -> None:
@@ -45,14 +45,14 @@ def test_lips_follow_the_voice_and_faces_stay() -> None:
     reader = quality_people.Reader()
     truths = [reader.read(person.frames) for person in people]
     found = quality_measures.measure(people, truths, videos, reader, config.frames)
-    assert found["lip_correlation"] > 0.5
-    assert abs(found["lip_lag"]) <= 1
-    assert found["silence_closed"] > 0.9
-    assert found["identity_top1"] == 1
-    assert found["jitter_ratio"] < 1.7  # 1.5 where heads stay: these weights have not seen heads that travel
+    assert found.lip_correlation > 0.5
+    assert abs(found.lip_lag) <= 1
+    assert found.silence_closed > 0.9
+    assert found.identity_top1 == 1
+    assert found.jitter_ratio < 1.7  # 1.5 where heads stay: these weights have not seen heads that travel
     length = min(len(person.opening) for person in people)
     other = [
         quality_measures.lagged(person.opening[:length], reader.read(video).opening[:length], 0)
         for person, video in zip(people, reversed(videos), strict=True)
     ]
-    assert np.mean(other) < found["lip_correlation"] - 0.2, "the lips must follow one's own voice"
+    assert np.mean(other) < found.lip_correlation - 0.2, "the lips must follow one's own voice"
