@@ -36,16 +36,17 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 
 from emo_rt.benchmarks.agreement import psnr
-from emo_rt.benchmarks.gpu_runtime import encode, measure_runtime
+from emo_rt.benchmarks.gpu_runtime import RuntimeFigures, encode, measure_runtime
 from emo_rt.benchmarks.gpu_torch import TorchWay, matmul_ceiling, peak_memory, unit_noise
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish, write_result
 from emo_rt.benchmarks.work import count_work
@@ -60,36 +61,125 @@ TORCH_WAYS = ("eager", "split", "compiled")
 RUNTIME_WAYS = ("onnxruntime", "tensorrt")
 FEWER_STEPS = (20, 10, 8, 6)
 SEED = 3
+T = TypeVar("T")
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class TorchFigures:
+    """How fast a way in torch is. Seconds are of one clip."""
+
+    ms_per_step: float
+    """Median of a solver step."""
+    ms_per_step_p90: float
+    s_per_clip: float
+    """From inputs to file."""
+    decode_s: float
+    encode_s: float
+    first_clip_s: float
+    """With what is compiled then."""
+    peak_bytes: int | None
+    """Memory of the GPU. ``None`` = on the CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What the times mean."""
+
+    tflops: float
+    """10¹² floating-point operations a second of a step."""
+    share_of_matmul: float | None = None
+    """Of what the card reaches on square matrices. ``None`` = that failed."""
+    times_eager: float | None
+    """Clips against ``eager``. ``None`` = that has no figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedTorch(TorchFigures, Rates):
+    """A way in torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedRuntime(RuntimeFigures, Rates):
+    """A way of our runtime."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something has no figures."""
+
+    error: str
+    """Class and message."""
+    at: str
+    """``file:line``."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """fp16 against fp32."""
+
+    latents_relative: float
+    """‖difference‖ / ‖fp32's‖."""
+    frames_psnr_db: float
+
+
+@dataclass(frozen=True)
+class Bundling:
+    """What our runtime needs first."""
+
+    bundle_s: float
+    """Seconds to export or open the bundle."""
+
+
+Way: TypeAlias = RatedTorch | RatedRuntime | Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What was measured so far."""
+
+    benchmark: str
+    schema: int
+    config: str
+    """Name of the preset."""
+    device: str
+    settings: dict[str, int]
+    """``steps``, ``rounds`` and ``clips``, as they were given."""
+    environment: dict[str, Any]
+    step_tmac: float
+    """10¹² multiply-accumulates of a step."""
+    matmul_tflops: float | Failure
+    """What the device reaches on square matrices."""
+    ways: dict[str, Way] = field(default_factory=dict)
+    """Grows."""
+    parity: Parity | Failure | None = None
+    runtime: Bundling | Failure | None = None
+
+
+def run(options: argparse.Namespace) -> Result:
     """Measure every way; the result holds figures or an error for each."""
     device, config = _device_name(options.device), preset(options.config)
-    work = count_work(config, options.steps)
-    result: dict[str, Any] = {
-        "benchmark": "gpu",
-        "schema": SCHEMA,
-        "config": options.config,
-        "device": device,
-        "settings": {name: getattr(options, name) for name in ("steps", "rounds", "clips")},
-        "environment": environment(None),
-        "step_tmac": work.graphs["step"] / 1e12,
-        "ways": {},
-    }
-    _attempt(result, "matmul_tflops", lambda: matmul_ceiling(options.device))
+    result = Result(
+        benchmark="gpu",
+        schema=SCHEMA,
+        config=options.config,
+        device=device,
+        settings={name: getattr(options, name) for name in ("steps", "rounds", "clips")},
+        environment=environment(None),
+        step_tmac=count_work(config, options.steps).graphs["step"] / 1e12,
+        matmul_tflops=_attempt(lambda: matmul_ceiling(options.device)),
+    )
     for name in TORCH_WAYS:
         if name in options.only:
-            _attempt(result["ways"], name, lambda name=name: _torch(options, name))
+            _add(result, name, _attempt(lambda name=name: _torch(options, name)))
             write_result(options.json, result)
     if "parity" in options.only:
-        _attempt(result, "parity", lambda: _parity(options))
+        result = replace(result, parity=_attempt(lambda: _parity(options)))
     if set(RUNTIME_WAYS) & set(options.only):
-        _attempt(result, "runtime", lambda: _runtimes(options, result))
-    _add_rates(result)
+        result = replace(result, runtime=_attempt(lambda: _runtimes(options, result)))
     return result
 
 
-def _torch(options: argparse.Namespace, name: str) -> dict[str, Any]:
+def _torch(options: argparse.Namespace, name: str) -> TorchFigures:
     with _model(options) as model:
         peak_memory(options.device)
         way, noise = TorchWay(model, name, options.device), unit_noise(model.config)
@@ -114,18 +204,18 @@ def _torch(options: argparse.Namespace, name: str) -> dict[str, Any]:
             clips.append(end - begin)
             decodes.append(encoding - decoding)
             encodes.append(end - encoding)
-        return {
-            "ms_per_step": float(np.median(steps)) * 1e3,
-            "ms_per_step_p90": float(np.percentile(steps, 90)) * 1e3,
-            "s_per_clip": float(np.median(clips)),
-            "decode_s": float(np.median(decodes)),
-            "encode_s": float(np.median(encodes)),
-            "first_clip_s": first,
-            "peak_bytes": torch.cuda.max_memory_allocated() if options.device == "cuda" else None,
-        }
+        return TorchFigures(
+            ms_per_step=float(np.median(steps)) * 1e3,
+            ms_per_step_p90=float(np.percentile(steps, 90)) * 1e3,
+            s_per_clip=float(np.median(clips)),
+            decode_s=float(np.median(decodes)),
+            encode_s=float(np.median(encodes)),
+            first_clip_s=first,
+            peak_bytes=torch.cuda.max_memory_allocated() if options.device == "cuda" else None,
+        )
 
 
-def _parity(options: argparse.Namespace) -> dict[str, float]:
+def _parity(options: argparse.Namespace) -> Parity:
     """fp16 against fp32 on the same noise and inputs, torch with our savings."""
     found: dict[str, tuple[Array, Array]] = {}
     for dtype in (torch.float32, torch.float16 if options.device == "cuda" else torch.bfloat16):
@@ -134,13 +224,13 @@ def _parity(options: argparse.Namespace) -> dict[str, float]:
             latents = way.latents(unit_noise(model.config), options.steps, marks=False)
             found[str(dtype)] = (latents.cpu().numpy(), way.frames(latents))
     (exact, frames), (half, other) = found.values()
-    return {
-        "latents_relative": float(np.linalg.norm(half - exact) / np.linalg.norm(exact)),
-        "frames_psnr_db": psnr(frames, other),
-    }
+    return Parity(
+        latents_relative=float(np.linalg.norm(half - exact) / np.linalg.norm(exact)),
+        frames_psnr_db=psnr(frames, other),
+    )
 
 
-def _runtimes(options: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
+def _runtimes(options: argparse.Namespace, result: Result) -> Bundling:
     """Our runtime on one bundle, exported on the spot unless there is one."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -148,9 +238,9 @@ def _runtimes(options: argparse.Namespace, result: dict[str, Any]) -> dict[str, 
         seconds = time.perf_counter() - start
         for name in RUNTIME_WAYS:
             if name in options.only:
-                _attempt(result["ways"], name, lambda name=name: measure_runtime(bundle, name, options, FEWER_STEPS))
+                _add(result, name, _attempt(lambda name=name: measure_runtime(bundle, name, options, FEWER_STEPS)))
                 write_result(options.json, result)
-    return {"bundle_s": seconds}
+    return Bundling(bundle_s=seconds)
 
 
 def _export(options: argparse.Namespace, folder: Path) -> Bundle:
@@ -179,26 +269,32 @@ def _model(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Ite
             torch.cuda.empty_cache()
 
 
-def _attempt(into: dict[str, Any], name: str, work: Callable[[], Any]) -> None:
+def _attempt(work: Callable[[], T]) -> T | Failure:
     """What ``work`` gives, or its error: one way that fails must not end the others."""
     try:
-        into[name] = work()
+        return work()
     except Exception as exc:  # noqa: BLE001 - whatever it is, it goes into the result
         frames = traceback.extract_tb(exc.__traceback__)
         place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-        into[name] = {"error": f"{type(exc).__name__}: {exc}"[:2000], "at": place}
+        return Failure(f"{type(exc).__name__}: {exc}"[:2000], place)
 
 
-def _add_rates(result: dict[str, Any]) -> None:
-    """TFLOP/s of a step, its share of the card's ceiling, and speed against ``eager``."""
-    ways, ceiling = result["ways"], result["matmul_tflops"]
-    base = ways.get("eager", {}).get("s_per_clip")
-    for way in ways.values():
-        if "ms_per_step" in way:
-            way["tflops"] = 2 * result["step_tmac"] / way["ms_per_step"] * 1e3
-            with suppress(TypeError):
-                way["share_of_matmul"] = way["tflops"] / ceiling
-            way["times_eager"] = base / way["s_per_clip"] if base else None
+def _add(result: Result, name: str, found: TorchFigures | RuntimeFigures | Failure) -> None:
+    """A way with its TFLOP/s, its share of the card's ceiling, and its speed against ``eager``, which comes first."""
+    if isinstance(found, Failure):
+        result.ways[name] = found
+        return
+    tflops, ceiling = 2 * result.step_tmac / found.ms_per_step * 1e3, result.matmul_tflops
+    eager = found if name == "eager" else result.ways.get("eager")
+    rates = Rates(
+        tflops=tflops,
+        share_of_matmul=None if isinstance(ceiling, Failure) else tflops / ceiling,
+        times_eager=None if eager is None or isinstance(eager, Failure) else eager.s_per_clip / found.s_per_clip,
+    )
+    if isinstance(found, TorchFigures):
+        result.ways[name] = RatedTorch(**vars(found), **vars(rates))
+    else:
+        result.ways[name] = RatedRuntime(**vars(found), **vars(rates))
 
 
 def _device_name(device: str) -> str:
@@ -207,15 +303,16 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
-def table(result: dict[str, Any]) -> str:
+def table(ways: Mapping[str, Way]) -> str:
     """The ways as Markdown."""
     rows = ["| way | ms/step | p90 | s/clip | TFLOP/s | of matmul | × eager |", "|---|---:|---:|---:|---:|---:|---:|"]
-    for name, way in result["ways"].items():
-        if "ms_per_step" not in way:
-            rows.append(f"| {name} | {way.get('error', 'not measured')} | | | | | |")
+    for name, way in ways.items():
+        if isinstance(way, Failure):
+            rows.append(f"| {name} | {way.error} | | | | | |")
             continue
-        keys = ("ms_per_step", "ms_per_step_p90", "s_per_clip", "tflops", "share_of_matmul", "times_eager")
-        cells = ["–" if way.get(key) is None else f"{way[key]:.3g}" for key in keys]
+        times = (way.ms_per_step, way.ms_per_step_p90, way.s_per_clip)
+        figures = (*times, way.tflops, way.share_of_matmul, way.times_eager)
+        cells = ["–" if value is None else f"{value:.3g}" for value in figures]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
@@ -240,7 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown or min(options.steps, options.rounds, options.clips) < 1:
         parser.error(f"--only knows {', '.join(every)}; --steps, --rounds and --clips are 1 or more")
     result = run(options)
-    publish(result, table(result), options)
+    publish(result, table(result.ways), options)
     return 0
 
 

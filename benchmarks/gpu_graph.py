@@ -30,13 +30,13 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, measure, publish, timed
+from emo_rt.benchmarks.harness import SCHEMA, Spread, add_outputs, environment, measure, publish, timed
 from emo_rt.device.cuda_form import CudaForm, cuda_form
 from emo_rt.device.onnxruntime_gpu import PROVIDER, provider_options
 from emo_rt.model.bundle import Bundle
@@ -55,14 +55,47 @@ KINDS = {
 """Kind → what the names of its kernels contain; the first that fits counts."""
 
 
+@dataclass(frozen=True)
+class FormTimes(Spread):
+    """Times of one form of a graph."""
+
+    open_s: float
+    first_s: float
+    """First run."""
+    kinds_ms: dict[str, float] | None
+    """One run by :data:`KINDS`. ``None`` = not on a card, or torch cannot profile."""
+    replaced: dict[str, int]
+    """What the form has for the graph's own operators; see :class:`emo_rt.device.cuda_form.CudaForm`."""
+    relative_error: float
+    """The output that is furthest from the first form's: ‖difference‖ / ‖first's‖."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured."""
+
+    benchmark: str
+    schema: int
+    bundle: str
+    """Name of the model."""
+    graph: str
+    device: str
+    options: dict[str, str]
+    """Of the CUDA provider."""
+    environment: dict[str, Any]
+    files: dict[str, FormTimes]
+
+
 def measure_graph(
     form: CudaForm,
     inputs: Mapping[str, Array],
     outputs: Sequence[TensorSpec],
     options: Mapping[str, str],
     given: argparse.Namespace,
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Times of one form of a graph, and what it gives. ``options``: of the CUDA provider, before the form's own."""
+    expected: Mapping[str, Array] | None,
+) -> tuple[FormTimes, Mapping[str, Array]]:
+    """Times of one form of a graph, and what is expected of the next. ``options``: of the CUDA provider, before the
+    form's own; ``expected``: the first form's outputs, ``None`` = this is the first."""
     import onnxruntime  # type: ignore[import-untyped]
 
     on_card = given.device == "cuda"
@@ -90,10 +123,17 @@ def measure_graph(
         session.run_with_iobinding(binding)
 
     first, times = timed(run), measure(run, given.rounds)
-    found: dict[str, Any] = {"open_s": opened - start, "first_s": first, **asdict(times.spread())}
-    found["kinds_ms"] = kinds(run) if on_card else None
-    found["replaced"] = dict(form.replaced)
-    return found, {tensor.name: values[tensor.name].numpy() for tensor in outputs}
+    gives = {tensor.name: values[tensor.name].numpy() for tensor in outputs}
+    expected = expected or gives
+    found = FormTimes(
+        **vars(times.spread()),
+        open_s=opened - start,
+        first_s=first,
+        kinds_ms=kinds(run) if on_card else None,
+        replaced=dict(form.replaced),
+        relative_error=max(_distance(gives[name], expected[name]) for name in gives),
+    )
+    return found, expected
 
 
 def kinds(run: Any) -> dict[str, float] | None:
@@ -122,7 +162,7 @@ def random_inputs(bundle: Bundle, graph: str) -> dict[str, Array]:
     return values
 
 
-def run(given: argparse.Namespace) -> dict[str, Any]:
+def run(given: argparse.Namespace) -> Result:
     """Measure the bundle's own file, the form that the runtime makes of it, and the others beside them."""
     bundle = Bundle.open(given.bundle, verify=False)
     options = {**provider_options(bundle.dtype), **dict(one.split("=", 1) for one in given.set)}
@@ -132,23 +172,20 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if given.device == "cuda":
         forms[f"{path.stem}, CUDA form"] = cuda_form(path, bundle.dtype)
     forms |= {Path(file).stem: CudaForm(file) for file in given.onnx}
-    ways: dict[str, Any] = {}
-    expected: dict[str, Array] | None = None
+    files: dict[str, FormTimes] = {}
+    expected: Mapping[str, Array] | None = None
     for name, form in forms.items():
-        found, values = measure_graph(form, inputs, outputs, options, given)
-        expected = expected or values
-        found["relative_error"] = max(_distance(values[output], expected[output]) for output in values)
-        ways[name] = found
-    return {
-        "benchmark": "gpu_graph",
-        "schema": SCHEMA,
-        "bundle": bundle.config.name,
-        "graph": given.graph,
-        "device": given.device,
-        "options": options,
-        "environment": environment(None),
-        "files": ways,
-    }
+        files[name], expected = measure_graph(form, inputs, outputs, options, given, expected)
+    return Result(
+        benchmark="gpu_graph",
+        schema=SCHEMA,
+        bundle=bundle.config.name,
+        graph=given.graph,
+        device=given.device,
+        options=options,
+        environment=environment(None),
+        files=files,
+    )
 
 
 def _distance(found: Array, expected: Array) -> float:
@@ -156,13 +193,13 @@ def _distance(found: Array, expected: Array) -> float:
     return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-9))
 
 
-def table(result: dict[str, Any]) -> str:
+def table(files: Mapping[str, FormTimes]) -> str:
     """A row per file."""
     rows = ["| file | ms | " + " | ".join(KINDS) + " | error |", "|---|---:|" + "---:|" * (len(KINDS) + 1)]
-    for name, way in result["files"].items():
-        parts = way["kinds_ms"] or dict.fromkeys(KINDS)
+    for name, way in files.items():
+        parts: Mapping[str, float | None] = way.kinds_ms or dict.fromkeys(KINDS)
         cells = ["–" if value is None else f"{value:.1f}" for value in parts.values()]
-        rows.append(f"| `{name}` | {way['median_s'] * 1e3:.1f} | {' | '.join(cells)} | {way['relative_error']:.1e} |")
+        rows.append(f"| `{name}` | {way.median_s * 1e3:.1f} | {' | '.join(cells)} | {way.relative_error:.1e} |")
     return "\n".join(rows) + "\n"
 
 
@@ -182,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.rounds < 1 or not all("=" in one for one in given.set):
         parser.error("--rounds is 1 or more, --set is NAME=VALUE")
     result = run(given)
-    publish(result, table(result), given)
+    publish(result, table(result.files), given)
     return 0
 
 

@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,22 +23,84 @@ from emo_rt.model.families.registry import family_of
 from emo_rt.runtime.loaded_model import LoadedModel
 
 
-def measure_runtime(bundle: Bundle, name: str, options: argparse.Namespace, fewer: Sequence[int]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """How fast clips are made, from sound to file. Seconds are of one clip."""
+
+    ms_per_step: float
+    """Median of a solver step."""
+    ms_per_step_p90: float
+    s_per_clip: float
+    """Of several in one go."""
+    decode_s: float
+    encode_s: float
+    hidden_by_overlap: float
+    """Share of decoding and encoding that costs no time of its own."""
+    s_per_clip_without_overlap: float
+    """Stages one after another."""
+    first_frame_s: float
+    """Until the first frames of a warm run."""
+    first_clip_s: float
+    """The same of the first run."""
+    loop: str
+    """How the solver loop was launched."""
+    trace: dict[str, Any]
+    """Of Chrome's trace viewer."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Speed of a whole run in memory."""
+
+    fps: float
+    """Frames a second."""
+    s_per_clip: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeFigures(Clips):
+    """What one backend does."""
+
+    fewer: dict[str, Rate]
+    """By steps."""
+    no_guidance: Rate
+    guidance_interval: Rate
+    """Guidance in the middle 60 % of the steps."""
+    peak_bytes: int | None
+    """Memory of the GPU that is taken."""
+    memory: dict[str, int]
+    """See :meth:`emo_rt.Animator.memory_stats`."""
+    without_capture: Clips
+    """Each step launched by itself."""
+    deep_cache: dict[str, Rate] | None = None
+    """By N. ``None`` = the bundle has no cached graphs."""
+
+
+def measure_runtime(bundle: Bundle, name: str, options: argparse.Namespace, fewer: Sequence[int]) -> RuntimeFigures:
     """All figures of one backend. Raises what the backend raises: it goes into the result."""
     if name == "tensorrt" and options.device == "cuda":
         _build(bundle)
     with Animator(LoadedModel(bundle, _backend(name, options.device, capture=True))) as animator:
-        found = _clips(animator, options.steps, options)
-        found["fewer"] = {str(steps): _rate(animator, steps, options) for steps in fewer}
-        found["no_guidance"] = _rate(animator, options.steps, options, guidance=1.0)
-        found["guidance_interval"] = _rate(animator, options.steps, options, guidance_interval=(0.2, 0.8))
+        clips = _clips(animator, options.steps, options)
+        rates = {str(steps): _rate(animator, steps, options) for steps in fewer}
+        no_guidance = _rate(animator, options.steps, options, guidance=1.0)
+        guidance_interval = _rate(animator, options.steps, options, guidance_interval=(0.2, 0.8))
+        deep_cache = None
         if any(graph.cached for graph in bundle.graphs.values()):
-            found["deep_cache"] = {str(n): _rate(animator, options.steps, options, deep_cache=n) for n in (2, 3)}
+            deep_cache = {str(n): _rate(animator, options.steps, options, deep_cache=n) for n in (2, 3)}
         memory = animator.memory_stats()
-        found["peak_bytes"], found["memory"] = memory.get("device_used"), memory
     with Animator(LoadedModel(bundle, _backend(name, options.device, capture=False))) as animator:
-        found["without_capture"] = _clips(animator, options.steps, options)
-    return found
+        without_capture = _clips(animator, options.steps, options)
+    return RuntimeFigures(
+        **vars(clips),
+        fewer=rates,
+        no_guidance=no_guidance,
+        guidance_interval=guidance_interval,
+        peak_bytes=memory.get("device_used"),
+        memory=memory,
+        without_capture=without_capture,
+        deep_cache=deep_cache,
+    )
 
 
 def _backend(name: str, device: str, capture: bool) -> Backend:
@@ -58,7 +121,7 @@ def _build(bundle: Bundle) -> None:
     build_engines(bundle)
 
 
-def _clips(animator: Animator, steps: int, options: argparse.Namespace) -> dict[str, Any]:
+def _clips(animator: Animator, steps: int, options: argparse.Namespace) -> Clips:
     """A cold first clip, then several in one go, from sound to file."""
     config = animator.config
     avatar, sound = _portrait(animator), _sound(animator, options.clips)
@@ -79,29 +142,29 @@ def _clips(animator: Animator, steps: int, options: argparse.Namespace) -> dict[
     denoise = np.median(np.add(spans["clip"], spans["step"]))
     decode = float(np.median(spans["decode"]))
     encode = _encode_seconds(animator, config.frames)
-    return {
-        "ms_per_step": float(np.median(spans["step"])) / steps * 1e3,
-        "ms_per_step_p90": float(np.percentile(spans["step"], 90)) / steps * 1e3,
-        "s_per_clip": wall,
-        "decode_s": decode,
-        "encode_s": encode,
-        "hidden_by_overlap": 1 - (wall - float(denoise)) / (decode + encode),
-        "s_per_clip_without_overlap": float(denoise) + decode + encode,
-        "first_frame_s": warm,
-        "first_clip_s": cold,
-        "loop": stats.loop,
-        "trace": trace.to_dict(),
-    }
+    return Clips(
+        ms_per_step=float(np.median(spans["step"])) / steps * 1e3,
+        ms_per_step_p90=float(np.percentile(spans["step"], 90)) / steps * 1e3,
+        s_per_clip=wall,
+        decode_s=decode,
+        encode_s=encode,
+        hidden_by_overlap=1 - (wall - float(denoise)) / (decode + encode),
+        s_per_clip_without_overlap=float(denoise) + decode + encode,
+        first_frame_s=warm,
+        first_clip_s=cold,
+        loop=stats.loop,
+        trace=trace.to_dict(),
+    )
 
 
-def _rate(animator: Animator, steps: int, options: argparse.Namespace, **changes: Any) -> dict[str, float]:
+def _rate(animator: Animator, steps: int, options: argparse.Namespace, **changes: Any) -> Rate:
     """Frames per second of a whole run in memory."""
     avatar, sound = _portrait(animator), _sound(animator, options.clips)
     animator.warmup(AnimateOptions(steps=steps, **changes))
     video = animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, steps=steps, **changes)
     frames = video.numpy()
     assert video.stats is not None
-    return {"fps": len(frames) / video.stats.wall_s, "s_per_clip": video.stats.wall_s / options.clips}
+    return Rate(fps=len(frames) / video.stats.wall_s, s_per_clip=video.stats.wall_s / options.clips)
 
 
 def _portrait(animator: Animator) -> Avatar:

@@ -52,10 +52,21 @@ def test_half_precision_stays_near(result: dict[str, Any]) -> None:
     assert result["parity"]["frames_psnr_db"] > 30
 
 
-def test_the_table_shows_errors_too(result: dict[str, Any]) -> None:
-    text = bench_gpu.table(result)
-    assert "| eager | " in text
-    assert "does not run on device" in text
+def test_the_table_shows_errors_too() -> None:
+    figures = bench_gpu.RatedTorch(
+        ms_per_step=2,
+        ms_per_step_p90=3,
+        s_per_clip=4,
+        decode_s=1,
+        encode_s=1,
+        first_clip_s=9,
+        peak_bytes=None,
+        tflops=7,
+        times_eager=1,
+    )
+    text = bench_gpu.table({"eager": figures, "tensorrt": bench_gpu.Failure("BackendUnavailableError: no", "a.py:1")})
+    assert "| eager | 2 | 3 | 4 | 7 | – | 1 |" in text
+    assert "| tensorrt | BackendUnavailableError: no | | | | | |" in text
 
 
 def test_without_a_gpu_the_full_run_says_how_to_rehearse(tmp_path: Path) -> None:
