@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -34,6 +35,44 @@ EVERY = 10
 RATE = 16_000
 Reading: TypeAlias = tuple[int, int, int]
 """Resident bytes, threads, descriptors."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Whether anything has grown over the second half. Triples: after the first rounds, in the middle, at the end."""
+
+    bytes_per_100_runs: int
+    """Slope of resident memory."""
+    threads: tuple[int, int, int]
+    descriptors: tuple[int, int, int]
+    resident: tuple[int, int, int]
+    """Bytes."""
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Seen(Growth):
+    """All that was seen."""
+
+    bundle: str
+    """Name of its folder."""
+    runs: int
+    loads: int
+    """Loads and closes."""
+    cancelled: int
+    """Runs, as :attr:`refused`."""
+    refused: int
+    live: int
+    """Live sessions."""
+
+
+@dataclass(frozen=True)
+class Result(Seen):
+    """With where."""
+
+    benchmark: str
+    schema: int
+    environment: dict[str, Any]
 
 
 class Soak:
@@ -94,7 +133,7 @@ def slope(readings: list[Reading]) -> float:
     return float(np.polyfit(np.arange(len(late)) * EVERY / 100, late, 1)[0]) if len(late) > 1 else 0.0
 
 
-def soak(bundle: str, amount: argparse.Namespace) -> dict[str, Any]:
+def soak(bundle: str, amount: argparse.Namespace) -> Seen:
     """All of it, ``amount.runs`` with ``amount.loads`` among them. Returns what was seen."""
     runs, loads, readings = amount.runs, amount.loads, list[Reading]()
     with TemporaryDirectory() as folder, Animator.load(bundle, device="cpu", threads=1) as animator:
@@ -111,34 +150,36 @@ def soak(bundle: str, amount: argparse.Namespace) -> dict[str, Any]:
             if index % 100 == 99:
                 memory, threads, files = readings[-1]
                 sys.stderr.write(f"{index + 1} runs: {memory / 1e6:.1f} MB, {threads} threads, {files} descriptors\n")
-    done = {"cancelled": work.cancelled, "refused": work.refused, "live": work.spoken}
-    return {"bundle": Path(bundle).name, "runs": runs, "loads": loads, **done, **judged(readings)}
+    return Seen(
+        bundle=Path(bundle).name,
+        runs=runs,
+        loads=loads,
+        cancelled=work.cancelled,
+        refused=work.refused,
+        live=work.spoken,
+        **vars(judged(readings)),
+    )
 
 
-def judged(readings: list[Reading]) -> dict[str, Any]:
+def judged(readings: list[Reading]) -> Growth:
     """Whether anything has grown over the second half."""
     late = readings[len(readings) // 2 :]
     grown = slope(readings)
     flat = max(one[1] for one in late) == min(one[1] for one in late) and late[-1][2] <= late[0][2]
     memory, threads, files = zip(readings[0], late[0], readings[-1], strict=True)
-    return {
-        "bytes_per_100_runs": round(grown),
-        "threads": list(threads),
-        "descriptors": list(files),
-        "resident": list(memory),
-        "passed": flat and grown < MOST_SLOPE,
-    }
+    return Growth(round(grown), threads, files, memory, passed=flat and grown < MOST_SLOPE)
 
 
-def table(result: dict[str, Any]) -> str:
+def table(seen: Seen) -> str:
     """What was seen, as Markdown."""
     rows = ["| | first | middle | last |", "|---|--:|--:|--:|"]
-    memory = " | ".join(f"{value / 1e6:.1f} MB" for value in result["resident"])
+    memory = " | ".join(f"{value / 1e6:.1f} MB" for value in seen.resident)
     rows.append(f"| resident memory | {memory} |")
-    rows += [f"| {what} | {' | '.join(map(str, result[what]))} |" for what in ("threads", "descriptors")]
-    runs = f"{result['runs']} runs, {result['loads']} loads and closes, {result['live']} live sessions"
-    ends = f"{result['cancelled']} cancelled, {result['refused']} refused"
-    grown = f"{result['bytes_per_100_runs'] / 1e6:.2f} MB per 100 runs (goal: less than {MOST_SLOPE / 1e6:g})"
+    for what, found in (("threads", seen.threads), ("descriptors", seen.descriptors)):
+        rows.append(f"| {what} | {' | '.join(map(str, found))} |")
+    runs = f"{seen.runs} runs, {seen.loads} loads and closes, {seen.live} live sessions"
+    ends = f"{seen.cancelled} cancelled, {seen.refused} refused"
+    grown = f"{seen.bytes_per_100_runs / 1e6:.2f} MB per 100 runs (goal: less than {MOST_SLOPE / 1e6:g})"
     return "\n".join([*rows, "", f"{runs}; {ends}. Slope of the second half: {grown}.", ""])
 
 
@@ -157,9 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.runs < 2 * EVERY or args.loads < 0:
         parser.error(f"--runs is {2 * EVERY} or more, --loads 0 or more")
     seen = soak(args.bundle, args)  # before the machine is looked at, which fills memory
-    result = {"benchmark": "soak", "schema": SCHEMA, "environment": environment(1), **seen}
-    publish(result, table(result), args)
-    return 0 if result["passed"] else 1
+    result = Result(benchmark="soak", schema=SCHEMA, environment=environment(1), **vars(seen))
+    publish(result, table(seen), args)
+    return 0 if seen.passed else 1
 
 
 if __name__ == "__main__":
