@@ -37,7 +37,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -159,22 +159,54 @@ def _said(log: Path, event: str, process: subprocess.Popen[bytes]) -> dict[str, 
     raise SystemExit(f"the server did not say {event}:\n{log.read_text(encoding='utf-8')}")
 
 
-def latencies(taken: dict[str, list[tuple[float, float]]], fps: int) -> list[float]:
+def latencies(taken: Talk, fps: int) -> list[float]:
     """Of each spoken frame that was seen, in order: from the push of the sound at its beginning."""
     found: dict[int, float] = {}
-    for at, number in taken["seen"]:
+    for at, number in taken.seen:
         if number:
-            found.setdefault(int(number), at)
+            found.setdefault(number, at)
     times = []
     for number, at in sorted(found.items()):
         begins = (number - 1) / fps
-        pushed = next((when for when, until in taken["sent"] if until > begins), None)
+        pushed = next((when for when, until in taken.sent if until > begins), None)
         if pushed is not None:
             times.append(at - pushed)
     return times
 
 
-def talk(page: Any, seconds: float) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Talk:
+    """One session with the microphone. Times are in seconds of the page's clock."""
+
+    sent: Sequence[tuple[float, float]]
+    """Each push of sound: when, and how many seconds of sound were sent with it."""
+    seen: Sequence[tuple[float, int]]
+    """Each frame: when, and its number; 0 = nobody speaks."""
+    shown: str
+    """What the page says of its latency."""
+    health: str
+    """What it says of the server's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What was measured. ``None`` = nothing that was said was seen."""
+
+    page_after_s: float
+    """Seconds until a fresh server answers with the page."""
+    first_s: float | None
+    """From sound to frame: of an utterance's first frame, the median."""
+    p50_s: float | None
+    """The same of all spoken frames, as :attr:`p90_s`."""
+    p90_s: float | None
+    frames: int
+    """Spoken frames that were seen."""
+    shown_by_the_page: Sequence[str]
+    """One a session, as :attr:`health`."""
+    health: Sequence[str]
+
+
+def talk(page: Any, seconds: float) -> Talk:
     """One session with the microphone."""
     page.click("#tab-talk")
     page.click("#watch")
@@ -183,10 +215,10 @@ def talk(page: Any, seconds: float) -> dict[str, Any]:
     shown, health = page.inner_text("#latency"), page.inner_text("#health")
     page.click("#stop")
     page.wait_for_selector("#watch", state="visible", timeout=1000 * PATIENCE_S)
-    return {**page.evaluate("takeTimes()"), "shown": shown, "health": health}
+    return Talk(**page.evaluate("takeTimes()"), shown=shown, health=health)
 
 
-def measure(url: str, sessions: int, seconds: float) -> dict[str, Any]:
+def measure(url: str, sessions: int, seconds: float, page_after_s: float) -> Result:
     """In a browser of its own."""
     from playwright.sync_api import sync_playwright
 
@@ -205,16 +237,15 @@ def measure(url: str, sessions: int, seconds: float) -> dict[str, Any]:
         browser.close()
     times = [found for found in (latencies(one, fps) for one in talks) if found]
     every = sorted(value for one in times for value in one)
-    figures: dict[str, float | None] = {"first_s": None, "p50_s": None, "p90_s": None}  # nothing that was said was seen
-    if every:
-        first = statistics.median(one[0] for one in times)
-        figures = {"first_s": first, "p50_s": every[len(every) // 2], "p90_s": every[len(every) * 9 // 10]}
-    return {
-        **{name: value and round(value, 3) for name, value in figures.items()},
-        "frames": len(every),
-        "shown_by_the_page": [one["shown"] for one in talks],
-        "health": [one["health"] for one in talks],
-    }
+    return Result(
+        page_after_s=round(page_after_s, 2),
+        first_s=round(statistics.median(one[0] for one in times), 3) if times else None,
+        p50_s=round(every[len(every) // 2], 3) if every else None,
+        p90_s=round(every[len(every) * 9 // 10], 3) if every else None,
+        frames=len(every),
+        shown_by_the_page=[one.shown for one in talks],
+        health=[one.health for one in talks],
+    )
 
 
 def main() -> None:
@@ -225,10 +256,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running(args.bundle, Path(folder)) as (url, answered):
-        result = {"page_after_s": round(answered, 2), **measure(url, args.sessions, args.seconds)}
-    for name, value in result.items():
+        result = measure(url, args.sessions, args.seconds, answered)
+    for name, value in vars(result).items():
         terminal.say(f"{name}: {value}")
-    terminal.say(json.dumps({"benchmark": "page_latency", "bundle": args.bundle, **result, **environment(None)}))
+    terminal.say(json.dumps({"benchmark": "page_latency", "bundle": args.bundle, **vars(result), **environment(None)}))
 
 
 if __name__ == "__main__":

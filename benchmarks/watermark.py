@@ -23,7 +23,7 @@ import argparse
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,25 @@ class Row:
     """Of the marked frames, in dB."""
     scores: tuple[str, ...]
     """Of the attacks, in order, with a sign each."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured. ``None`` = it was not asked for."""
+
+    benchmark: str
+    schema: int
+    environment: dict[str, Any]
+    threshold: float
+    """Score from which on a mark is found."""
+    ms_per_megapixel: dict[str, float] | None = None
+    """By side."""
+    wrong_keys: int | None = None
+    false_alarms: int | None = None
+    """Wrong keys that were found."""
+    wrong_scores: dict[str, float] | None = None
+    """By :data:`SHARES`."""
+    rows: tuple[Row, ...] | None = None
 
 
 def sway(picture: Image.Image, side: int, move: str) -> Frames:
@@ -163,57 +182,56 @@ def ms_per_megapixel(side: int) -> float:
     return least_ms(mark_ten) / 10 / (side**2 / 1e6)
 
 
-def timing(_: argparse.Namespace) -> dict[str, Any]:
+def timing(result: Result, _: argparse.Namespace) -> Result:
     """What marking costs."""
-    return {"ms_per_megapixel": {str(side): ms_per_megapixel(side) for side in TIMED}}
+    return replace(result, ms_per_megapixel={str(side): ms_per_megapixel(side) for side in TIMED})
 
 
-def surviving(given: argparse.Namespace) -> dict[str, Any]:
+def surviving(result: Result, given: argparse.Namespace) -> Result:
     """What the mark outlasts."""
     rows = [
-        asdict(survival(path.stem, Image.open(path), side, move, ATTACKS))
+        survival(path.stem, Image.open(path), side, move, ATTACKS)
         for side in given.sides for path in given.pictures for move in given.moves
     ]  # fmt: skip
-    return {"rows": rows}
+    return replace(result, rows=tuple(rows))
 
 
-def alarms(given: argparse.Namespace) -> dict[str, Any]:
+def alarms(result: Result, given: argparse.Namespace) -> Result:
     """How wrong keys fared."""
     best = np.array(wrong_keys(Image.open(given.pictures[0]), given.keys))
-    return {
-        "wrong_keys": len(best),
-        "false_alarms": int((best >= threshold()).sum()),
-        "wrong_scores": {name: float(np.percentile(best, share)) for name, share in SHARES.items()},
-    }
+    return replace(
+        result,
+        wrong_keys=len(best),
+        false_alarms=int((best >= threshold()).sum()),
+        wrong_scores={name: float(np.percentile(best, share)) for name, share in SHARES.items()},
+    )
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+SECTIONS: dict[str, Callable[[Result, argparse.Namespace], Result]] = {
     "time": timing,
     "keys": alarms,
     "survival": surviving,
 }
-"""What can be measured, by name."""
+"""What can be measured, by name. Each gives the result with its part."""
 
 
-def table(result: dict[str, Any]) -> str:
+def table(result: Result) -> str:
     """What was measured, as Markdown."""
     parts = []
-    if times := result.get("ms_per_megapixel"):
+    if times := result.ms_per_megapixel:
         cells = " | ".join(f"{ms:.2f}" for ms in times.values())
         parts.append(f"| {' | '.join(f'{side}×{side}' for side in times)} |\n{'|--:' * len(times)}|\n| {cells} |\n")
         parts[-1] = f"Milliseconds per megapixel:\n\n{parts[-1]}"
-    if scores := result.get("wrong_scores"):
+    if scores := result.wrong_scores:
         told = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
-        parts.append(
-            f"{result['wrong_keys']} wrong keys, {result['false_alarms']} found from {result['threshold']:.2f} on. "
-            f"Scores: {told}.\n"
-        )
-    if rows := result.get("rows"):
+        found = f"{result.wrong_keys} wrong keys, {result.false_alarms} found from {result.threshold:.2f} on"
+        parts.append(f"{found}. Scores: {told}.\n")
+    if result.rows:
         heads = [f"{'half, ' if scale < 1 else 'cut, ' if cut else ''}CRF {crf}" for crf, scale, cut in ATTACKS]
         lines = [f"| picture | side | sways | PSNR, dB | {' | '.join(heads)} |", f"|---|--:|---|{'--:|' * 10}"]
-        for row in rows:
-            cells = " | ".join(row["scores"])
-            lines.append(f"| {row['picture']} | {row['side']} | {row['move']} | {row['psnr']:.1f} | {cells} |")
+        for row in result.rows:
+            cells = " | ".join(row.scores)
+            lines.append(f"| {row.picture} | {row.side} | {row.move} | {row.psnr:.1f} | {cells} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -235,11 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.keys < 1 or min(given.sides, default=0) < 64:
         parser.error("--keys is 1 or more, --sides are 64 or more")
-    result = {
-        "benchmark": "watermark", "schema": SCHEMA, "environment": environment(None), "threshold": threshold(),
-    }  # fmt: skip
+    result = Result("watermark", SCHEMA, environment(None), threshold())
     for name in given.only:
-        result |= SECTIONS[name](given)
+        result = SECTIONS[name](result, given)
     publish(result, table(result), given)
     return 0
 
