@@ -94,12 +94,12 @@ class Rates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RatedTorch(TorchFigures, Rates):
+class RatedTorch(Rates, TorchFigures):
     """A way in torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RatedRuntime(RuntimeFigures, Rates):
+class RatedRuntime(Rates, RuntimeFigures):
     """A way of our runtime."""
 
 

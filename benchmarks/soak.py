@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -64,15 +64,6 @@ class Seen(Growth):
     refused: int
     live: int
     """Live sessions."""
-
-
-@dataclass(frozen=True)
-class Result(Seen):
-    """With where."""
-
-    benchmark: str
-    schema: int
-    environment: dict[str, Any]
 
 
 class Soak:
@@ -198,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.runs < 2 * EVERY or args.loads < 0:
         parser.error(f"--runs is {2 * EVERY} or more, --loads 0 or more")
     seen = soak(args.bundle, args)  # before the machine is looked at, which fills memory
-    result = Result(benchmark="soak", schema=SCHEMA, environment=environment(1), **vars(seen))
+    result = {"benchmark": "soak", "schema": SCHEMA, "environment": environment(1), **vars(seen)}
     publish(result, table(seen), args)
     return 0 if seen.passed else 1
 
