@@ -7,7 +7,7 @@ same in all published files and can be given where it differs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -219,19 +219,18 @@ def _wav2vec_config(tensors: Tensors, given: Mapping[str, Any], where: str) -> W
     )
 
 
+def _with_prefix(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """The first of the pairs that fits replaces the beginning."""
+    return next((new + name.removeprefix(old) for old, new in pairs if name.startswith(old)), name)
+
+
 def _net_name(name: str) -> str:
-    for theirs, ours in NETWORKS:
-        if name.startswith(theirs):
-            name = ours + name.removeprefix(theirs)
-            break
+    name = _with_prefix(name, NETWORKS)
     return re.sub(r"\.motion_modules\.(\d+)\.temporal_transformer\.", r".temporal_modules.\1.", name)
 
 
 def _original_net_name(name: str) -> str:
-    for theirs, ours in NETWORKS:
-        if name.startswith(ours):
-            name = theirs + name.removeprefix(ours)
-            break
+    name = _with_prefix(name, ((ours, theirs) for theirs, ours in NETWORKS))
     return re.sub(r"\.temporal_modules\.(\d+)\.", r".motion_modules.\1.temporal_transformer.", name)
 
 
