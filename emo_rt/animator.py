@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import os
@@ -35,7 +34,7 @@ from emo_rt.runtime.estimate import Estimate, estimate
 from emo_rt.runtime.gpu_memory import MEMORY_LIMIT, MemoryNeed, memory_need
 from emo_rt.runtime.live.clock import Clock
 from emo_rt.runtime.live.session import LiveSession
-from emo_rt.runtime.live.settings import LiveChanges, LiveSettings
+from emo_rt.runtime.live.settings import LiveChanges, LiveSettings, read_live_settings
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.runtime.preparation import frame_face
 from emo_rt.runtime.request import PrepareChanges, PrepareOptions
@@ -275,10 +274,8 @@ class Animator:
         see :mod:`emo_rt.runtime.live.causal`; those that make whole videos (EchoMimic) run as with ``causal``.
         Raises :class:`OverloadedError` where one more would make all late, and what :meth:`stream` raises.
         """
-        names = {field.name for field in dataclasses.fields(LiveSettings)}
-        own = {name: value for name, value in changes.items() if name in names}
-        others = {name: value for name, value in changes.items() if name not in names}
-        chosen = self._checked(avatar, read_options(options, others, AnimateOptions))
+        live, wanted = read_live_settings(settings, options, changes)
+        chosen = self._checked(avatar, wanted)
         if self._model.family.is_whole_video:
             chosen = chosen.replace(causal=True)
         session = LiveSession(
@@ -286,7 +283,7 @@ class Animator:
             avatar,
             chosen,
             Control(progress=progress, trace=trace),
-            read_options(settings, own, LiveSettings),
+            live,
             priority=priority,
             clock=clock,
         )

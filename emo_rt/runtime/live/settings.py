@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
-from emo_rt.model.options import AnimateChanges
+from emo_rt.model.options import AnimateChanges, AnimateOptions
 from emo_rt.schema.kinds import Choice, Range
-from emo_rt.schema.option import check_options
+from emo_rt.schema.option import check_options, read_options
 
 
 @dataclass(frozen=True)
@@ -53,3 +53,16 @@ class LiveChanges(AnimateChanges, total=False):
     loop_s: float
     lag: str
     jitter_s: float
+
+
+def read_live_settings(
+    settings: LiveSettings | None, options: AnimateOptions | None, changes: LiveChanges
+) -> tuple[LiveSettings, AnimateOptions]:
+    """Single keywords go before ``settings`` and ``options``.
+
+    Raises :class:`ConfigError` for an unknown name or a value out of range.
+    """
+    names = {field.name for field in fields(LiveSettings)}
+    own = {name: value for name, value in changes.items() if name in names}
+    others = {name: value for name, value in changes.items() if name not in names}
+    return read_options(settings, own, LiveSettings), read_options(options, others, AnimateOptions)
