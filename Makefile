@@ -74,7 +74,7 @@ browser:
 integrations:
 	$(PYTHON) -m venv build/integrations
 	build/integrations/bin/python -m pip install -q -e '.[cpu,livekit,pipecat,webrtc]' filelock pytest \
-		httpx2 opentelemetry-sdk schemathesis
+		httpx2 opentelemetry-exporter-otlp-proto-http schemathesis
 	build/integrations/bin/python -m pytest -o addopts= -q -rs tests/integrations
 
 # Batches and the server on a real cluster of several nodes, and a store like S3, in an environment of their own.

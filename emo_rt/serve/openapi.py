@@ -132,6 +132,7 @@ START_FIELDS: dict[str, Schema] = {
     "num_inference_steps": {"type": "integer", "minimum": 1},
     "guidance_scale": {"type": "number", "minimum": 0},
     "seed": {"type": "integer", "minimum": 0},
+    "request_id": described(TEXT, "Ignored"),
 }
 SDP: Schema = {"type": "string", "minLength": 1, "description": "The offer with all candidates, 64 KiB at most"}
 CALL_BODY: dict[str, Any] = {
