@@ -86,7 +86,7 @@ def _may_be_peer(candidate: str) -> bool:
         return False
     if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_reserved:
         return False
-    return found.component == 1 and found.protocol.lower() == "udp" and LEAST_PORT <= found.port < 1 << 16
+    return bool(found.component == 1 and found.protocol.lower() == "udp" and LEAST_PORT <= found.port < 1 << 16)
 
 
 @contextmanager
