@@ -14,12 +14,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from emo_rt.errors import InputError, MissingDependencyError
 from emo_rt.faces.align import Points
 from emo_rt.files import sha256_of
-from emo_rt.model.identity import ARCFACE_SIZE, ARCFACE_TEMPLATE, FIVE_POINTS
+from emo_rt.model.aligned_face import ARCFACE_SIZE, ARCFACE_TEMPLATE, Similarity, five_points
 
 Vector = NDArray[np.float64]
 
@@ -73,7 +72,8 @@ class DlibRecogniser:
         """(128,)."""
         margin = DLIB_PADDING / (1 + 2 * DLIB_PADDING)
         template = (np.array(DLIB_TEMPLATE) / (1 + 2 * DLIB_PADDING) + margin) * DLIB_SIZE
-        chip = aligned(frame, landmarks[list(DLIB_POINTS), :2], template, DLIB_SIZE, averaged=True)
+        place = Similarity.of_points(landmarks[list(DLIB_POINTS), :2], template)
+        chip = place.crop(frame, DLIB_SIZE, averaged=True)
         return np.asarray(self._network.compute_face_descriptor(chip), np.float64)
 
 
@@ -88,8 +88,7 @@ class ArcFaceRecogniser:
 
     def embed(self, frame: NDArray[np.uint8], landmarks: Points) -> Vector:
         """(d,) of length 1."""
-        five = np.array([landmarks[list(group), :2].mean(axis=0) for group in FIVE_POINTS])
-        chip = aligned(frame, five, np.array(ARCFACE_TEMPLATE), ARCFACE_SIZE)
+        chip = Similarity.of_points(five_points(landmarks), ARCFACE_TEMPLATE).crop(frame, ARCFACE_SIZE)
         picture = ((chip.astype(np.float32) - 127.5) / 127.5).transpose(2, 0, 1)[None]
         try:
             vector = np.asarray(self._session.run(None, {self._input: picture})[0], np.float64).reshape(-1)
@@ -112,32 +111,6 @@ def open_onnx(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # ONNX Runtime's errors share no base class
         raise InputError(f"the network {path} cannot be loaded: {exc}") from exc
-
-
-def aligned(
-    frame: NDArray[np.uint8], points: Points, template: Points, side: int, *, averaged: bool = False
-) -> NDArray[np.uint8]:
-    """(side, side, 3): the frame turned, scaled and moved so that points (n, 2) come nearest to their places.
-
-    ``averaged``: large faces are averaged down first, as dlib does; the bilinear look-up alone, which is InsightFace's,
-    skips pixels.
-    """
-    here, there = points @ (1, 1j), template @ (1, 1j)
-    spread = here - here.mean()
-    turn = complex(np.vdot(spread, there - there.mean()) / max(float(np.vdot(spread, spread).real), 1e-9))
-    shift = complex(there.mean() - turn * here.mean())
-    image, factor = Image.fromarray(frame), max(1, int(1 / max(abs(turn), 1e-6))) if averaged else 1
-    if factor > 1:
-        image = image.reduce(factor)
-    middle = 0.5 + 0.5j  # points count from the middle of the first pixel, Pillow from its corner
-    back = 1 / (turn * factor)  # Pillow wants the way back
-    start = (middle - (middle + shift) / turn) / factor
-    way = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
-    looked = [  # as floats: of bytes, Pillow cuts off what is after the point, half a level on average
-        channel.convert("F").transform((side, side), Image.Transform.AFFINE, way, Image.Resampling.BILINEAR)
-        for channel in image.split()
-    ]
-    return np.stack([np.asarray(one) for one in looked], axis=-1).round().astype(np.uint8)
 
 
 def _hash(path: Path) -> str:

@@ -21,11 +21,11 @@ from PIL import Image
 
 from emo_rt.errors import InputError, MissingDependencyError, PortraitError
 from emo_rt.media.box import Box
-from emo_rt.media.face import MIN_FACE
 from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
 from emo_rt.media.framing import Portrait
 from emo_rt.media.picture import load_picture
 from emo_rt.media.untrusted import NUMBERS, open_file
+from emo_rt.model.aligned_face import ARCFACE_SIZE, ARCFACE_TEMPLATE, Similarity, five_points
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites
 from emo_rt.model.families.hallo_masks import blurred_map, profiles
@@ -37,8 +37,6 @@ __all__ = ["FaceInputs", "face_inputs"]
 FileOrArray: TypeAlias = str | Path | Array
 """A file, or what would be in it."""
 
-FIVE_POINTS = ((33, 133), (263, 362), (1,), (61,), (291,))
-"""Points of MediaPipe's face mesh whose means are those of :data:`ARCFACE_TEMPLATE`; of the eyes, both corners."""
 MESH_SIZES = (468, 478)
 """Points of a face mesh, without and with irises."""
 
@@ -48,13 +46,6 @@ LIPS_IN_FACE = Box(0.31, 0.675, 0.69, 0.815)
 """Where the lips are assumed without landmarks, in a face box with sides 1: the mean of five upright faces."""
 FACE_KERNEL, LIPS_KERNEL = 51, 31
 """Sides of the Gaussian kernels, in pixels of the maps."""
-
-ARCFACE_SIZE = 112
-"""Side of the aligned face that face recognition takes, in pixels."""
-ARCFACE_TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
-"""Where both eyes, the tip of the nose and both corners of the mouth belong in it (InsightFace)."""
-ARCFACE_FACE_HEIGHT, ARCFACE_FACE_CENTRE = 96.0, (56.0, 69.0)
-"""Where a face box belongs in it: the mean of five upright faces with boxes of the face mesh, to some 3 pixels."""
 
 EMBEDDING_HELP = (
     "give the face embedding as embedding=… / --face-embedding FILE.npy, a face-recognition model that computes it as "
@@ -287,32 +278,13 @@ def _embedding(portrait: Portrait, frame: _Frame, points: Array | None, given: F
 def _aligned_face(portrait: Portrait, frame: _Frame, points: Array | None) -> NDArray[np.uint8]:
     """The face as recognition models are trained to see it: (112, 112, 3) uint8 RGB.
 
-    With landmarks by the similarity that brings eyes, nose and mouth nearest to their places, as InsightFace does with
-    the points of its own detector. With a face box only, an approximation: scaled and moved, not turned.
+    With landmarks as InsightFace does with the points of its own detector; with a face box only, an approximation.
     """
     if points is None:
-        face = portrait.face.shifted(frame.left, frame.top).scaled(1 / frame.zoom)
-        turn = complex(ARCFACE_FACE_HEIGHT / face.height)
-        shift = complex(*ARCFACE_FACE_CENTRE) - turn * complex(*face.centre)
+        place = Similarity.of_box(portrait.face.shifted(frame.left, frame.top).scaled(1 / frame.zoom))
     else:
-        five = np.array([points[list(group)].mean(0) for group in FIVE_POINTS])
-        turn, shift = _similarity(five, np.array(ARCFACE_TEMPLATE))
-    back, start = 1 / turn, -shift / turn  # Pillow wants the way back
-    way = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
-    image = Image.fromarray(frame.original)
-    size = (ARCFACE_SIZE, ARCFACE_SIZE)
-    return np.array(image.transform(size, Image.Transform.AFFINE, way, Image.Resampling.BILINEAR))
-
-
-def _similarity(points: Array, targets: Array) -> tuple[complex, complex]:
-    """The rotation, scale and shift (x + iy → turn · (x + iy) + shift) with the least squared distance to targets."""
-    here, there = points @ (1, 1j), targets @ (1, 1j)
-    spread = here - here.mean()
-    size = np.vdot(spread, spread).real
-    if size < MIN_FACE:
-        raise InputError("eyes, nose and mouth of the landmarks are all in one place; expected those of a face")
-    turn = complex(np.vdot(spread, there - there.mean()) / size)
-    return turn, complex(there.mean() - turn * here.mean())
+        place = Similarity.of_points(five_points(points), ARCFACE_TEMPLATE)
+    return place.crop(frame.original, ARCFACE_SIZE)
 
 
 def _recognise(path: Path, face: NDArray[np.uint8], length: int) -> Array:

@@ -15,12 +15,12 @@ import pytest
 from emo_rt.evaluate.assessment import measured
 from emo_rt.evaluate.context import ARCFACE, Context, PortraitFacts
 from emo_rt.evaluate.frechet import Normal, distance
-from emo_rt.evaluate.identity import ArcFaceRecogniser, aligned
+from emo_rt.evaluate.identity import ArcFaceRecogniser
 from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
 from emo_rt.evaluate.pictures import psnr, ssim
-from emo_rt.model.identity import ARCFACE_SIZE, ARCFACE_TEMPLATE, FIVE_POINTS
+from emo_rt.model.aligned_face import ARCFACE_SIZE, ARCFACE_TEMPLATE, FIVE_POINTS, Similarity
 from tests.evaluate.random_networks import (
     KEPT,
     POINTS,
@@ -85,9 +85,9 @@ def test_the_embedding_of_a_crop_is_insightfaces(recogniser: ArcFaceRecogniser) 
 
 def test_the_crop_is_insightfaces() -> None:
     """To one level of 255 in few pixels: OpenCV rounds what it looks up in another way than NumPy."""
-    crop = aligned(smooth_picture("frame"), np.array(POINTS["frame"]), np.array(ARCFACE_TEMPLATE), ARCFACE_SIZE)
-    large = aligned(*large_face(), np.array(ARCFACE_TEMPLATE), ARCFACE_SIZE)
-    for name, found in (("crop", crop), ("large", large)):
+    pictures = {"crop": (smooth_picture("frame"), np.array(POINTS["frame"])), "large": large_face()}
+    for name, (picture, points) in pictures.items():
+        found = Similarity.of_points(points, ARCFACE_TEMPLATE).crop(picture, ARCFACE_SIZE)
         apart = np.abs(found[::KEPT, ::KEPT].ravel() - np.array(golden("arcface")[name]))
         assert apart.max() <= 1, name
         assert apart.mean() <= 0.02, name

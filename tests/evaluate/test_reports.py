@@ -16,7 +16,7 @@ from emo_rt.evaluate import METRICS, Against, Estimate, Footage, Report, evaluat
 from emo_rt.evaluate.assessment import Eyes, measured
 from emo_rt.evaluate.context import Context
 from emo_rt.evaluate.fid import fid, joined_features
-from emo_rt.evaluate.identity import ArcFaceRecogniser, aligned
+from emo_rt.evaluate.identity import ArcFaceRecogniser
 from emo_rt.evaluate.page import GROUPS, report_page
 from emo_rt.evaluate.report import PAPER, number
 from emo_rt.media.audio import open_audio
@@ -261,15 +261,3 @@ def test_fid_is_computed_as_pytorch_fid_does(tmp_path: Path) -> None:
     few = fid(videos[:1], Context(true_frames=np.zeros((9, 5))))
     assert isinstance(few, str)
     assert "10 or more" in few
-
-
-def test_alignment_brings_points_to_their_places() -> None:
-    """A dot at each point of a turned, scaled face comes out at its place of the template."""
-    template = np.array([[40.0, 50.0], [72.0, 50.0], [56.0, 72.0], [44.0, 92.0], [68.0, 92.0]])
-    turn = 1.7 * np.exp(0.4j)
-    places = np.array([[z.real, z.imag] for z in (template @ (1, 1j)) * turn + (60 + 10j)])
-    frame = np.zeros((320, 320, 3), np.uint8)
-    for x, y in places.round().astype(int):
-        frame[y - 2 : y + 3, x - 2 : x + 3] = 255
-    chip = aligned(frame, places, template, 112)
-    assert all(chip[int(y), int(x)].max() > 150 for x, y in template)
