@@ -28,8 +28,8 @@ from emo_rt import AnimateOptions, Bundle
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
-from emo_rt.cli.options import add_options
-from emo_rt.errors import EmoRtError, MissingDependencyError
+from emo_rt.cli.options import add_options, read_options
+from emo_rt.errors import BackendUnavailableError, MissingDependencyError
 from emo_rt.evaluate.assessment import Eyes
 from emo_rt.evaluate.footage import Footage, of_frames, waveform
 from emo_rt.evaluate.options import Expect
@@ -134,7 +134,7 @@ class Planter:
         other = "openvino" if own == "onnxruntime" else "onnxruntime"
         try:
             frames, _ = self._made(replace(self._machine, backend=other), self._speech)
-        except EmoRtError:  # not installed here
+        except BackendUnavailableError:  # not installed here; a failure of an engine that is here is told
             return f"the same by {own} again", self._made(self._machine, self._speech)[0]
         return f"the same by {other} instead of {own}", frames
 
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of the voice (default: %(default)g)")
     add_outputs(parser)
     given = parser.parse_args(arguments)
-    machine = Machine(given.bundle, given.device, given.backend, given.threads, given.memory_limit)
+    machine = read_options(given, Machine)
     sound = waveform(open_audio(given.voice))[: round(given.seconds * AUDIO_SAMPLE_RATE)]
     planter = Planter(machine, Speech(given.portrait, sound), AnimateOptions(preset=given.mode))
     answers = list(planter.answers(given.other))

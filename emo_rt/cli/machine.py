@@ -30,6 +30,6 @@ class Machine:
     memory_limit: Annotated[float | None, MEMORY_LIMIT] = None
     """Memory of a GPU that one run may take, in GB. ``None`` = all of it."""
 
-    def load(self, runtime: Runtime | None = None) -> Animator:
-        """Load the model. Raises what :meth:`emo_rt.Animator.load` raises."""
-        return Animator.load(**asdict(self), runtime=runtime)
+    def load(self, runtime: Runtime | None = None, *, tuned: bool = True) -> Animator:
+        """Load the model. ``tuned`` and what it raises: see :meth:`emo_rt.Animator.load`."""
+        return Animator.load(**asdict(self), runtime=runtime, tuned=tuned)

@@ -64,7 +64,7 @@ def _tune(
 
     sound = waveform(open_audio(voice))
     speech = Speech(os.fspath(portrait), sound, args.face_box, args.seed, args.device, args.threads)
-    with read_options(args, Machine).load() as animator:
+    with read_options(args, Machine).load(tuned=False) as animator:  # not on top of what was tuned before
         tuned = tune(animator, speech, options.budget, None if args.quiet else terminal.note)
         path = None if options.dry_run else write_tuned(animator.bundle, tuned)
     presets = {name: asdict(preset) for name, preset in tuned.presets.items()}

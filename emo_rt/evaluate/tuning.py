@@ -74,10 +74,11 @@ def candidates(bundle: Bundle) -> Iterator[tuple[str, Preset]]:
     First the bundle's own presets of other variants (a distilled student's); then fewer steps, guidance in a part of
     them, cached inner blocks.
     """
-    best = best_preset(bundle)
+    best, others = best_preset(bundle), list[Preset]()
     for name, preset in bundle.presets.items():
-        if preset.variant != best.variant:
-            yield f"{name} of the bundle ({preset.variant})", replace(preset, ladder=())
+        if preset.variant != best.variant and replace(preset, ladder=()) not in others:
+            others.append(replace(preset, ladder=()))
+            yield f"{name} of the bundle ({preset.variant})", others[-1]
     variant = bundle.variants[best.variant]
     solver = "unipc" if "unipc" in variant.solvers else best.solver
     has_both = all(bundle.find("step", best.variant, guided=guided) for guided in (True, False))

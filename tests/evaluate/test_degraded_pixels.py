@@ -148,7 +148,7 @@ def own_context(reading: Reading) -> Context:
     often = [reading] * OFTEN
     faces = {name: np.nanmean(reading.embeddings[name], axis=0) for name in (DLIB, ARCFACE)}
     faces[ARCFACE] /= np.linalg.norm(faces[ARCFACE])
-    portrait = PortraitFacts(faces, 0.0)
+    portrait = PortraitFacts(faces)
     return Context(
         portrait_of=lambda name: portrait,
         true_expressions=np.concatenate([expressions(one) for one in often]),

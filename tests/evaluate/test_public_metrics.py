@@ -14,6 +14,7 @@ import pytest
 
 from emo_rt.evaluate.assessment import measured
 from emo_rt.evaluate.context import ARCFACE, Context, PortraitFacts
+from emo_rt.evaluate.fid import fid
 from emo_rt.evaluate.frechet import Normal, distance
 from emo_rt.evaluate.identity import ArcFaceRecogniser
 from emo_rt.evaluate.inception import Inception
@@ -67,6 +68,8 @@ def test_fid_of_pictures_is_torchmetrics(tmp_path: Path) -> None:
     found = measured(METRICS["fid"], [reading], Context(true_frames=true))
     assert isinstance(found, Estimate)
     assert found.value == pytest.approx(golden("frechet")["fid"][0], rel=NEAR)
+    assert found.low < found.value < found.high
+    assert "10 or more" in str(fid([reading], Context(true_frames=true[:9])))
 
 
 def test_ssim_and_psnr_are_torchmetrics() -> None:
@@ -96,7 +99,7 @@ def test_the_crop_is_insightfaces() -> None:
 def test_f_sim_is_insightfaces(recogniser: ArcFaceRecogniser) -> None:
     """Alignment, network and cosine."""
     seen = {name: recogniser.embed(smooth_picture(name), mesh(points)) for name, points in POINTS.items()}
-    portrait = PortraitFacts({ARCFACE: seen["portrait"]}, 0.0)
+    portrait = PortraitFacts({ARCFACE: seen["portrait"]})
     reading: Any = SimpleNamespace(
         name="frame", fps=25.0, found=np.ones(1, bool), embeddings={ARCFACE: seen["frame"][None]}
     )
