@@ -6,6 +6,8 @@ import json
 import wave
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,6 @@ from emo_rt import Animator, Bundle
 from emo_rt.cli import main
 from emo_rt.errors import BundleError, ConfigError
 from emo_rt.evaluate import tuning
-from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.subject import Speech
 from emo_rt.evaluate.tuning import Tried, as_options, candidates, kept_share, named, tune
 from emo_rt.media.box import Box
@@ -85,13 +86,19 @@ def test_a_students_preset_is_tried_with_its_own_variant(tiny_bundle: Bundle) ->
     assert as_options(both.presets["quality"], both).preset == "quality"
 
 
-def test_kept_share(true_reading: Reading) -> None:
-    assert kept_share(true_reading, true_reading, 1.0) == pytest.approx(1)
-    still = replace(true_reading, landmarks=np.repeat(true_reading.landmarks[:1], len(true_reading), axis=0))
-    assert kept_share(true_reading, still, 1.0) == pytest.approx(0.5)  # sharp and alike, but its lips do not move
-    nothing = replace(true_reading, sharpness=np.full(len(true_reading), np.nan))
+def test_kept_share() -> None:
+    moving, still = 0.1 + 0.05 * np.sin(np.arange(75)), np.full(75, 0.1)
+
+    def read(opening: Any, sharpness: float = 3.0) -> Any:
+        found = np.full(75, np.isfinite(sharpness))
+        return SimpleNamespace(opening=opening, sharpness=np.full(75, sharpness), found=found)
+
+    assert kept_share(read(moving), read(moving), 1.0) == pytest.approx(1)
+    assert kept_share(read(moving), read(still), 1.0) == pytest.approx(0.5)  # sharp and alike, but its lips are still
+    assert kept_share(read(moving), read(moving, 1.5), 1.0) == pytest.approx(0.875)
+    nothing = read(np.full(75, np.nan), np.nan)
     assert kept_share(nothing, nothing, 0.7) == pytest.approx(0.7)
-    assert kept_share(true_reading, nothing, 0.7) == 0
+    assert kept_share(read(moving), nothing, 0.7) == 0
 
 
 def test_tuned_presets_go_before_the_bundles_own(tiny_bundle: Bundle, sidecars: Path) -> None:
@@ -140,7 +147,7 @@ def test_the_command_measures_keeps_and_forgets(
     """With a model of random weights, in which no face is found: frames alone are compared."""
     from emo_rt.cli.demo import DEMO_PORTRAIT
 
-    monkeypatch.setattr(tuning, "STEPS", (8, 4))
+    monkeypatch.setattr(tuning, "STEPS", (4,))
     with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes((3000 * np.random.default_rng(0).normal(size=16_000)).astype("<i2").tobytes())
