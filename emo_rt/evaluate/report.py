@@ -121,9 +121,10 @@ def shown(value: Value | None, interval: bool = True) -> str:
     """A value for people: ``0.62 (0.55 … 0.70)``, or a dash."""
     if not isinstance(value, Estimate):
         return "–"
-    if not interval or value.low == value.high:
+    low, high = number(value.low), number(value.high)
+    if not interval or low == high:
         return number(value.value)
-    return f"{number(value.value)} ({number(value.low)} … {number(value.high)})"
+    return f"{number(value.value)} ({low} … {high})"
 
 
 def number(value: float) -> str:

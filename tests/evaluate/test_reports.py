@@ -16,7 +16,7 @@ from emo_rt.evaluate import METRICS, Against, Estimate, Footage, Report, evaluat
 from emo_rt.evaluate.assessment import Eyes
 from emo_rt.evaluate.identity import ArcFaceRecogniser
 from emo_rt.evaluate.page import GROUPS, report_page
-from emo_rt.evaluate.report import PAPER, number
+from emo_rt.evaluate.report import PAPER, number, shown
 from emo_rt.media.audio import open_audio
 from emo_rt.media.video_file import VideoOptions, VideoWriter
 
@@ -86,6 +86,11 @@ def test_numbers_for_people() -> None:
     assert [number(v) for v in (0, 0.00001, -0.0004, 0.1234, 0.9996, 1.234, 9.999, 12.34, 1234.5)] == [
         "0", "0", "-0.0004", "0.123", "1.00", "1.23", "10.0", "12.3", "1234",
     ]  # fmt: skip
+
+
+def test_an_interval_without_width_is_not_shown() -> None:
+    assert shown(Estimate(0.00001, 0.0, 0.00002, 5)) == "0"
+    assert shown(Estimate(1.0, 0.9, 1.1, 5)) == "1.00 (0.900 … 1.10)"
 
 
 def test_every_measure_is_on_the_page_and_in_the_documentation() -> None:
