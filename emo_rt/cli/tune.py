@@ -78,7 +78,7 @@ def _tune(
     terminal.say(_speed_of_realtime(presets, tuned.curve))
     if path is not None:
         undo = f"`emo-rt tune {args.bundle} --forget` undoes it"
-        terminal.say(f"kept in {path}: this model's presets from now on; {undo}")
+        terminal.say(f"kept in {path}: this model's presets from now on, like `emo-rt animate --mode fast`; {undo}")
 
 
 def _curve_table(curve: Any) -> str:
