@@ -19,18 +19,18 @@ from emo_rt.evaluate.fid import fid, fvd, joined_clips, joined_features
 from emo_rt.evaluate.footage import Footage, expanded, open_video, videos_in
 from emo_rt.evaluate.frechet import FrechetSample, too_few
 from emo_rt.evaluate.i3d import I3D
-from emo_rt.evaluate.identity import ArcFaceRecogniser, DlibRecogniser, NetworkFile, Recogniser
+from emo_rt.evaluate.identity import ArcFaceRecogniser, DlibRecogniser, Recogniser
 from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.intervals import Sample, estimate
 from emo_rt.evaluate.metrics import METRICS, Metric, take
 from emo_rt.evaluate.moments import worst_moments
+from emo_rt.evaluate.onnx_network import NetworkFile
 from emo_rt.evaluate.options import Against, Name
 from emo_rt.evaluate.reading import Networks, Reading, read
 from emo_rt.evaluate.report import Detail, Report, Row, Value
 from emo_rt.evaluate.syncnet import SyncNet
 from emo_rt.faces import FaceFinder, default_finder
 from emo_rt.faces.networks import NETWORKS, asset
-from emo_rt.files import sha256_of
 from emo_rt.media.picture import load_picture
 from emo_rt.schema.compound import Files
 from emo_rt.schema.kinds import File
@@ -96,8 +96,7 @@ class Eyes:
     def networks(self) -> list[NetworkFile]:
         """All that look, with their hashes."""
         built_in = [
-            NetworkFile(f"Face Landmarker, {name} (Google, built in)", f"{name}.onnx", sha256_of(asset(f"{name}.onnx")))
-            for name in NETWORKS
+            NetworkFile.of(f"Face Landmarker, {name} (Google, built in)", asset(f"{name}.onnx")) for name in NETWORKS
         ]
         return built_in + self._networks.files
 

@@ -33,7 +33,7 @@ class Deep3D(OnnxNetwork):
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`InputError`, :class:`MissingDependencyError`."""
-        super().__init__(path, "deep3d", "Deep3DFaceRecon (E-FID)")
+        super().__init__(path, "Deep3DFaceRecon (E-FID)", "deep3d")
         try:
             self._mean_face = np.array(json.loads(self.metadata[MEAN_FACE]), np.float64).reshape(5, 3)
         except (KeyError, ValueError) as exc:

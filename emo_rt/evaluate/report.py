@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from emo_rt.evaluate.footage import Footage
-from emo_rt.evaluate.identity import NetworkFile
 from emo_rt.evaluate.intervals import CONFIDENCE, Estimate
 from emo_rt.evaluate.metrics import METRICS, Metric
 from emo_rt.evaluate.moments import Moment
+from emo_rt.evaluate.onnx_network import NetworkFile
 from emo_rt.evaluate.reading import Reading
 from emo_rt.version import __version__
 

@@ -40,7 +40,7 @@ class SyncNet(OnnxNetwork):
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`InputError`, :class:`MissingDependencyError`."""
-        super().__init__(path, "syncnet", "SyncNet (LSE-C, LSE-D)")
+        super().__init__(path, "SyncNet (LSE-C, LSE-D)", "syncnet")
 
     def distances(self, crops: Iterable[Pixels], sound: NDArray[np.float32]) -> Values:
         """Crops (224, 224, 3) RGB, 25 a second, and their sound (n,) at 16 kHz → (windows, 31)."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emo_rt.errors import InputError, MissingDependencyError, PortraitError
+from emo_rt.errors import InputError, PortraitError
 from emo_rt.media.box import Box
 from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
 from emo_rt.media.framing import Portrait
@@ -29,6 +29,7 @@ from emo_rt.model.aligned_face import ARCFACE_SIZE, ARCFACE_TEMPLATE, Similarity
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites
 from emo_rt.model.families.hallo_masks import blurred_map, profiles
+from emo_rt.model.users_network import UsersNetwork
 from emo_rt.schema.compound import Several
 from emo_rt.schema.option import Outside
 
@@ -289,38 +290,18 @@ def _aligned_face(portrait: Portrait, frame: _Frame, points: Array | None) -> ND
 
 def _recognise(path: Path, face: NDArray[np.uint8], length: int) -> Array:
     """Run the model on (112, 112, 3) uint8 → (1, length) float32."""
-    session = _open(path)
-    _check_model(path, session, length)
+    network = UsersNetwork(path, "embedding model")
+    _check_model(path, network, length)
     picture = ((face.astype(np.float32) - 127.5) / 127.5).transpose(2, 0, 1)[None]
-    try:
-        found = np.asarray(session.run(None, {session.get_inputs()[0].name: picture})[0])
-    except Exception as exc:  # ONNX Runtime's errors share no base class
-        raise InputError(f"the embedding model {path} failed: {exc}") from exc
+    found = network.run({network.inputs[0].name: picture})[0]
     if found.shape != (1, length) or not np.isfinite(found).all():
         raise InputError(f"the embedding model {path} gave shape {found.shape}; expected finite (1, {length})")
     return found.astype(np.float32)
 
 
-def _open(path: Path) -> Any:
-    """The model in ONNX Runtime, on the CPU: it runs once."""
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-    except ImportError as exc:
-        raise MissingDependencyError("computing a face embedding needs ONNX Runtime; install emo_rt[cpu]") from exc
-    if not path.is_file():
-        raise InputError(f"there is no embedding model {path}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # ONNX Runtime's errors share no base class
-        raise InputError(f"the embedding model {path} cannot be loaded: {exc}") from exc
-
-
-def _check_model(path: Path, session: Any, length: int) -> None:
+def _check_model(path: Path, network: UsersNetwork, length: int) -> None:
     """Raise :class:`InputError` unless the model takes one aligned face and gives one embedding of that length."""
-    nodes = [*session.get_inputs(), *session.get_outputs()]
+    nodes = [*network.inputs, *network.outputs]
     wanted = [(1, 3, ARCFACE_SIZE, ARCFACE_SIZE), (1, length)]
     if len(nodes) != 2 or not all(_fits(node, shape) for node, shape in zip(nodes, wanted, strict=True)):
         found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in nodes)
