@@ -47,6 +47,8 @@ LEAST_WEIGHTS = 64
 """Smaller tensors are constants of the graph rather than weights."""
 LATE_FRAMES, EVERY = 3, 10
 """Frames by which the sound is late, and the place of the repeated frame."""
+EXACT = {"onnxruntime": "openvino", "openvino": "onnxruntime"}
+"""Backend → another that computes the same to rounding; those of bfloat16 are held against themselves."""
 GRAPHS = ("reference", "clip", "step", "vae_decoder")
 """Graphs that get noise, each by itself."""
 
@@ -131,12 +133,12 @@ class Planter:
         """What it is, and its frames."""
         with self._machine.load() as animator:
             own = animator.backend
-        other = "openvino" if own == "onnxruntime" else "onnxruntime"
+        other = EXACT.get(own, own)
         try:
             frames, _ = self._made(replace(self._machine, backend=other), self._speech)
         except BackendUnavailableError:  # not installed here; a failure of an engine that is here is told
             return f"the same by {own} again", self._made(self._machine, self._speech)[0]
-        return f"the same by {other} instead of {own}", frames
+        return f"the same by {other} " + ("again" if other == own else f"instead of {own}"), frames
 
     def _noisy(self, graph: str) -> NDArray[np.uint8]:
         with tempfile.TemporaryDirectory() as folder:
