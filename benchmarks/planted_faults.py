@@ -32,7 +32,7 @@ from emo_rt.cli.options import add_options, read_options
 from emo_rt.errors import BackendUnavailableError, MissingDependencyError
 from emo_rt.evaluate.assessment import Eyes
 from emo_rt.evaluate.footage import Footage, of_frames, waveform
-from emo_rt.evaluate.options import Expect
+from emo_rt.evaluate.options import Against, Expect
 from emo_rt.evaluate.regression import compare
 from emo_rt.evaluate.subject import Speech, made
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, open_audio
@@ -109,6 +109,8 @@ class Planter:
         """Raises what making a video raises."""
         self._machine, self._speech, self._options = machine, speech, options
         self._eyes = eyes or Eyes()
+        is_file = isinstance(speech.portrait, str | Path)
+        self._against = Against(portrait=speech.portrait if is_file else None)  # as `emo-rt evaluate` is told it
         terminal.note("the model as it is")
         self._frames, self._fps = self._made(machine, speech)
         self._first = of_frames("A", self._frames, self._fps, speech.sound)
@@ -147,7 +149,7 @@ class Planter:
 
     def _ask(self, fault: str, frames: NDArray[np.uint8], expect: Expect, should_pass: bool) -> Answer:
         second: Footage = of_frames("B", frames, self._fps, self._speech.sound)
-        result = compare(self._first, second, expect, eyes=self._eyes)
+        result = compare(self._first, second, expect, self._against, eyes=self._eyes)
         terminal.note(f"{fault}: {result.verdict}")
         return Answer(fault, expect, should_pass, result.passed, result.verdict)
 

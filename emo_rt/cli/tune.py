@@ -72,7 +72,15 @@ def _tune(
         terminal.say(json.dumps({"presets": presets, "measured": tuned.measured, "curve": tuned.curve}))
         return
     terminal.say(_curve_table(tuned.curve))
+    for row in tuned.curve:
+        if not row["passed"]:
+            terminal.say(row["verdict"])
     terminal.say(LEGEND)
+    left_out = tuned.measured["left_out"]
+    if left_out:
+        terminal.say(
+            f"The budget left out {left_out} of {left_out + len(tuned.curve)} settings; a larger one tries more."
+        )
     terminal.say("")
     terminal.say(_preset_table(presets, tuned.curve))
     terminal.say(_speed_of_realtime(presets, tuned.curve))

@@ -70,6 +70,14 @@ def test_candidates_are_what_the_bundle_can_run(tiny_bundle: Bundle, cached_bund
     assert "unipc 4, cache 2" not in cached
 
 
+def test_the_bundles_own_presets_are_tried_first(tiny_bundle: Bundle) -> None:
+    """Or a short budget replaces them by slower ones."""
+    own = [name for name in tiny_bundle.presets if name != "quality"]
+    found = list(candidates(tiny_bundle))
+    assert [name for name, _ in found[: len(own)]] == [f"the bundle's {name}" for name in own]
+    assert len({preset for _, preset in found}) == len(found)
+
+
 def test_a_students_preset_is_tried_with_its_own_variant(tiny_bundle: Bundle) -> None:
     """Otherwise tuning would put a slower preset before it."""
     student = Preset(solver="euler", steps=1, guidance=1.0, variant="distilled", ladder=("fast",))
@@ -78,10 +86,10 @@ def test_a_students_preset_is_tried_with_its_own_variant(tiny_bundle: Bundle) ->
         variants={**tiny_bundle.variants, "distilled": next(iter(tiny_bundle.variants.values()))},
         presets={**tiny_bundle.presets, "realtime": student, "live": replace(student, ladder=())},
     )
-    (name, preset), *others = candidates(both)
-    assert name == "realtime of the bundle (distilled)"
+    found = dict(candidates(both))
+    preset = found["the bundle's realtime (distilled)"]
     assert preset == replace(student, ladder=())
-    assert [other for _, other in others if other.variant == "distilled"] == [], "one setting is measured once"
+    assert [one for one in found.values() if one.variant == "distilled"] == [preset], "one setting is measured once"
     assert as_options(preset, both).preset == "realtime"
     assert as_options(both.presets["quality"], both).preset == "quality"
 
@@ -147,7 +155,7 @@ def test_the_command_measures_keeps_and_forgets(
     """With a model of random weights, in which no face is found: frames alone are compared."""
     from emo_rt.cli.demo import DEMO_PORTRAIT
 
-    monkeypatch.setattr(tuning, "STEPS", (4,))
+    monkeypatch.setattr(tuning, "STEPS", ())
     with wave.open(str(tmp_path / "voice.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes((3000 * np.random.default_rng(0).normal(size=16_000)).astype("<i2").tobytes())
@@ -166,6 +174,8 @@ def test_the_command_measures_keeps_and_forgets(
     assert set(tuned.presets) == {"quality", "balanced", "fast", "realtime"}
     assert tuned.presets["quality"].steps == 40
     assert len(tuned.curve) > 1
+    assert tuned.measured["left_out"] == 0
+    assert "left out" not in told
     with Animator.load(tiny_bundle.path, device="cpu", threads=1, tuned=False) as animator:
         assert animator.bundle.presets == tiny_bundle.presets, "what was tuned before is no start"
     assert main(["tune", str(tiny_bundle.path), "--forget"]) == 0
