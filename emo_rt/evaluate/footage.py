@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -70,10 +71,13 @@ def open_video(path: str | os.PathLike[str]) -> Footage:
 def _sound_late_by(path: Path) -> float:
     """Seconds from the first frame to the first sample: not 0 in files that were cut without being encoded again."""
     with open_media(path, VIDEO) as media:
-        tracks = media.best("video"), media.best("audio")
-        starts = [one and one.start_time is not None and one.start_time * one.time_base for one in tracks]
-    picture, sound = (Fraction(start or 0) for start in starts)
-    return float(sound - picture)
+        return float(_start_s(media.best("audio")) - _start_s(media.best("video")))
+
+
+def _start_s(track: Stream | None) -> Fraction:
+    if track is None or track.start_time is None or track.time_base is None:
+        return Fraction(0)
+    return track.start_time * track.time_base
 
 
 def _from_first_frame(sound: NDArray[np.float32], late_s: float) -> NDArray[np.float32]:
