@@ -107,7 +107,7 @@ class RtcConnection:
         self._peer.on("datachannel", self._take_channel)
         self._peer.on("track", self._take_microphone)
         self._peer.on("connectionstatechange", self._note_state)
-        if "audio" in _kinds(offer):
+        if "audio" in media_of(offer):
             sound = self._peer.addTransceiver("audio")
             sound.setCodecPreferences(_opus())  # one decoder of foreign sound is enough
         with _sdp_errors():
@@ -259,7 +259,7 @@ class RtcConnection:
             await asyncio.sleep(0.02)
 
 
-def _kinds(offer: str) -> list[str]:
+def media_of(offer: str) -> list[str]:
     """Kinds of the media. Raises :class:`ApiError` for an offer that cannot become a session."""
     with _sdp_errors():
         media = SessionDescription.parse(offer).media

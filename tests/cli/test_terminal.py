@@ -47,6 +47,14 @@ def test_every_way_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert not terminal.COMMANDING.search(told.err)
 
 
+def test_a_traceback_is_spelled_out_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "a\x1b[2J", "--debug"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback")
+    assert r"a\u001b[2J" in told.splitlines()[-2]
+    assert not terminal.COMMANDING.search(told)
+
+
 def test_a_label_of_a_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Screen(io.StringIO):
         def isatty(self) -> bool:
