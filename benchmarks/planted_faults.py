@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of the voice (default: %(default)g)")
     add_outputs(parser)
     given = parser.parse_args(arguments)
-    machine = Machine(given.bundle, given.device, given.backend, given.threads, given.memory_limit)
+    machine = Machine(given.bundle, given.device, given.backend, given.threads, given.memory_limit, given.exact)
     sound = waveform(open_audio(given.voice))[: round(given.seconds * AUDIO_SAMPLE_RATE)]
     planter = Planter(machine, Speech(given.portrait, sound), AnimateOptions(preset=given.mode))
     answers = list(planter.answers(given.other))

@@ -63,7 +63,7 @@ class Subject:
         """
         self.setting = setting
         self.bundle = Bundle.open(setting.bundle)
-        backend = open_backend(setting.backend, setting.device, setting.threads, self.bundle)
+        backend = open_backend(setting.backend, setting.device, setting.threads, self.bundle, exact=setting.exact)
         self.recorder = RecordingBackend(backend) if backend.device == "cpu" else None
         self.model = LoadedModel(self.bundle, self.recorder or backend)
         self.animator = Animator(self.model)

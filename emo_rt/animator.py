@@ -74,6 +74,7 @@ class Animator:
         backend: str = "auto",
         threads: int | None = None,
         memory_limit: float | None = None,
+        exact: bool = False,
         verify: bool = True,
         runtime: Runtime | None = None,
     ) -> Animator:
@@ -82,7 +83,9 @@ class Animator:
         ``device``: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on where there are several GPUs; ``backend``:
         ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra ``openvino``), ``openvino-bf16`` (the same with products of
         bfloat16), ``tensorrt``, or one of another package (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto``
-        chooses by itself, and never OpenVINO. ``threads``: CPU threads per graph, ``None`` = one per core.
+        chooses by itself; on a CPU with instructions for bfloat16 it takes ``openvino-bf16``, if that is installed,
+        unless ``exact`` is set, here or for the process by ``EMO_RT_EXACT=1``. ``threads``: CPU threads per graph,
+        ``None`` = one per core.
         ``memory_limit``: GB of a GPU's memory that one run may take, as :meth:`estimate_memory` reckons it; settings
         that take more raise :class:`ConfigError`, which names those that fit. ``verify``: compare every file with its
         hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this process and device.
@@ -90,12 +93,13 @@ class Animator:
         :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
+        require_type("exact", exact, bool)
         usable = memory_limit is None or MEMORY_LIMIT.has(memory_limit)
         check(usable, "memory_limit", memory_limit, f"{MEMORY_LIMIT}, or None")
         checked = with_tuned(Bundle.open(bundle, verify=verify))
         if checked.outdated:
             logger.warning("%s", checked.outdated)
-        model = LoadedModel(checked, open_backend(backend, device, threads, checked), memory_limit)
+        model = LoadedModel(checked, open_backend(backend, device, threads, checked, exact=exact), memory_limit)
         if runtime is not None and runtime.device != model.backend.device:
             model.close()
             check(False, "runtime", runtime.device, f"a runtime of the device {model.backend.device}")

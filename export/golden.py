@@ -175,7 +175,8 @@ class WorkerRunner:
         self.worker.carry(self.slot, self.motion)
 
     def finish(self) -> tuple[Array, Array]:
-        pixels = self.worker.decode(self.slot, self.golden.config.frames).transpose(0, 3, 1, 2)
+        pictures = np.concatenate(list(self.worker.decode(self.slot, self.golden.config.frames)))
+        pixels = pictures.transpose(0, 3, 1, 2)
         return pixels.astype(np.float32) / 255, self.motion.read().copy()
 
 

@@ -111,7 +111,7 @@ def _demo128() -> ModelConfig:
         name="demo128",
         size=128,
         fps=25,
-        decode_frames=12,
+        decode_frames=4,
         first_motion="portrait",
         guidance=2.5,
         unet=UNetConfig(

@@ -22,6 +22,7 @@ from tests.small_bundles import echomimic_tiny, hallo_tiny
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
+os.environ.setdefault("EMO_RT_EXACT", "1")  # many tests compare bit by bit, on whatever processor
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: as many tests run side by side as there are cores
 
 ExportTiny = Callable[..., Bundle]

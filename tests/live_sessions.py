@@ -76,7 +76,8 @@ class Recording:
     def _note(self, clip: LiveClip, pixels: Array) -> None:
         assert clip.kept is not None
         self.clips[clip.index] = clip
-        for picture, latent in zip(pixels, clip.kept.buffer.read(), strict=True):
+        latents = clip.kept.buffer.read()[clip.made - len(pixels) : clip.made]
+        for picture, latent in zip(pixels, latents, strict=True):
             self.latents[picture.tobytes()] = latent.copy()
         self._made(clip, pixels)
 

@@ -21,6 +21,8 @@ class Model:
     """CPU threads per graph. ``None`` = the cores, shared among the workers."""
     memory_limit: float | None = None
     """GB of a GPU's memory that each worker may take. ``None`` = all of it."""
+    exact: bool = False
+    """Whether ``auto`` takes no backend that rounds more than fp32 does."""
 
 
 @dataclass(frozen=True)

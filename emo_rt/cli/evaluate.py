@@ -49,7 +49,7 @@ def add_arguments(parser: Any) -> None:
     add_options(gate, GateOptions)
     add_options(gate, AnimateOptions, only=("seed",))
     add_options(gate, PrepareOptions, only=("face_box",))
-    add_options(gate, Machine, leave_out=("bundle", "memory_limit"))
+    add_options(gate, Machine, leave_out=("bundle", "memory_limit", "exact"))
     output = parser.add_argument_group("output")
     add_options(output, ReportFiles)
     add_overwrite(output, "report")

@@ -26,9 +26,10 @@ class Machine:
     """Runtime. openvino is the faster one on a CPU."""
     threads: Annotated[int | None, THREADS] = None
     """CPU threads per graph. ``None`` = one per core."""
-
     memory_limit: Annotated[float | None, MEMORY_LIMIT] = None
     """Memory of a GPU that one run may take, in GB. ``None`` = all of it."""
+    exact: bool = False
+    """Let auto take no backend that rounds to bfloat16."""
 
     def load(self, runtime: Runtime | None = None) -> Animator:
         """Load the model. Raises what :meth:`emo_rt.Animator.load` raises."""

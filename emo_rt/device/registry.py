@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 
 from emo_rt.checks import check
 from emo_rt.device.base import Backend, BoundGraph, Graph
-from emo_rt.device.builtin import ACCELERATED, ORDINARY
+from emo_rt.device.builtin import ACCELERATED, LAST, ORDINARY, ROUNDING
 from emo_rt.device.device_name import DeviceKind, DeviceName
 from emo_rt.device.entry import BackendEntry, PlacedEntry
 from emo_rt.device.plugins import Plugin, plugin_names, plugins
@@ -22,6 +23,8 @@ OWN_NAMES = tuple(dict.fromkeys(entry.NAME for entry in (*ACCELERATED, *ORDINARY
 THREADS = Range(1, 1024)
 """CPU threads per graph."""
 
+EXACT = "EMO_RT_EXACT"
+"""Variable of the environment; with ``1`` no process of it rounds more than fp32 does, unless a backend is named."""
 REMEDY = "use device 'cpu' or 'auto', with backend 'onnxruntime' or 'auto'; `emo-rt doctor` says what is here"
 
 logger = logging.getLogger(__name__)
@@ -44,12 +47,18 @@ def entries() -> tuple[BackendEntry, ...]:
 
 
 def open_backend(
-    backend: str = "auto", device: str = "auto", threads: int | None = None, bundle: Bundle | None = None
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    bundle: Bundle | None = None,
+    *,
+    exact: bool = False,
 ) -> Backend:
     """The requested backend on the requested device.
 
     ``bundle``: what will be opened; TensorRT is chosen by itself only if this has an engine for every graph. Only
-    ``auto`` chooses by itself, and says so once in the log. Raises :class:`BackendUnavailableError` for a backend or
+    ``auto`` chooses by itself, and says so once in the log; ``exact`` or :data:`EXACT` keeps it from
+    :data:`ROUNDING`. Raises :class:`BackendUnavailableError` for a backend or
     device that cannot be had, with the reasons, :class:`ConfigError` for an unknown name.
     """
     names = backend_names()
@@ -57,17 +66,21 @@ def open_backend(
     check(isinstance(device, str) and DeviceKind().has(device), "device", device, DeviceKind.words)
     usable = threads is None or Whole(THREADS).has(threads)
     check(usable, "threads", threads, f"{Whole(THREADS).words}, or None")
-    choices = [one for one in _entries_on(device) if backend in ("auto", one.NAME)]
+    is_exact = backend == "auto" and (exact or os.environ.get(EXACT) == "1")
+    fitting = [one for one in _entries_on(device) if backend in ("auto", one.NAME)]
+    choices = [one for one in fitting if not (is_exact and one in ROUNDING)]
     if not choices:
         raise BackendUnavailableError(_no_choice(backend, device))
     named = [f"{kind} {name!r}" for kind, name in (("device", device), ("backend", backend)) if name != "auto"]
     chosen, reasons = _first(choices, threads, bundle, is_auto=backend == "auto")
-    if chosen is None and ORDINARY[0] in choices:  # not even the CPU: its reason is the one to act on
+    if chosen is None and LAST in choices:  # not even the CPU: its reason is the one to act on
         raise BackendUnavailableError("; ".join(reversed(reasons)))
     if chosen is None:
         raise BackendUnavailableError(f"{' and '.join(named)} cannot be had: {'; '.join(reasons)}; {REMEDY}")
     if "auto" in (backend, device):
         because = f", because {'; '.join(reasons)}" if reasons else ""
+        if chosen.name in {entry.NAME for entry in ROUNDING} and backend == "auto":
+            because += f"; it rounds products to bfloat16, with exact=True, --exact or {EXACT}=1 none does"
         logger.info("running on %s (%s)%s", chosen.device, chosen.name, because)
     return chosen
 
@@ -109,7 +122,7 @@ def _first(
                 return try_open(entry, threads), _told(refused, is_auto)
             except EmoRtError as exc:
                 reason = str(exc)
-        if not (is_auto and entry in ORDINARY[1:]):  # that these are never taken by themselves is no news
+        if not (is_auto and entry in ORDINARY and entry is not LAST):  # that these are not taken is no news
             refused.setdefault(reason, []).append(entry)
     return None, _told(refused, is_auto)
 

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -251,10 +251,22 @@ class ClipMaker:
             clip.worker.free(clip.slot)
 
     def _decoded(self, clip: BegunClip) -> None:
-        frames, index = clip.worker.decode(clip.slot, clip.sound.frames), clip.sound.index
-        check_finite(clip.worker.latents(clip.slot), self._table.graphs, index)
+        self._hand_on(np.concatenate(list(self._pictures(clip))), clip.sound.index)
+
+    def _pictures(self, clip: BegunClip) -> Iterator[Array]:
+        """Part by part; the latents are looked at before the first of them."""
+        index, is_checked = clip.sound.index, False
+        with closing(clip.worker.decode(clip.slot, clip.sound.frames)) as parts:
+            for part in parts:
+                if not is_checked:
+                    check_finite(clip.worker.latents(clip.slot), self._table.graphs, index)
+                    is_checked = True
+                yield part
         self._watch.note(index, clip.worker.times(clip.slot))
-        chunk = Chunk(frames, index * self._config.frames / self._config.fps, index)
+
+    def _hand_on(self, frames: Array, index: int, row: int = 0) -> None:
+        """Pictures of a clip, from its frame ``row`` on, to whoever takes them; pasted, where that is wanted."""
+        chunk = Chunk(frames, (index * self._config.frames + row) / self._config.fps, index)
         if self._paster is None:
             self._deliver(chunk)
         else:

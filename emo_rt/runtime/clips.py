@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.media.kept_samples import KeptSamples
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.families.base import Ear
 from emo_rt.model.families.registry import family_of
@@ -247,6 +248,8 @@ class HeardSounds(ClipSounds):
     def __init__(self, config: ModelConfig, ear: Ear) -> None:
         super().__init__(config)
         self._ear = ear
+        self._known = 0
+        """Clips that are certain, as far as was looked."""
 
     @property
     def nbytes(self) -> int:
@@ -264,10 +267,10 @@ class HeardSounds(ClipSounds):
         """Clips that are full, followed by another, and all that they hear is there."""
         if self._total is not None:
             return super()._certain()
-        followed, certain = (frame_count(self.received, self._config.fps) - 1) // self._config.frames, self.index
-        while certain < followed and self._ear.is_certain(certain):
-            certain += 1
-        return certain
+        followed = (frame_count(self.received, self._config.fps) - 1) // self._config.frames
+        while self._known < followed and self._ear.is_certain(self._known):
+            self._known += 1
+        return self._known
 
     def _sound(self, index: int) -> ClipSound:
         return ClipSound(index, self._frames(index), *self._ear.sound(index))
@@ -279,16 +282,14 @@ class WindowedSounds(ClipSounds):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self._window = family_of(config).hearing.samples
-        self._kept = np.zeros(0, np.float32)
-        self._kept_from = 0
+        self._kept = KeptSamples()
 
     @property
     def nbytes(self) -> int:
-        whole = self._kept.base if isinstance(self._kept.base, np.ndarray) else self._kept
-        return whole.nbytes
+        return self._kept.nbytes
 
     def push(self, block: Floats) -> None:
-        self._kept = np.concatenate([self._kept, block])
+        self._kept.push(block)
         self.received += len(block)
 
     def _certain(self) -> int:
@@ -302,13 +303,13 @@ class WindowedSounds(ClipSounds):
 
     def _sound(self, index: int) -> ClipSound:
         start = self._start(index)
-        heard = self._kept[max(start - self._kept_from, 0) : max(start + self._window - self._kept_from, 0)]
+        heard = self._kept.between(max(start, 0), max(start + self._window, 0))
         before = max(0, -start)
         waveform = np.pad(heard, (before, self._window - before - len(heard)))
         clips = index + 2 if self._total is None else clip_count(self._total, self._config)
         rows = self._attended(index, clips) - self._first_frame(index)
         sound = ClipSound(index, self._frames(index), waveform, rows)
-        self._forget(self._start(index + 1))
+        self._kept.forget(max(self._start(index + 1), 0))
         return sound
 
     def _first_frame(self, index: int) -> int:
@@ -317,14 +318,6 @@ class WindowedSounds(ClipSounds):
     def _start(self, index: int) -> int:
         """First sample of a clip's window; negative where it begins before the sound."""
         return samples_of(self._first_frame(index), self._config)
-
-    def _forget(self, start: int) -> None:
-        """Samples before ``start`` will not be needed again."""
-        if start > self._kept_from:
-            rest = self._kept[start - self._kept_from :]
-            # A view keeps all that was pushed: it is copied as soon as that is worth it.
-            self._kept = rest.copy() if 2 * rest.nbytes < self.nbytes else rest
-            self._kept_from = start
 
 
 def samples_of(frames: int, config: ModelConfig) -> int:

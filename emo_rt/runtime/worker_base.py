@@ -17,8 +17,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
 from emo_rt.device.base import Graph
 from emo_rt.device.buffers import Buffer, Buffers
 from emo_rt.device.nvtx import marked
@@ -225,25 +223,26 @@ class BaseWorker(ABC):
         """A place for a clip's result; :meth:`free` gives it back. There must be one."""
         return self._free.popleft()
 
-    def decode(self, slot: Slot, frames: int) -> Array:
-        """The first ``frames`` pictures of a finished clip, (frames, size, size, 3) uint8; waits for them."""
+    def decode(self, slot: Slot, frames: int) -> Iterator[Array]:
+        """The first ``frames`` pictures of a finished clip, (n, size, size, 3) uint8, part by part as they are there.
+
+        Take all of them, or close the iterator.
+        """
         wanted = min(frames, self._fresh)
         self._decode.wait(slot.ready)
         try:
+            slot.latents_download.start()
+            if slot.motion_download is not None:
+                slot.motion_download.start()
             with slot.timers["decode"], marked("decode"):
-                self._decoder.start(slot.final, wanted)
-                slot.latents_download.start()
-                if slot.motion_download is not None:
-                    slot.motion_download.start()
+                yield from self._decoder.parts(slot.final, wanted)
         finally:  # a part of it may be enqueued, and read the slot
             self._decode.record(slot.decoded)
-        pictures = self._decoder.result(wanted)
-        if slot.motion_download is not None:
-            pictures = np.concatenate([pictures, slot.motion_download.result()])
-        return pictures[:frames]
+        if slot.motion_download is not None and wanted < frames:
+            yield slot.motion_download.result()[: frames - wanted]
 
     def latents(self, slot: Slot) -> Array:
-        """(F, 4, S, S) float32: what was decoded last from this slot, a new array."""
+        """(F, 4, S, S) float32: what is decoded of this slot, a new array; as soon as its first pictures are there."""
         return slot.latents_download.result()
 
     def times(self, slot: Slot) -> dict[str, tuple[float, float]]:

@@ -21,7 +21,7 @@ from emo_rt.batch.ray_runner import is_node_alive
 from tests.batch.conftest import Manifest, events, results, row, write_voice
 from tests.batch.faults import Killer, running, seize, started, state, until
 from tests.batch.test_batch_faults import check_whole
-from tests.cluster.conftest import NODE
+from tests.cluster.conftest import NODE, NODES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 GPU = Cluster(share=Share(gpus=1))
@@ -83,10 +83,11 @@ def test_a_poison_pill(tiny_bundle: Bundle, cluster: Any, manifest: Manifest, in
 
 def test_a_node_is_removed(tiny_bundle: Bundle, cluster: Any, manifest: Manifest, inputs: Path, tmp_path: Path) -> None:
     """Its row is begun again elsewhere, alone, and does not count as a death."""
-    out, gone = tmp_path / "out", cluster.add_node(**NODE, resources={"doomed": 1})
+    out, holders = tmp_path / "out", [held_gpu() for _ in range(NODES)]
+    gone = cluster.add_node(**NODE)  # the only node with room, until it is gone
     until(lambda: is_node_alive(gone.node_id))
     names, struck = [f"r{n}" for n in range(12)], list[str]()
-    write_voice(inputs / "longer.wav", 20)  # so that the other nodes are not done before this one has started
+    write_voice(inputs / "longer.wav", 20)
 
     def on_it(key: str) -> bool:
         is_there = key in on_node(out, gone.node_id)
@@ -96,6 +97,8 @@ def test_a_node_is_removed(tiny_bundle: Bundle, cluster: Any, manifest: Manifest
     def strike() -> None:
         if seize(out, on_it, over.is_set) is not None:
             cluster.remove_node(gone)
+        for holder in holders:
+            kill(holder)
 
     over, thread = threading.Event(), threading.Thread(target=strike)
     thread.start()
@@ -111,6 +114,25 @@ def test_a_node_is_removed(tiny_bundle: Bundle, cluster: Any, manifest: Manifest
     assert (kinds["lost"], kinds["died"]) == (1, 0)
     (again,) = [event for event in events(out) if event["event"] == "attempt" and event["alone"]]
     assert again["key"] == struck[0]
+
+
+def held_gpu() -> Any:
+    """An actor that holds a node's only GPU."""
+    import ray
+
+    class Holder:
+        def is_there(self) -> bool:
+            return True
+
+    holder = ray.remote(num_cpus=0, num_gpus=1)(Holder).remote()
+    assert ray.get(holder.is_there.remote())
+    return holder
+
+
+def kill(actor: Any) -> None:
+    import ray
+
+    ray.kill(actor)
 
 
 def on_node(out: Path, node: str) -> list[str]:

@@ -14,9 +14,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from emo_rt import Bundle
+from emo_rt import Animator, Bundle
 from emo_rt.device.base import Backend, Graph
 from emo_rt.device.buffers import Buffer, Buffers, host_buffer
+from emo_rt.device.openvino import OvBackend
+from emo_rt.device.processor import BFLOAT16, bfloat16_problem, features
 from emo_rt.device.registry import open_backend
 from emo_rt.errors import BackendError, BackendUnavailableError, ClosedError, ConfigError, DeviceLostError
 from emo_rt.model.bundle import write_manifest
@@ -162,6 +164,65 @@ def test_auto_says_what_it_chose_and_why(caplog: pytest.LogCaptureFixture, no_gp
     with caplog.at_level(logging.INFO, logger="emo_rt"), open_backend():
         messages = [record.getMessage() for record in caplog.records]
     assert messages == ["running on cpu (onnxruntime), because there is no GPU here"]
+
+
+class TestBfloat16ByItself:
+    """On a processor that has instructions for it, so it seems; its products are of fp32 here."""
+
+    @pytest.fixture(autouse=True)
+    def processor(self, monkeypatch: pytest.MonkeyPatch, no_gpu: None) -> None:
+        def open_it(threads: int | None, *, bf16: bool) -> OvBackend:
+            backend = OvBackend(threads)
+            backend.name = "openvino-bf16" if bf16 else backend.name
+            return backend
+
+        monkeypatch.delenv("EMO_RT_EXACT", raising=False)
+        monkeypatch.setattr("emo_rt.device.processor.features", lambda: frozenset({"avx2", "avx512_bf16"}))
+        monkeypatch.setattr("emo_rt.device.openvino.OvBackend", open_it)
+
+    def test_auto_takes_it_and_says_how_to_be_exact(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.INFO, logger="emo_rt"), open_backend(device="cpu") as opened:
+            assert opened.name == "openvino-bf16"
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert message == (
+            "running on cpu (openvino-bf16); it rounds products to bfloat16, with exact=True, --exact or "
+            "EMO_RT_EXACT=1 none does"
+        )
+
+    def test_exactly_is_with_onnx_runtime(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with open_backend(exact=True) as opened:
+            assert opened.name == "onnxruntime"
+        with Animator.load("demo", device="cpu", threads=1, verify=False, exact=True) as animator:
+            assert animator.backend == "onnxruntime"
+        monkeypatch.setenv("EMO_RT_EXACT", "1")
+        with open_backend() as opened:
+            assert opened.name == "onnxruntime"
+
+    def test_who_names_it_gets_it(self) -> None:
+        with open_backend("openvino-bf16", exact=True) as opened:
+            assert opened.name == "openvino-bf16"
+
+    def test_without_openvino_it_is_not_missed(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        assert bfloat16_problem() == "OpenVINO is not installed"
+        with caplog.at_level(logging.INFO, logger="emo_rt"), open_backend(device="cpu") as opened:
+            assert opened.name == "onnxruntime"
+        assert [record.getMessage() for record in caplog.records] == ["running on cpu (onnxruntime)"]
+
+    def test_another_processor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("emo_rt.device.processor.features", lambda: frozenset({"avx2"}))
+        assert bfloat16_problem() == "this processor is not known to compute in bfloat16"
+        with open_backend(device="cpu") as opened:
+            assert opened.name == "onnxruntime"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_the_processor_has_is_read_from_linux() -> None:
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "sse2" in line or "asimd" in line)
+    assert features() <= set(flags.split())
+    assert bool(features() & BFLOAT16) == _computes_in_bfloat16()
 
 
 def test_a_named_backend_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

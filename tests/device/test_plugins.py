@@ -82,8 +82,8 @@ def site(tmp_path: Path) -> Path:
 def test_ours_are_there_without_others() -> None:
     assert backend_names() == ("auto", "onnxruntime", "openvino", "openvino-bf16", "tensorrt")
     assert {entry.NAME for entry in entries()} == set(OWN_NAMES)
-    assert [(entry.NAME, entry.DEVICE) for entry in entries()][:3] == [
-        ("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("onnxruntime", "cpu"),
+    assert [(entry.NAME, entry.DEVICE) for entry in entries()][:4] == [
+        ("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino-bf16", "cpu"), ("onnxruntime", "cpu"),
     ]  # fmt: skip
 
 

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from emo_rt import Animator, Avatar, Bundle, OverloadedError, Runtime
+from emo_rt import Animator, Avatar, Bundle, LiveSession, OverloadedError, Runtime
+from emo_rt.model.contract import Array
+from emo_rt.runtime.live.maker import LiveClip, Made
+from emo_rt.runtime.live.warming import wait_until
 from tests.live_sessions import (
     CLIP_S,
     FPS,
@@ -129,8 +132,14 @@ def test_the_nearest_deadline_comes_first(stage: Stage) -> None:
     early, late = stage.open(steps=1), stage.open(steps=1)
     order = []
     for session in (early, late):
+        wait_until(lambda maker=session._maker: not maker.making, session._maker, stage.clock)  # type: ignore[misc]
         record, made = session._maker, session._maker.made
-        record.made = lambda clip, pixels, who=session, made=made: (order.append((who, clip.due)), made(clip, pixels))
+
+        def note(clip: LiveClip, pixels: Array, who: LiveSession = session, made: Made = made) -> None:
+            order.extend([(who, clip.due)] * clip.is_made)
+            made(clip, pixels)
+
+        record.made = note
     gate, reached = threading.Event(), threading.Event()
 
     def hold() -> Iterator[None]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from emo_rt.checks import check
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.media.kept_samples import KeptSamples
 from emo_rt.media.log_mel import HOP, WINDOW, column_count, floored, log_columns
 from emo_rt.model.config import ModelConfig, WhisperConfig
 from emo_rt.model.contract import Array
@@ -97,8 +98,7 @@ class StreamEar:
         encoder = family.config.audio.encoder
         assert isinstance(encoder, WhisperConfig)
         self._family, self._bands, self._piece = family, encoder.mel_bins, 2 * encoder.positions
-        self._samples, self._samples_from = np.zeros(0, np.float32), 0
-        self._received = 0
+        self._samples = KeptSamples()
         self._total: int | None = None
         self._logs, self._first = np.zeros((self._bands, 0), np.float32), 0
         """Columns without a floor, and the number of the first of them, where a piece begins."""
@@ -111,17 +111,16 @@ class StreamEar:
 
     def push(self, block: NDArray[np.float32]) -> None:
         """Take (n,) more samples at 16 kHz."""
-        self._samples = np.concatenate([self._samples, block])
-        self._received += len(block)
+        self._samples.push(block)
 
     def end(self) -> None:
         """No more will come. A sound shorter than two columns' windows is filled up with silence."""
-        self.push(np.zeros(max(2 * WINDOW - self._received, 0), np.float32))
-        self._total = self._received
+        self.push(np.zeros(max(2 * WINDOW - self._samples.received, 0), np.float32))
+        self._total = self._samples.received
 
     def is_certain(self, index: int) -> bool:
         """Whether all that a clip hears is there."""
-        return self._total is not None or self._received >= _samples_of(self._columns(index))
+        return self._total is not None or self._samples.received >= _samples_of(self._columns(index))
 
     def sound(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(bands, columns) from the begin of a piece on, and (F, 10): the encoder's rows that each frame of the clip's
@@ -151,8 +150,8 @@ class StreamEar:
         if columns <= known:
             return
         start, stop = known * HOP - WINDOW // 2, _samples_of(columns)
-        part = self._samples[max(start, 0) - self._samples_from : stop - self._samples_from]
-        ends = max(-start, 0), max(stop - self._received, 0)
+        part = self._samples.between(max(start, 0), stop)
+        ends = max(-start, 0), max(stop - self._samples.received, 0)
         new = log_columns(np.pad(part, ends, mode="reflect") if any(ends) else part, self._bands)
         self._logs = np.concatenate([self._logs, new], axis=1)
         self._loudest = max(self._loudest, new.max())
@@ -160,8 +159,7 @@ class StreamEar:
     def _forget(self, first: int) -> None:
         """Columns before ``first``, and the samples of all that are known."""
         self._logs, self._first = self._logs[:, first - self._first :].copy(), first
-        kept = max((self._first + self._logs.shape[1]) * HOP - WINDOW // 2, self._samples_from)
-        self._samples, self._samples_from = self._samples[kept - self._samples_from :].copy(), kept
+        self._samples.forget(max((self._first + self._logs.shape[1]) * HOP - WINDOW // 2, 0))
 
 
 def _samples_of(columns: int) -> int:

@@ -107,14 +107,16 @@ class Conductor:
         return played
 
     def made(self, clip: LiveClip, pixels: NDArray[np.uint8]) -> None:
-        """The maker has made a clip."""
+        """The maker has made pictures of a clip, the last of which are there."""
         assert clip.kept is not None
         pixels.flags.writeable = False
-        kept = clip.kept
+        kept, first = clip.kept, clip.made - len(pixels)
         self.reel.extend(
-            ReelFrame(pixels[row], Latent(kept, row), self._track.popleft(), clip) for row in range(len(pixels))
+            ReelFrame(picture, Latent(kept, first + row), self._track.popleft(), clip, clip.made_at)
+            for row, picture in enumerate(pixels)
         )
-        self._ladder.note(clip.rung, clip.waited_s, clip.seconds)
+        if clip.is_made:
+            self._ladder.note(clip)
 
     # The time
 
@@ -136,7 +138,7 @@ class Conductor:
     def _remaining(self, now: float) -> float:
         """Seconds until the clips under way are made."""
         last = list(self._maker.making.values())[-1]
-        return max(self._ladder.lead - (now - last.composed_at), 0.0)
+        return max(self._ladder.whole_s - (now - last.composed_at), 0.0)
 
     # Starting anew
 
@@ -185,7 +187,7 @@ class Conductor:
         last = self.voice.last_push
         if (ready.open >= wanted and self.voice.is_speaking) or last is None or now - last >= FORGOTTEN_S:
             return min(ready.open, wanted)
-        held = math.ceil(self._settings.jitter_s * self.fps)
+        held = max(math.ceil((self._settings.jitter_s - self.voice.spare_s) * self.fps), 0)
         return max(min(ready.open - held, wanted), 0)
 
     def _compose(self, now: float) -> None:
@@ -193,7 +195,7 @@ class Conductor:
         if self._maker.is_denoising or self.reel.is_looping or self._must_restart:
             return
         ready, wanted = self._ready(), self._wanted()
-        there = len(self.reel) + len(self._maker.making) * self.frames
+        there = len(self.reel) + self._maker.frames_to_come
         if ready.ended + self._coming(ready, wanted - ready.ended, now) < wanted or there > self.frames:
             if self._is_idle_enough(there) and not ready.ended + ready.open:
                 return
@@ -223,7 +225,7 @@ class Conductor:
         wanted, ready = self._wanted(), self._ready()
         ended = min(ready.ended, wanted)
         coming = self._coming(ready, wanted - ended, now)
-        due = self._due(self.pairs + len(self.reel) + len(self._maker.making) * self.frames)
+        due = self._due(self.pairs + len(self.reel) + self._maker.frames_to_come)
         sounds = [self.voice.take() for _ in range(ended)]
         sounds += [self.voice.silence() for _ in range(wanted - ended - coming)]
         sounds += [self.voice.take() for _ in range(coming)]
@@ -244,7 +246,7 @@ class Conductor:
         at_once = self._settings.pace == "asap" and frame.sound.utterance is not None
         if now < due and not at_once:
             return due
-        self.late_frames += frame.clip.made_at > due
+        self.late_frames += frame.made_at > due
         return self._give(self.reel.take(), now)
 
     def _peek(self, due: float, now: float) -> ReelFrame | None:
@@ -275,8 +277,7 @@ class Conductor:
 
     def _give(self, frame: ReelFrame, now: float) -> LivePair:
         sound = frame.sound
-        if sound.arrived_at is not None:
-            self.latencies.note(frame.clip, sound.arrived_at, now)
+        self.latencies.note(frame, now)
         self._speech = 0 if sound.is_last else self._speech + sound.samples
         return self._pair(frame.pixels, sound, is_repeated=False)
 

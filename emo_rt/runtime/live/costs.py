@@ -8,6 +8,9 @@ from typing import NamedTuple
 from emo_rt.device.buffers import Buffers
 from emo_rt.runtime.step_tables import StepTable
 
+REMEMBERED = 0.5
+"""Weight of the latest clip in what is expected of the next one, where that is less trouble; more counts at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rung:
@@ -42,9 +45,13 @@ class Costs:
 
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, ...], float] = {}
+        self.behind_s = 0.0
+        """Of a clip's seconds, those that its first frame need not wait for, because pictures come in parts."""
 
-    def note(self, rung: Rung, seconds: float) -> None:
-        """One more clip: the least is what it costs, the rest is the load of the moment."""
+    def note(self, rung: Rung, seconds: float, head_s: float) -> None:
+        """One more clip: the least is what it costs, the rest is the load of the moment. ``head_s``: of
+        :class:`emo_rt.runtime.live.maker.LiveClip`."""
+        self.behind_s = -follow(-self.behind_s, head_s - seconds) if self._seconds else seconds - head_s
         self._seconds[rung.key] = min(seconds, self._seconds.get(rung.key, seconds))
 
     def __contains__(self, rung: Rung) -> bool:
@@ -55,3 +62,8 @@ class Costs:
         if rung.key in self._seconds or not self._seconds:
             return self._seconds.get(rung.key, 0.0)
         return max(seconds * rung.table.steps / len(key) for key, seconds in self._seconds.items())
+
+
+def follow(before: float, now: float) -> float:
+    """What is expected of the next clip: what is more counts at once, what is less bit by bit."""
+    return max(now, before + REMEMBERED * (now - before))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from emo_rt.runtime.live.costs import Beside, Costs, Rung
+from emo_rt.runtime.live.costs import Beside, Costs, Rung, follow
+from emo_rt.runtime.live.maker import LiveClip
 
 FULL = 0.9
 """Share of a clip's length that making it may take, beyond which a session steps down."""
@@ -12,9 +13,6 @@ ROOMY = 0.75
 """Share that a better preset must not exceed, for a session to step up to it."""
 PATIENCE = 6
 """Clips in a row that must have left room, before a session steps up."""
-REMEMBERED = 0.5
-"""Weight of the latest clip in what is expected of the next one, where it was quicker; a slower one counts at once."""
-
 HASTE = 1.15
 """A clip is begun so many times its expected seconds before it is due."""
 ALONE = Beside(0.0, 0.0)
@@ -46,6 +44,11 @@ class Ladder:
     @property
     def lead(self) -> float:
         """Seconds before its first frame is due at which a clip is to be begun."""
+        return self.whole_s - HASTE * min(self.costs.behind_s, self.seconds)
+
+    @property
+    def whole_s(self) -> float:
+        """Seconds until all frames of a clip are there that is begun now."""
         return HASTE * self.seconds + max(HASTE * self.waited, self._beside().clips_s)
 
     @property
@@ -68,12 +71,12 @@ class Ladder:
         rung = self.rung if at is None else self.rungs[at]
         return self.waited + self.costs.of(rung) * self.slowdown
 
-    def note(self, rung: Rung, waited: float, seconds: float) -> None:
-        """A clip took ``seconds``, after it had ``waited`` for other sessions."""
-        self.costs.note(rung, seconds)
-        least = self.costs.of(rung)
-        self.slowdown = _follow(self.slowdown, seconds / least if least else 1.0)
-        self.waited = _follow(self.waited, waited)
+    def note(self, clip: LiveClip) -> None:
+        """A clip was made."""
+        self.costs.note(clip.rung, clip.seconds, clip.head_s)
+        least = self.costs.of(clip.rung)
+        self.slowdown = follow(self.slowdown, clip.seconds / least if least else 1.0)
+        self.waited = follow(self.waited, clip.waited_s)
         if self.expected() > FULL * self._clip_s or self._load(self.at) > FULL:
             self._roomy = 0
             self._go_down()
@@ -103,7 +106,3 @@ class Ladder:
     def _best(self, share: float) -> int:
         fits = (at for at in range(len(self.rungs)) if self.expected(at) <= share * self._clip_s)
         return next(fits, len(self.rungs) - 1)
-
-
-def _follow(before: float, now: float) -> float:
-    return max(now, before + REMEMBERED * (now - before))

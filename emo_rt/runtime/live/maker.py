@@ -42,6 +42,8 @@ class LiveClip:
 
     index: int
     """Number of the clip since the session began; the key of its noise."""
+    frames: int
+    """Its frames."""
     rung: Rung
     """The preset that it is made with."""
     composed_at: float
@@ -56,6 +58,16 @@ class LiveClip:
     heard_at: float = 0.0
     denoised_at: float = 0.0
     made_at: float = 0.0
+    """When the last of its pictures came that are there."""
+    made: int = 0
+    """Its frames whose pictures are there; they come in parts."""
+    head_s: float = 0.0
+    """Seconds from its begin to its first frame, if it is shown so late that no other comes late."""
+
+    @property
+    def is_made(self) -> bool:
+        """Whether all its pictures are there."""
+        return self.made == self.frames
 
     @property
     def is_denoised(self) -> bool:
@@ -71,6 +83,11 @@ class LiveClip:
     def seconds(self) -> float:
         """Seconds that making it took."""
         return self.made_at - self.begun_at
+
+    def add(self, pictures: int, now: float, fps: int) -> None:
+        """So many more are there."""
+        self.head_s = max(self.head_s, now - self.begun_at - self.made / fps)
+        self.made, self.made_at = self.made + pictures, now
 
 
 Made = Callable[[LiveClip, NDArray[np.uint8]], None]
@@ -91,7 +108,7 @@ class LiveMaker(Session):
     ) -> None:
         self._clock = clock
         self.made: Made = lambda clip, pixels: None
-        """Takes the pictures of a clip, (F, H, W, 3), in a thread of the scheduler, under the lock."""
+        """Takes pictures of a clip as they are made, (n, H, W, 3), in a thread of the scheduler, under the lock."""
         self.making: dict[int, LiveClip] = {}
         """Clips that are composed and not made, by index, in order."""
         self._waiting: deque[LiveClip] = deque()
@@ -146,6 +163,11 @@ class LiveMaker(Session):
         return any(not clip.is_denoised for clip in self.making.values())
 
     @property
+    def frames_to_come(self) -> int:
+        """Frames that are composed and whose pictures are not there. Under the lock."""
+        return sum(clip.frames - clip.made for clip in self.making.values())
+
+    @property
     def nbytes(self) -> int:
         """Memory that is its own now."""
         return super().nbytes + self.kept.nbytes + self._resumed.nbytes
@@ -161,7 +183,7 @@ class LiveMaker(Session):
 
     def begin(self, sounds: Sequence[SoundFrame], rung: Rung, now: float, due: float) -> None:
         """The sound that makes one more clip certain. Under the lock; :meth:`wake` afterwards."""
-        clip = LiveClip(self._next_index, rung, now, due, self._resume)
+        clip = LiveClip(self._next_index, self.config.frames, rung, now, due, self._resume)
         self._next_index, self._resume = self._next_index + 1, None
         self.making[clip.index] = clip
         self._waiting.append(clip)
@@ -255,12 +277,20 @@ class LiveMaker(Session):
                 self.signal.tell()
         super()._decode(clip)
 
+    def _decoded(self, clip: BegunClip) -> None:
+        row = 0
+        for pictures in self._pictures(clip):
+            self._hand_on(pictures, clip.sound.index, row)
+            row += len(pictures)
+
     def _deliver(self, chunk: Chunk) -> None:
         with self._outbox.changed:
             self._watch.stats.frames += len(chunk.frames)
-            clip = self.making.pop(chunk.index, None)
+            clip = self.making.get(chunk.index)
             if clip is not None:
-                clip.made_at = self._clock.now()
+                clip.add(len(chunk.frames), self._clock.now(), self.config.fps)
+                if clip.is_made:
+                    del self.making[chunk.index]
                 self.made(clip, chunk.frames)
             self.signal.tell()
 

@@ -26,6 +26,8 @@ class ReelFrame:
     """What belongs to it."""
     clip: LiveClip
     """The clip that it was made in."""
+    made_at: float
+    """When the picture was there."""
 
 
 class Reel:

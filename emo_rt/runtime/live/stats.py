@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emo_rt.runtime.live.maker import LiveClip
+from emo_rt.runtime.live.reel import ReelFrame
 
 REMEMBERED = 4_096
 """Clips whose latencies are remembered."""
@@ -69,13 +70,16 @@ class Latencies:
         self._worst: tuple[float, ...] = ()
         self._done: deque[tuple[float, ...]] = deque(maxlen=REMEMBERED)
 
-    def note(self, clip: LiveClip, arrived_at: float, given_at: float) -> None:
-        """A frame with sound that came at one time was given at another."""
+    def note(self, frame: ReelFrame, given_at: float) -> None:
+        """A frame was given; of one without sound there is no latency."""
+        clip, arrived_at = frame.clip, frame.sound.arrived_at
+        if arrived_at is None:
+            return
         if clip is not self._clip:
             self._finish()
             self._clip = clip
         if not self._worst or given_at - arrived_at > self._worst[0]:
-            times = (arrived_at, clip.composed_at, clip.begun_at, clip.heard_at, clip.denoised_at, clip.made_at)
+            times = (arrived_at, clip.composed_at, clip.begun_at, clip.heard_at, clip.denoised_at, frame.made_at)
             parts = np.diff([*times, given_at])
             self._worst = (given_at - arrived_at, *map(float, parts))
 

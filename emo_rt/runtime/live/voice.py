@@ -127,6 +127,12 @@ class Voice:
         return next((one.oldest for one in self._utterances if one.oldest is not None), None)
 
     @property
+    def spare_s(self) -> float:
+        """Sound of the utterance that still comes, behind its last whole frame."""
+        open_frames = self.ready().open
+        return max(len(self._utterances[-1].audio) / self._rate - open_frames / self._fps, 0.0) if open_frames else 0.0
+
+    @property
     def is_speaking(self) -> bool:
         """Whether an utterance is under way of which more is to come."""
         return bool(self._utterances) and self._utterances[-1].is_begun and not self._utterances[-1].has_ended

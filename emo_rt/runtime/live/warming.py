@@ -29,7 +29,8 @@ def warm(maker: LiveMaker, costs: Costs, silence: SoundFrame, clock: Clock, clip
         if is_first:
             _silent_clip(maker, rung, silence, clock)  # pays for whatever is done once
             is_first = False
-        costs.note(rung, _silent_clip(maker, rung, silence, clock).seconds)
+        clip = _silent_clip(maker, rung, silence, clock)
+        costs.note(rung, clip.seconds, clip.head_s)
     with maker.signal.changed:
         maker.reset()
 
@@ -49,7 +50,8 @@ def _silent_clip(maker: LiveMaker, rung: Rung, silence: SoundFrame, clock: Clock
     done = list[LiveClip]()
 
     def made(clip: LiveClip, _: NDArray[np.uint8]) -> None:
-        done.append(clip)
+        if clip.is_made:
+            done.append(clip)
 
     with maker.signal.changed:
         maker.reset()
