@@ -29,18 +29,17 @@ soak:
 # Every loader of what comes from outside, with atheris in an environment of its own (build/fuzz/venv), so many seconds
 # each. CI has the same loaders with hypothesis, for a second each.
 FUZZ_S ?= 120
-FUZZED = audio video marks picture manifest graph avatar list table request message job
 fuzz:
 	$(PYTHON) -m venv build/fuzz/venv
-	build/fuzz/venv/bin/python -m pip install -q -e '.[cpu,serve,provenance]' atheris onnx
-	for name in $(FUZZED); do build/fuzz/venv/bin/python -m tests.fuzz.run $$name $(FUZZ_S) || exit 1; done
+	build/fuzz/venv/bin/python -m pip install -q -e '.[cpu,webrtc,provenance]' atheris onnx
+	build/fuzz/venv/bin/python -m tests.fuzz.run all $(FUZZ_S)
 
-# Known holes in what a user of all extras without a GPU gets, and the versions that were looked at (build/audit.lock).
-# Without pip and setuptools, which the interpreter brings. Needs PyPI itself (a mirror may not tell of holes), so CI does
-# not run it.
+# Known holes in what all extras bring, but those for GPUs, other frameworks and makers of models, and the versions that
+# were looked at (build/audit.lock). Without pip and setuptools, which the interpreter brings. Needs PyPI itself (a mirror
+# may not tell of holes), so CI does not run it.
 audit:
 	$(PYTHON) -m venv build/audit
-	build/audit/bin/python -m pip install -q '.[cpu,openvino,serve,batch]'
+	build/audit/bin/python -m pip install -q '.[cpu,openvino,webrtc,batch,remote,evaluate,provenance]'
 	build/audit/bin/python -m pip freeze --exclude emo_rt > build/audit.lock
 	$(PYTHON) -m venv build/audit-tool
 	build/audit-tool/bin/python -m pip install -q pip-audit
@@ -74,7 +73,7 @@ browser:
 integrations:
 	$(PYTHON) -m venv build/integrations
 	build/integrations/bin/python -m pip install -q -e '.[cpu,livekit,pipecat,webrtc]' filelock pytest \
-		httpx2 opentelemetry-sdk schemathesis
+		httpx2 opentelemetry-exporter-otlp-proto-http schemathesis
 	build/integrations/bin/python -m pytest -o addopts= -q -rs tests/integrations
 
 # Batches and the server on a real cluster of several nodes, and a store like S3, in an environment of their own.

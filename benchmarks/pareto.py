@@ -39,7 +39,7 @@ from emo_rt.benchmarks.quality_measures import Measures, measure
 from emo_rt.benchmarks.quality_people import Person, Pixels, Reader, load_people
 from emo_rt.cli import terminal
 from emo_rt.cli.machine import Machine
-from emo_rt.cli.options import add_options
+from emo_rt.cli.options import add_options, read_options
 from emo_rt.errors import ConfigError
 from emo_rt.evaluate.footage import waveform
 from emo_rt.evaluate.subject import Speech
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--presets is for drawn people; `emo-rt evaluate --regression` compares presets by a portrait")
     rows: Mapping[str, Point]
     chosen = settings(given.steps, given.solvers.split(","))
-    with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
+    with read_options(given, Machine).load() as animator:
         if given.portrait is not None:  # the gate runs them with the variant of the model's best
             bundle, variant = animator.bundle, best_preset(animator.bundle).variant
             chosen = {name: as_options(as_preset(options, variant), bundle) for name, options in chosen.items()}

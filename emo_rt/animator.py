@@ -75,6 +75,7 @@ class Animator:
         memory_limit: float | None = None,
         exact: bool = False,
         verify: bool = True,
+        tuned: bool = True,
         runtime: Runtime | None = None,
     ) -> Animator:
         """Open a bundle folder, or ``"demo"``, the small model inside the package.
@@ -87,15 +88,16 @@ class Animator:
         ``None`` = one per core.
         ``memory_limit``: GB of a GPU's memory that one run may take, as :meth:`estimate_memory` reckons it; settings
         that take more raise :class:`ConfigError`, which names those that fit. ``verify``: compare every file with its
-        hash. ``runtime``: what shares the device out among sessions; ``None`` = the one of this process and device.
-        Presets that ``emo-rt tune`` has measured here for this bundle go before its own. Raises :class:`BundleError`,
-        :class:`BackendError`, :class:`ConfigError`.
+        hash. ``tuned``: presets that ``emo-rt tune`` has measured here for this bundle go before its own. ``runtime``:
+        what shares the device out among sessions; ``None`` = the one of this process and device. Raises
+        :class:`BundleError`, :class:`BackendError`, :class:`ConfigError`.
         """
         require_type("runtime", runtime, Runtime)
         require_type("exact", exact, bool)
         usable = memory_limit is None or MEMORY_LIMIT.has(memory_limit)
         check(usable, "memory_limit", memory_limit, f"{MEMORY_LIMIT}, or None")
-        checked = with_tuned(Bundle.open(bundle, verify=verify))
+        checked = Bundle.open(bundle, verify=verify)
+        checked = with_tuned(checked) if tuned else checked
         if checked.outdated:
             logger.warning("%s", checked.outdated)
         model = LoadedModel(checked, open_backend(backend, device, threads, checked, exact=exact), memory_limit)

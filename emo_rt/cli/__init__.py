@@ -124,6 +124,6 @@ def _guarded(args: argparse.Namespace) -> int:
 
 def _failed(args: argparse.Namespace, code: int, message: str) -> int:
     if args.debug:
-        traceback.print_exc()
+        terminal.note(traceback.format_exc().rstrip())
     terminal.note(" ".join(message.split()))
     return code

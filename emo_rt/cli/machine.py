@@ -31,6 +31,6 @@ class Machine:
     exact: bool = False
     """Let auto take no backend that rounds to bfloat16."""
 
-    def load(self, runtime: Runtime | None = None) -> Animator:
-        """Load the model. Raises what :meth:`emo_rt.Animator.load` raises."""
-        return Animator.load(**asdict(self), runtime=runtime)
+    def load(self, runtime: Runtime | None = None, *, tuned: bool = True) -> Animator:
+        """Load the model. ``tuned`` and what it raises: see :meth:`emo_rt.Animator.load`."""
+        return Animator.load(**asdict(self), runtime=runtime, tuned=tuned)

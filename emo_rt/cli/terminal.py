@@ -21,8 +21,9 @@ BAR_CELLS = 24
 """Width of the bar itself, in characters."""
 ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask for an end: of a service manager, and of a terminal that is closed."""
-COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys instead of showing it, what turns the order of characters, and what no UTF-8 can hold."""
+COMMANDING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it, what turns the order of characters (Unicode's ``Bidi_Control``), what
+ends a line, and what no UTF-8 can hold."""
 
 
 def plain(text: str) -> str:

@@ -64,7 +64,7 @@ def _tune(
 
     sound = waveform(open_audio(voice))
     speech = Speech(os.fspath(portrait), sound, args.face_box, args.seed, args.device, args.threads)
-    with read_options(args, Machine).load() as animator:
+    with read_options(args, Machine).load(tuned=False) as animator:  # not on top of what was tuned before
         tuned = tune(animator, speech, options.budget, None if args.quiet else terminal.note)
         path = None if options.dry_run else write_tuned(animator.bundle, tuned)
     presets = {name: asdict(preset) for name, preset in tuned.presets.items()}
@@ -72,13 +72,21 @@ def _tune(
         terminal.say(json.dumps({"presets": presets, "measured": tuned.measured, "curve": tuned.curve}))
         return
     terminal.say(_curve_table(tuned.curve))
+    for row in tuned.curve:
+        if not row["passed"]:
+            terminal.say(row["verdict"])
     terminal.say(LEGEND)
+    left_out = tuned.measured["left_out"]
+    if left_out:
+        terminal.say(
+            f"The budget left out {left_out} of {left_out + len(tuned.curve)} settings; a larger one tries more."
+        )
     terminal.say("")
     terminal.say(_preset_table(presets, tuned.curve))
     terminal.say(_speed_of_realtime(presets, tuned.curve))
     if path is not None:
         undo = f"`emo-rt tune {args.bundle} --forget` undoes it"
-        terminal.say(f"kept in {path}: this model's presets from now on; {undo}")
+        terminal.say(f"kept in {path}: this model's presets from now on, like `emo-rt animate --mode fast`; {undo}")
 
 
 def _curve_table(curve: Any) -> str:

@@ -12,26 +12,25 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from emo_rt.errors import InputError, MissingDependencyError
-from emo_rt.evaluate.context import ARCFACE, DLIB, Context, PortraitFacts
+from emo_rt.evaluate.context import ARCFACE, DLIB, NO_PORTRAIT, Context, PortraitFacts
 from emo_rt.evaluate.deep3d import Deep3D
 from emo_rt.evaluate.expression import coefficients, expressions
 from emo_rt.evaluate.fid import fid, fvd, joined_clips, joined_features
 from emo_rt.evaluate.footage import Footage, expanded, open_video, videos_in
 from emo_rt.evaluate.frechet import FrechetSample, too_few
 from emo_rt.evaluate.i3d import I3D
-from emo_rt.evaluate.identity import ArcFaceRecogniser, DlibRecogniser, NetworkFile, Recogniser
+from emo_rt.evaluate.identity import ArcFaceRecogniser, DlibRecogniser, Recogniser
 from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.intervals import Sample, estimate
 from emo_rt.evaluate.metrics import METRICS, Metric, take
 from emo_rt.evaluate.moments import worst_moments
+from emo_rt.evaluate.onnx_network import NetworkFile
 from emo_rt.evaluate.options import Against, Name
-from emo_rt.evaluate.pictures import sharpness
 from emo_rt.evaluate.reading import Networks, Reading, read
 from emo_rt.evaluate.report import Detail, Report, Row, Value
 from emo_rt.evaluate.syncnet import SyncNet
 from emo_rt.faces import FaceFinder, default_finder
 from emo_rt.faces.networks import NETWORKS, asset
-from emo_rt.files import sha256_of
 from emo_rt.media.picture import load_picture
 from emo_rt.schema.compound import Files
 from emo_rt.schema.kinds import File
@@ -91,14 +90,13 @@ class Eyes:
         if not faces:
             raise InputError(f"no face was found in the portrait {path}; give a picture with one")
         embeddings = {name: one.embed(picture, faces[0].landmarks) for name, one in self.recognisers.items()}
-        return PortraitFacts(embeddings, sharpness(picture, faces[0].box))
+        return PortraitFacts(embeddings)
 
     @property
     def networks(self) -> list[NetworkFile]:
         """All that look, with their hashes."""
         built_in = [
-            NetworkFile(f"Face Landmarker, {name} (Google, built in)", f"{name}.onnx", sha256_of(asset(f"{name}.onnx")))
-            for name in NETWORKS
+            NetworkFile.of(f"Face Landmarker, {name} (Google, built in)", asset(f"{name}.onnx")) for name in NETWORKS
         ]
         return built_in + self._networks.files
 
@@ -129,6 +127,10 @@ class Portraits:
                 raise InputError(f"{path} has no picture; expected files that end in {', '.join(PORTRAITS)}")
             self._facts = {one.stem: eyes.portrait(one) for one in pictures}
 
+    def none(self, name: str) -> str:
+        """Why a video has none."""
+        return f"the folder of portraits has none named {Path(name).stem}" if self._facts else NO_PORTRAIT
+
     def of(self, name: str) -> PortraitFacts | None:
         """The one of a video."""
         return self._all or self._facts.get(Path(name).stem)
@@ -156,18 +158,19 @@ def evaluate(
     opened = [one for source in videos for one in _opened(source)]
     if not opened:
         raise InputError("there is no video to evaluate; give one or more")
+    systems = [videos_in(folder) for folder in against.systems]
+    truths_of = [] if against.truth is None else videos_in(against.truth)
     eyes = eyes_of(against)
     portraits = Portraits(against.portrait, eyes)
-    truths = [] if against.truth is None else _looks(map(open_video, videos_in(against.truth)), eyes, said)
+    truths = _looks(map(open_video, truths_of), eyes, said)
     context = held_against(against, eyes, portraits, [one.reading for one in truths])
     voiced = [one if against.voice is None else one.with_voice(against.voice) for one in opened]
     own = _looks(voiced, eyes, said)
     rows = [_row(one.footage.name, "video", [one], context) for one in own]
     if len(own) > 1:
         rows.append(_row("all videos", "set", own, context))
-    for folder in against.systems:
-        others = _looks(map(open_video, videos_in(folder)), eyes, said)
-        rows.append(_row(Path(folder).name, "against", others, context))
+    for folder, others in zip(against.systems, systems, strict=True):
+        rows.append(_row(Path(folder).name, "against", _looks(map(open_video, others), eyes, said), context))
     if truths:
         rows.append(_row(Path(str(against.truth)).name, "truth", truths, context))
     details = [Detail(one.footage, one.reading, worst_moments(one.reading, context)) for one in own]
@@ -178,6 +181,7 @@ def held_against(against: Against, eyes: Eyes, portraits: Portraits, truths: Seq
     """What readings are compared with."""
     return Context(
         portrait_of=portraits.of,
+        no_portrait=portraits.none,
         true_expressions=np.concatenate([expressions(one) for one in truths]) if truths else None,
         true_frames=joined_features(truths),
         true_clips=joined_clips(truths),

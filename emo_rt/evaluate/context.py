@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 
 DLIB, ARCFACE = "dlib", "arcface"
 """Names of the recognisers."""
+NO_PORTRAIT = "needs the portrait"
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +23,6 @@ class PortraitFacts:
 
     embeddings: Mapping[str, Floats]
     """By recogniser, (d,)."""
-    sharpness: float
-    """Of its face, as for frames."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +31,8 @@ class Context:
 
     portrait_of: Callable[[str], PortraitFacts | None] = lambda name: None
     """Name of a video → its portrait."""
+    no_portrait: Callable[[str], str] = lambda name: NO_PORTRAIT
+    """Name of a video → why it has none."""
     true_expressions: Floats | None = None
     """(n, 51) blendshapes of all frames of the true videos."""
     true_frames: Floats | None = None

@@ -16,7 +16,7 @@ from PIL import Image
 from emo_rt.errors import InputError
 from emo_rt.evaluate.onnx_network import OnnxNetwork
 from emo_rt.faces.align import Points
-from emo_rt.model.identity import FIVE_POINTS
+from emo_rt.model.aligned_face import five_points
 from emo_rt.model.metric_networks import INPUTS, MEAN_FACE
 
 SIDE = INPUTS["deep3d"]["picture"][-1]
@@ -33,7 +33,7 @@ class Deep3D(OnnxNetwork):
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`InputError`, :class:`MissingDependencyError`."""
-        super().__init__(path, "deep3d", "Deep3DFaceRecon (E-FID)")
+        super().__init__(path, "Deep3DFaceRecon (E-FID)", "deep3d")
         try:
             self._mean_face = np.array(json.loads(self.metadata[MEAN_FACE]), np.float64).reshape(5, 3)
         except (KeyError, ValueError) as exc:
@@ -41,8 +41,7 @@ class Deep3D(OnnxNetwork):
 
     def expression(self, frame: NDArray[np.uint8], landmarks: Points) -> Vector:
         """(64,) of one face. ``frame``: (H, W, 3); ``landmarks``: (478, 2 or 3) in its pixels."""
-        five = np.array([landmarks[list(group), :2].mean(axis=0) for group in FIVE_POINTS])
-        crop = aligned_crop(frame, five, self._mean_face).astype(np.float32) / np.float32(255)
+        crop = aligned_crop(frame, five_points(landmarks), self._mean_face).astype(np.float32) / np.float32(255)
         return np.asarray(self.run(picture=crop.transpose(2, 0, 1)[None])[0][0])
 
 

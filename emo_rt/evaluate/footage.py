@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -34,7 +36,7 @@ class Footage:
     frames: Callable[[], Iterator[Frame]]
     """Starts a new pass over the frames."""
     sound: NDArray[np.float32] | None
-    """(n,) mono at 16 kHz; ``None`` without sound."""
+    """(n,) mono at 16 kHz, from the first frame on; ``None`` without sound."""
     video_s: float
     """Length of the picture in seconds."""
     audio_s: float | None
@@ -58,9 +60,29 @@ def open_video(path: str | os.PathLike[str]) -> Footage:
     """A video file. Raises :class:`InputError` where it cannot be read, :class:`AudioError` for its sound."""
     path = Path(path)
     info = probe(path)
-    sound = None if info.audio_duration_s is None else waveform(open_audio(path))
+    sound = None
+    if info.audio_duration_s is not None:
+        late = min(_sound_late_by(path), info.video_duration_s)
+        sound = _from_first_frame(waveform(open_audio(path)), late)
     name, fps = path.name, info.fps
     return Footage(name, fps, lambda: decoded(path), sound, info.video_duration_s, info.audio_duration_s, path)
+
+
+def _sound_late_by(path: Path) -> float:
+    """Seconds from the first frame to the first sample: not 0 in files that were cut without being encoded again."""
+    with open_media(path, VIDEO) as media:
+        return float(_start_s(media.best("audio")) - _start_s(media.best("video")))
+
+
+def _start_s(track: Stream | None) -> Fraction:
+    if track is None or track.start_time is None or track.time_base is None:
+        return Fraction(0)
+    return track.start_time * track.time_base
+
+
+def _from_first_frame(sound: NDArray[np.float32], late_s: float) -> NDArray[np.float32]:
+    samples = round(late_s * AUDIO_SAMPLE_RATE)
+    return np.concatenate([np.zeros(samples, np.float32), sound]) if samples > 0 else sound[-samples:]
 
 
 def of_frames(name: str, frames: NDArray[np.uint8], fps: float, sound: NDArray[np.float32] | None = None) -> Footage:

@@ -144,14 +144,14 @@ class FrechetSample:
         """With its interval. A mix has fewer different frames than the video, which alone makes its distance larger;
         that bias, the mean of the mixes over the value, is taken off."""
         value, mixes = self.whole, self.at(self._weights(draws, self))
-        low, high = ends(np.maximum(mixes - (mixes.mean() - value), 0), value)
+        low, high = ends(np.maximum(mixes - (mixes.mean() - value), 0), value, len(self.sums))
         return Estimate(value, low, high, len(self.sums))
 
     def change(self, after: FrechetSample, draws: int) -> Estimate:
         """From this video to another of as many blocks, both resampled alike."""
         weights = self._weights(draws, after)
         value = after.whole - self.whole
-        low, high = ends(after.at(weights) - self.at(weights), value)
+        low, high = ends(after.at(weights) - self.at(weights), value, len(self.sums))
         return Estimate(value, low, high, len(self.sums))
 
     def _weights(self, draws: int, other: FrechetSample) -> Values:

@@ -25,7 +25,7 @@ class I3D(OnnxNetwork):
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`InputError`, :class:`MissingDependencyError`."""
-        super().__init__(path, "i3d", "I3D, Kinetics-400 (FVD)")
+        super().__init__(path, "I3D, Kinetics-400 (FVD)", "i3d")
 
 
 class ClipFeatures:

@@ -7,19 +7,17 @@ Without any download of our own: dlib's ResNet, whose weights come with the pack
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from emo_rt.errors import InputError, MissingDependencyError
+from emo_rt.errors import MissingDependencyError
+from emo_rt.evaluate.onnx_network import NetworkFile, OnnxNetwork
 from emo_rt.faces.align import Points
-from emo_rt.files import sha256_of
-from emo_rt.model.identity import ARCFACE_SIZE, ARCFACE_TEMPLATE, FIVE_POINTS
+from emo_rt.model.aligned_face import ARCFACE_SIZE, ARCFACE_TEMPLATE, Similarity, five_points
 
 Vector = NDArray[np.float64]
 
@@ -31,18 +29,6 @@ DLIB_TEMPLATE = ((0.8596, 0.2135), (0.6461, 0.2290), (0.1206, 0.2137), (0.3341, 
 """Where they belong in the inner part (dlib's mean face)."""
 DLIB_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 NEEDS_DLIB = "dlib and face_recognition_models are not installed: pip install 'emo_rt[evaluate]'"
-
-
-@dataclass(frozen=True)
-class NetworkFile:
-    """A network that a measure used."""
-
-    name: str
-    """What it is."""
-    file: str
-    """File name."""
-    sha256: str
-    """Hash of the file."""
 
 
 class Recogniser(Protocol):
@@ -66,82 +52,27 @@ class DlibRecogniser:
             raise MissingDependencyError(NEEDS_DLIB)
         dlib: Any = import_module("dlib")
         path = Path(found.submodule_search_locations[0]) / "models" / DLIB_FILE
-        self.network = NetworkFile("dlib ResNet face recognition v1 (face_recognition_models)", path.name, _hash(path))
+        self.network = NetworkFile.of("dlib ResNet face recognition v1 (face_recognition_models)", path)
         self._network: Any = dlib.face_recognition_model_v1(str(path))
 
     def embed(self, frame: NDArray[np.uint8], landmarks: Points) -> Vector:
         """(128,)."""
         margin = DLIB_PADDING / (1 + 2 * DLIB_PADDING)
         template = (np.array(DLIB_TEMPLATE) / (1 + 2 * DLIB_PADDING) + margin) * DLIB_SIZE
-        chip = aligned(frame, landmarks[list(DLIB_POINTS), :2], template, DLIB_SIZE, averaged=True)
+        place = Similarity.of_points(landmarks[list(DLIB_POINTS), :2], template)
+        chip = place.crop(frame, DLIB_SIZE, averaged=True)
         return np.asarray(self._network.compute_face_descriptor(chip), np.float64)
 
 
-class ArcFaceRecogniser:
+class ArcFaceRecogniser(OnnxNetwork):
     """An ArcFace network: (1, 3, 112, 112) float32 RGB in −1 … 1 → (1, d), compared by cosine similarity."""
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`InputError` for a file that cannot be used, :class:`MissingDependencyError`."""
-        self._session: Any = open_onnx(path)
-        self._input = self._session.get_inputs()[0].name
-        self.network = NetworkFile("ArcFace", path.name, _hash(path))
+        super().__init__(path, "ArcFace")
 
     def embed(self, frame: NDArray[np.uint8], landmarks: Points) -> Vector:
         """(d,) of length 1."""
-        five = np.array([landmarks[list(group), :2].mean(axis=0) for group in FIVE_POINTS])
-        chip = aligned(frame, five, np.array(ARCFACE_TEMPLATE), ARCFACE_SIZE)
-        picture = ((chip.astype(np.float32) - 127.5) / 127.5).transpose(2, 0, 1)[None]
-        try:
-            vector = np.asarray(self._session.run(None, {self._input: picture})[0], np.float64).reshape(-1)
-        except Exception as exc:  # ONNX Runtime's errors share no base class
-            raise InputError(f"the network {self.network.file} failed: {exc}; expected an ArcFace model") from exc
+        chip = Similarity.of_points(five_points(landmarks), ARCFACE_TEMPLATE).crop(frame, ARCFACE_SIZE)
+        vector = self.run_one(((chip.astype(np.float32) - 127.5) / 127.5).transpose(2, 0, 1)[None])
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12))
-
-
-def open_onnx(path: Path) -> Any:
-    """A network of the user's, on the CPU. Raises :class:`InputError`, :class:`MissingDependencyError`."""
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-    except ImportError as exc:
-        raise MissingDependencyError(f"the network {path} needs ONNX Runtime; install emo_rt[cpu]") from exc
-    if not path.is_file():
-        raise InputError(f"there is no network {path}; expected an ONNX file")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # ONNX Runtime's errors share no base class
-        raise InputError(f"the network {path} cannot be loaded: {exc}") from exc
-
-
-def aligned(
-    frame: NDArray[np.uint8], points: Points, template: Points, side: int, *, averaged: bool = False
-) -> NDArray[np.uint8]:
-    """(side, side, 3): the frame turned, scaled and moved so that points (n, 2) come nearest to their places.
-
-    ``averaged``: large faces are averaged down first, as dlib does; the bilinear look-up alone, which is InsightFace's,
-    skips pixels.
-    """
-    here, there = points @ (1, 1j), template @ (1, 1j)
-    spread = here - here.mean()
-    turn = complex(np.vdot(spread, there - there.mean()) / max(float(np.vdot(spread, spread).real), 1e-9))
-    shift = complex(there.mean() - turn * here.mean())
-    image, factor = Image.fromarray(frame), max(1, int(1 / max(abs(turn), 1e-6))) if averaged else 1
-    if factor > 1:
-        image = image.reduce(factor)
-    middle = 0.5 + 0.5j  # points count from the middle of the first pixel, Pillow from its corner
-    back = 1 / (turn * factor)  # Pillow wants the way back
-    start = (middle - (middle + shift) / turn) / factor
-    way = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
-    looked = [  # as floats: of bytes, Pillow cuts off what is after the point, half a level on average
-        channel.convert("F").transform((side, side), Image.Transform.AFFINE, way, Image.Resampling.BILINEAR)
-        for channel in image.split()
-    ]
-    return np.stack([np.asarray(one) for one in looked], axis=-1).round().astype(np.uint8)
-
-
-def _hash(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as exc:
-        raise InputError(f"the network {path} cannot be read: {exc}") from exc

@@ -7,41 +7,30 @@ averaging, pixel centres at half, values −1 … 1. FIDs of other resizings are
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt.errors import InputError
-from emo_rt.evaluate.identity import NetworkFile, open_onnx
-from emo_rt.files import sha256_of
+from emo_rt.evaluate.onnx_network import OnnxNetwork
 from emo_rt.model.metric_networks import INPUTS
 
 SIDE = INPUTS["inception"]["picture"][-1]
 """Pixels of the network's picture, unless the file says otherwise."""
 
 
-class Inception:
+class Inception(OnnxNetwork):
     """(1, 3, s, s) float32 RGB in −1 … 1 → (1, d) or (1, d, 1, 1): for FID, the 2048 numbers of the last pooling."""
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`InputError` for a file that cannot be used, :class:`MissingDependencyError`."""
-        self._session: Any = open_onnx(path)
-        (source, *_) = self._session.get_inputs()
-        self._input, side = source.name, source.shape[-1]
+        super().__init__(path, "Inception (FID)")
+        side = self._session.inputs[0].shape[-1]
         self._side = side if isinstance(side, int) else SIDE
-        self.network = NetworkFile("Inception (FID)", path.name, sha256_of(path))
 
     def features(self, frame: NDArray[np.uint8]) -> NDArray[np.float64]:
         """(H, W, 3) uint8 → (d,). Raises :class:`InputError` where the network does not take such a picture."""
         picture = bilinear(frame, self._side) / np.float32(127.5) - 1
-        batch = picture.transpose(2, 0, 1)[None].astype(np.float32)
-        try:
-            found = self._session.run(None, {self._input: batch})[0]
-        except Exception as exc:  # ONNX Runtime's errors share no base class
-            name = self.network.file
-            raise InputError(f"the network {name} failed: {exc}; expected an Inception model") from exc
-        return np.asarray(found, np.float64).reshape(-1)
+        return self.run_one(picture.transpose(2, 0, 1)[None].astype(np.float32))
 
 
 def bilinear(picture: NDArray[np.uint8], side: int) -> NDArray[np.float32]:

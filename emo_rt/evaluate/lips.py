@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from emo_rt.evaluate.context import Context
 from emo_rt.evaluate.intervals import Sample
 from emo_rt.evaluate.reading import Reading
-from emo_rt.evaluate.syncnet import RATE, lse_c, lse_d
+from emo_rt.evaluate.syncnet import RATE, best_shift, lse_c, lse_d
 
 Values = NDArray[np.float64]
 
@@ -59,11 +59,12 @@ def lagged_correlations(first: Values, second: Values) -> Values:
 
 
 def correlation(reading: Reading, context: Context) -> Sample | str:
-    """Highest correlation over the lags."""
+    """Highest correlation over the lags. The interval is that of this lag: mixes that chose their own would flatter."""
     if reading.loudness is None:
         return NO_SOUND
-    pairs = lagged_pairs(reading.loudness, reading.opening)
-    return Sample.of(pairs, reading.fps, lambda means: correlations(means).max(axis=-1))
+    best = int(lagged_correlations(reading.loudness, reading.opening).argmax())
+    pairs = lagged_pairs(reading.loudness, reading.opening)[:, 5 * best : 5 * best + 5]
+    return Sample.of(pairs, reading.fps, lambda means: correlations(means)[..., 0])
 
 
 def lag(reading: Reading, context: Context) -> Sample | str:
@@ -89,12 +90,14 @@ def sync_confidence(reading: Reading, context: Context) -> Sample | str:
     return _sync(reading, lse_c)
 
 
-def _sync(reading: Reading, value: Callable[[Values], Values]) -> Sample | str:
+def _sync(reading: Reading, value: Callable[[Values, int], Values]) -> Sample | str:
+    """At the video's own best shift: mixes that chose theirs would flatter."""
     if reading.sync is None:
         return "needs SyncNet: --syncnet FILE.onnx, and a sound"
     if not len(reading.sync):
         return "the video or its sound is too short for SyncNet"
-    return Sample.of(reading.sync, RATE, value)
+    best = best_shift(reading.sync.mean(axis=0))
+    return Sample.of(reading.sync, RATE, lambda means: value(means, best))
 
 
 def silence_opening(reading: Reading, context: Context) -> Sample | str:

@@ -16,7 +16,7 @@ from emo_rt.evaluate.context import ARCFACE, DLIB, Context
 from emo_rt.evaluate.expression import e_fid, e_fid_3dmm, expression_range
 from emo_rt.evaluate.fid import fid_of_one, fvd_of_one
 from emo_rt.evaluate.frechet import FrechetSample
-from emo_rt.evaluate.intervals import Sample
+from emo_rt.evaluate.intervals import DRAWS, Sample
 from emo_rt.evaluate.reading import Reading
 
 Taken: TypeAlias = "Sample | FrechetSample | str"
@@ -53,15 +53,15 @@ class Metric:
     """Names of the networks it needs."""
     pooled: bool = False
     """Frames of all videos are one set, as for Fréchet distances; otherwise videos are averaged."""
-    draws: int = 400
+    draws: int = DRAWS
     """Resampled mixes for the interval."""
 
 
-def _similarity(recogniser: str, why_not: str) -> Callable[[Reading, Context], Taken]:
+def _similarity(recogniser: str) -> Callable[[Reading, Context], Taken]:
     def take(reading: Reading, context: Context) -> Taken:
         seen, own = reading.embeddings.get(recogniser), context.portrait_embedding(recogniser, reading)
         if own is None:
-            return context.missing.get(recogniser, why_not)
+            return context.missing.get(recogniser) or context.no_portrait(reading.name)
         if seen is None:
             return "no face was found in the frames that were looked at"
         if recogniser == ARCFACE:
@@ -110,17 +110,17 @@ METRICS: Mapping[str, Metric] = {
         Metric("e_fid_blendshapes", "E-FID on blendshapes", "", "lower",
                "Fréchet distance between the 51 blendshapes of all frames and those of the true videos; not the "
                "paper's E-FID, whose coefficients come from a 3D face model", "Tian et al. 2024 (EMO), own features",
-               0.05, e_fid, (MESH, SHAPES), True, 100),
+               0.05, e_fid, (MESH, SHAPES), True, 400),
         Metric("e_fid", "E-FID", "", "lower",
                "Fréchet distance between the 64 expression coefficients of a 3D face model (Deep3DFaceRecon) of all "
                "frames and those of the true videos", "Tian et al. 2024 (EMO); Deng et al. 2019", 0.1, e_fid_3dmm,
-               (MESH, DEEP3D), True, 100),
+               (MESH, DEEP3D), True, 400),
         Metric("identity", "identity distance", "", "lower",
                "mean Euclidean distance of dlib's face embedding to the portrait's; above 0.6 is somebody else",
-               "dlib; King 2017", 0.04, _similarity(DLIB, "needs the portrait"), (MESH, DLIB)),
+               "dlib; King 2017", 0.04, _similarity(DLIB), (MESH, DLIB)),
         Metric("f_sim", "F-SIM", "", "higher",
                "mean cosine similarity of the ArcFace embedding to the portrait's",
-               "Tian et al. 2024; Deng et al. 2019", 0.03, _similarity(ARCFACE, "needs the portrait"), (MESH, ARCFACE)),
+               "Tian et al. 2024; Deng et al. 2019", 0.03, _similarity(ARCFACE), (MESH, ARCFACE)),
         Metric("fid", "FID", "", "lower",
                "Fréchet distance between Inception's features of all frames and those of the true videos, resized as "
                "pytorch-fid does", "Heusel et al. 2017; Seitzer 2020", 2.0, fid_of_one, (INCEPTION,), True),

@@ -124,7 +124,8 @@ def _line(name: str, values: Sequence[Any], passed: Mapping[str, bool] | None) -
 
 
 def _range(value: Estimate) -> str:
-    return "" if value.low == value.high else f"{number(value.low)} … {number(value.high)}"
+    low, high = number(value.low), number(value.high)
+    return "" if low == high else f"{low} … {high}"
 
 
 def _video(detail: Detail) -> dict[str, Any]:

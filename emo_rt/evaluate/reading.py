@@ -14,8 +14,9 @@ from emo_rt.evaluate import pictures
 from emo_rt.evaluate.deep3d import Deep3D
 from emo_rt.evaluate.footage import Footage, Frame
 from emo_rt.evaluate.i3d import I3D, ClipFeatures
-from emo_rt.evaluate.identity import NetworkFile, Recogniser, Vector
+from emo_rt.evaluate.identity import Recogniser, Vector
 from emo_rt.evaluate.inception import Inception
+from emo_rt.evaluate.onnx_network import NetworkFile
 from emo_rt.evaluate.sound import loudness, silences
 from emo_rt.evaluate.syncnet import SyncNet, face_crops
 from emo_rt.faces import FaceFinder

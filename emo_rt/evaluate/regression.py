@@ -21,11 +21,11 @@ from emo_rt.evaluate.assessment import Eyes, Portraits, eyes_of, held_against
 from emo_rt.evaluate.context import DLIB, Context
 from emo_rt.evaluate.footage import Footage, open_video, videos_in
 from emo_rt.evaluate.frechet import FrechetSample, too_few
-from emo_rt.evaluate.identity import NetworkFile
 from emo_rt.evaluate.intervals import Estimate, Sample, estimate_change
 from emo_rt.evaluate.lips import LAGS, lagged_correlations
 from emo_rt.evaluate.metrics import METRICS, Metric, Taken, take, worsening
 from emo_rt.evaluate.moments import worst_moments
+from emo_rt.evaluate.onnx_network import NetworkFile
 from emo_rt.evaluate.options import LEAST_PSNR, Against, Expect
 from emo_rt.evaluate.pictures import MOST_DB, psnr, ssim
 from emo_rt.evaluate.reading import Reading

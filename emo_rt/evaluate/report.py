@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from emo_rt.evaluate.footage import Footage
-from emo_rt.evaluate.identity import NetworkFile
 from emo_rt.evaluate.intervals import CONFIDENCE, Estimate
 from emo_rt.evaluate.metrics import METRICS, Metric
 from emo_rt.evaluate.moments import Moment
+from emo_rt.evaluate.onnx_network import NetworkFile
 from emo_rt.evaluate.reading import Reading
 from emo_rt.version import __version__
 
@@ -121,9 +121,10 @@ def shown(value: Value | None, interval: bool = True) -> str:
     """A value for people: ``0.62 (0.55 … 0.70)``, or a dash."""
     if not isinstance(value, Estimate):
         return "–"
-    if not interval or value.low == value.high:
+    low, high = number(value.low), number(value.high)
+    if not interval or low == high:
         return number(value.value)
-    return f"{number(value.value)} ({number(value.low)} … {number(value.high)})"
+    return f"{number(value.value)} ({low} … {high})"
 
 
 def number(value: float) -> str:

@@ -40,7 +40,7 @@ class SyncNet(OnnxNetwork):
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`InputError`, :class:`MissingDependencyError`."""
-        super().__init__(path, "syncnet", "SyncNet (LSE-C, LSE-D)")
+        super().__init__(path, "SyncNet (LSE-C, LSE-D)", "syncnet")
 
     def distances(self, crops: Iterable[Pixels], sound: NDArray[np.float32]) -> Values:
         """Crops (224, 224, 3) RGB, 25 a second, and their sound (n,) at 16 kHz → (windows, 31)."""
@@ -72,14 +72,19 @@ def shifted_distances(seen: Values, heard: Values) -> Values:
     return np.stack(columns, axis=1)
 
 
-def lse_d(means: Values) -> Values:
-    """(…, 31) mean distances → (…,)."""
-    return np.asarray(means.min(axis=-1))
+def best_shift(means: Values) -> int:
+    """(31,) mean distances → the place of the smallest."""
+    return int(means.argmin())
 
 
-def lse_c(means: Values) -> Values:
-    """(…, 31) mean distances → (…,)."""
-    return np.asarray(np.median(means, axis=-1) - means.min(axis=-1))
+def lse_d(means: Values, shift: int) -> Values:
+    """(…, 31) mean distances → (…,) that of the best shift."""
+    return np.asarray(means[..., shift])
+
+
+def lse_c(means: Values, shift: int) -> Values:
+    """(…, 31) mean distances → (…,) how far the best shift's is below the median."""
+    return np.asarray(np.median(means, axis=-1) - means[..., shift])
 
 
 def face_crops(frames: Iterable[Pixels], boxes: Sequence[Box | None], fps: float) -> Iterator[Pixels]:

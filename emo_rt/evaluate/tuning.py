@@ -69,24 +69,35 @@ class Tried:
 
 
 def candidates(bundle: Bundle) -> Iterator[tuple[str, Preset]]:
-    """Settings to try beside the best one.
+    """Settings to try beside the best one, each once.
 
-    First the bundle's own presets of other variants (a distilled student's); then fewer steps, guidance in a part of
-    them, cached inner blocks.
+    First the bundle's other presets, which its maker chose, those of other variants among them (a distilled
+    student's); then fewer steps, guidance in a part of them, cached inner blocks.
     """
-    best = best_preset(bundle)
+    seen = [replace(best_preset(bundle), ladder=())]
+    for name, preset in (*_own_presets(bundle), *_shortcuts(bundle)):
+        setting = replace(preset, ladder=())
+        if setting not in seen:
+            seen.append(setting)
+            yield name, setting
+
+
+def _own_presets(bundle: Bundle) -> Iterator[tuple[str, Preset]]:
+    variant = best_preset(bundle).variant
     for name, preset in bundle.presets.items():
-        if preset.variant != best.variant:
-            yield f"{name} of the bundle ({preset.variant})", replace(preset, ladder=())
+        yield f"the bundle's {name}" + ("" if preset.variant == variant else f" ({preset.variant})"), preset
+
+
+def _shortcuts(bundle: Bundle) -> Iterator[tuple[str, Preset]]:
+    best = best_preset(bundle)
     variant = bundle.variants[best.variant]
     solver = "unipc" if "unipc" in variant.solvers else best.solver
     has_both = all(bundle.find("step", best.variant, guided=guided) for guided in (True, False))
     has_cache = bundle.find("step", best.variant, guided=True, cached=True) is not None
-    plain = replace(best, solver=solver, ladder=())
     for steps in STEPS:
         if not variant.steps[0] <= steps <= variant.steps[1] or (steps >= best.steps and solver == best.solver):
             continue
-        one = replace(plain, steps=steps)
+        one = replace(best, solver=solver, steps=steps)
         yield f"{solver} {steps}", one
         if has_both and best.guidance != 1:
             yield f"{solver} {steps}, guidance 0.2-0.8", replace(one, guidance_interval=(0.2, 0.8))
@@ -193,7 +204,8 @@ def tune(animator: Animator, speech: Speech, budget_s: float, progress: Callable
     speech = _shortened(animator, speech, budget_s, until)
     curve = Curve(animator, speech, as_options(best, bundle), until)
     tried = [curve.best(f"{best.solver} {best.steps}", best)]
-    for name, preset in candidates(bundle):
+    wanted = list(candidates(bundle))
+    for name, preset in wanted:
         if until - time.perf_counter() < 2 * curve.reading_s + curve.first_s * preset.steps / best.steps:
             continue
         said(name)
@@ -208,6 +220,7 @@ def tune(animator: Animator, speech: Speech, budget_s: float, progress: Callable
         "backend": animator.backend,
         "sound_s": round(curve.sound_s, 2),
         "took_s": round(time.perf_counter() - start, 1),
+        "left_out": len(wanted) + 1 - len(tried),
     }
     return Tuned(named(tried), measured, [one.row() for one in tried])
 

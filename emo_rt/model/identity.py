@@ -19,16 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emo_rt.errors import InputError, MissingDependencyError, PortraitError
+from emo_rt.errors import InputError, PortraitError
 from emo_rt.media.box import Box
-from emo_rt.media.face import MIN_FACE
 from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
 from emo_rt.media.framing import Portrait
 from emo_rt.media.picture import load_picture
 from emo_rt.media.untrusted import NUMBERS, open_file
+from emo_rt.model.aligned_face import ARCFACE_SIZE, ARCFACE_TEMPLATE, Similarity, five_points
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.contract import AUDIO_REGIONS, Array, sites
 from emo_rt.model.families.hallo_masks import blurred_map, profiles
+from emo_rt.model.users_network import UsersNetwork
 from emo_rt.schema.compound import Several
 from emo_rt.schema.option import Outside
 
@@ -37,8 +38,6 @@ __all__ = ["FaceInputs", "face_inputs"]
 FileOrArray: TypeAlias = str | Path | Array
 """A file, or what would be in it."""
 
-FIVE_POINTS = ((33, 133), (263, 362), (1,), (61,), (291,))
-"""Points of MediaPipe's face mesh whose means are those of :data:`ARCFACE_TEMPLATE`; of the eyes, both corners."""
 MESH_SIZES = (468, 478)
 """Points of a face mesh, without and with irises."""
 
@@ -48,13 +47,6 @@ LIPS_IN_FACE = Box(0.31, 0.675, 0.69, 0.815)
 """Where the lips are assumed without landmarks, in a face box with sides 1: the mean of five upright faces."""
 FACE_KERNEL, LIPS_KERNEL = 51, 31
 """Sides of the Gaussian kernels, in pixels of the maps."""
-
-ARCFACE_SIZE = 112
-"""Side of the aligned face that face recognition takes, in pixels."""
-ARCFACE_TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
-"""Where both eyes, the tip of the nose and both corners of the mouth belong in it (InsightFace)."""
-ARCFACE_FACE_HEIGHT, ARCFACE_FACE_CENTRE = 96.0, (56.0, 69.0)
-"""Where a face box belongs in it: the mean of five upright faces with boxes of the face mesh, to some 3 pixels."""
 
 EMBEDDING_HELP = (
     "give the face embedding as embedding=… / --face-embedding FILE.npy, a face-recognition model that computes it as "
@@ -287,68 +279,29 @@ def _embedding(portrait: Portrait, frame: _Frame, points: Array | None, given: F
 def _aligned_face(portrait: Portrait, frame: _Frame, points: Array | None) -> NDArray[np.uint8]:
     """The face as recognition models are trained to see it: (112, 112, 3) uint8 RGB.
 
-    With landmarks by the similarity that brings eyes, nose and mouth nearest to their places, as InsightFace does with
-    the points of its own detector. With a face box only, an approximation: scaled and moved, not turned.
+    With landmarks as InsightFace does with the points of its own detector; with a face box only, an approximation.
     """
     if points is None:
-        face = portrait.face.shifted(frame.left, frame.top).scaled(1 / frame.zoom)
-        turn = complex(ARCFACE_FACE_HEIGHT / face.height)
-        shift = complex(*ARCFACE_FACE_CENTRE) - turn * complex(*face.centre)
+        place = Similarity.of_box(portrait.face.shifted(frame.left, frame.top).scaled(1 / frame.zoom))
     else:
-        five = np.array([points[list(group)].mean(0) for group in FIVE_POINTS])
-        turn, shift = _similarity(five, np.array(ARCFACE_TEMPLATE))
-    back, start = 1 / turn, -shift / turn  # Pillow wants the way back
-    way = (back.real, -back.imag, start.real, back.imag, back.real, start.imag)
-    image = Image.fromarray(frame.original)
-    size = (ARCFACE_SIZE, ARCFACE_SIZE)
-    return np.array(image.transform(size, Image.Transform.AFFINE, way, Image.Resampling.BILINEAR))
-
-
-def _similarity(points: Array, targets: Array) -> tuple[complex, complex]:
-    """The rotation, scale and shift (x + iy → turn · (x + iy) + shift) with the least squared distance to targets."""
-    here, there = points @ (1, 1j), targets @ (1, 1j)
-    spread = here - here.mean()
-    size = np.vdot(spread, spread).real
-    if size < MIN_FACE:
-        raise InputError("eyes, nose and mouth of the landmarks are all in one place; expected those of a face")
-    turn = complex(np.vdot(spread, there - there.mean()) / size)
-    return turn, complex(there.mean() - turn * here.mean())
+        place = Similarity.of_points(five_points(points), ARCFACE_TEMPLATE)
+    return place.crop(frame.original, ARCFACE_SIZE)
 
 
 def _recognise(path: Path, face: NDArray[np.uint8], length: int) -> Array:
     """Run the model on (112, 112, 3) uint8 → (1, length) float32."""
-    session = _open(path)
-    _check_model(path, session, length)
+    network = UsersNetwork(path, "embedding model")
+    _check_model(path, network, length)
     picture = ((face.astype(np.float32) - 127.5) / 127.5).transpose(2, 0, 1)[None]
-    try:
-        found = np.asarray(session.run(None, {session.get_inputs()[0].name: picture})[0])
-    except Exception as exc:  # ONNX Runtime's errors share no base class
-        raise InputError(f"the embedding model {path} failed: {exc}") from exc
+    found = network.run({network.inputs[0].name: picture})[0]
     if found.shape != (1, length) or not np.isfinite(found).all():
         raise InputError(f"the embedding model {path} gave shape {found.shape}; expected finite (1, {length})")
     return found.astype(np.float32)
 
 
-def _open(path: Path) -> Any:
-    """The model in ONNX Runtime, on the CPU: it runs once."""
-    try:
-        import onnxruntime  # type: ignore[import-untyped]
-    except ImportError as exc:
-        raise MissingDependencyError("computing a face embedding needs ONNX Runtime; install emo_rt[cpu]") from exc
-    if not path.is_file():
-        raise InputError(f"there is no embedding model {path}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # ONNX Runtime's errors share no base class
-        raise InputError(f"the embedding model {path} cannot be loaded: {exc}") from exc
-
-
-def _check_model(path: Path, session: Any, length: int) -> None:
+def _check_model(path: Path, network: UsersNetwork, length: int) -> None:
     """Raise :class:`InputError` unless the model takes one aligned face and gives one embedding of that length."""
-    nodes = [*session.get_inputs(), *session.get_outputs()]
+    nodes = [*network.inputs, *network.outputs]
     wanted = [(1, 3, ARCFACE_SIZE, ARCFACE_SIZE), (1, length)]
     if len(nodes) != 2 or not all(_fits(node, shape) for node, shape in zip(nodes, wanted, strict=True)):
         found = ", ".join(f"{node.name} {node.type} {node.shape}" for node in nodes)

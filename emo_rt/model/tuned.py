@@ -36,7 +36,7 @@ class Tuned:
     presets: Mapping[str, Preset]
     """By name; they go before the bundle's own of the same name."""
     measured: Mapping[str, Any]
-    """On what: device, backend, seconds of sound."""
+    """On what: device, backend, seconds of sound; how many settings the budget left out."""
     curve: Sequence[Mapping[str, Any]]
     """A row per setting that was tried."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -223,7 +223,7 @@ class BaseWorker(ABC):
         """A place for a clip's result; :meth:`free` gives it back. There must be one."""
         return self._free.popleft()
 
-    def decode(self, slot: Slot, frames: int) -> Iterator[Array]:
+    def decode(self, slot: Slot, frames: int) -> Generator[Array, None, None]:
         """The first ``frames`` pictures of a finished clip, (n, size, size, 3) uint8, part by part as they are there.
 
         Take all of them, or close the iterator.

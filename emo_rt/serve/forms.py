@@ -58,7 +58,7 @@ async def read_form(request: Request) -> Form:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         body = await request.body()
-        return await to_thread.run_sync(_from_json, body)  # 64 MB of it would stop live sessions for a moment
+        return await to_thread.run_sync(form_from_json, body)  # 64 MB of it would stop live sessions for a moment
     if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
         message = f"the body is {kind or 'of no type'}; expected multipart/form-data or application/json"
         raise ApiError(400, "invalid_body", message)
@@ -75,7 +75,18 @@ async def read_form(request: Request) -> Form:
     return form
 
 
-def _from_json(body: bytes) -> Form:
+async def read_body(request: Request, most: int) -> bytes:
+    """A body that is shorter than others may be. Raises :class:`ApiError` 413 past ``most`` bytes."""
+    found = bytearray()
+    async for part in request.stream():
+        found += part
+        if len(found) > most:
+            raise ApiError(413, "too_large", f"the body is too large; {most:,} bytes are allowed")
+    return bytes(found)
+
+
+def form_from_json(body: bytes) -> Form:
+    """A JSON object. Raises :class:`ApiError` 400."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as exc:

@@ -32,15 +32,13 @@ from emo_rt.serve.live_dialect import (
     stats_of,
 )
 from emo_rt.serve.live_opening import open_session
-from emo_rt.serve.live_start import read_message, read_start
+from emo_rt.serve.live_start import START_BYTES, read_message, read_start
 from emo_rt.serve.live_stream import LiveStream, Piece
 from emo_rt.serve.logs import REQUEST_ID, event
 from emo_rt.serve.service import Service
 
 START_S = 10.0
 """Seconds for the first message."""
-START_BYTES = 4 << 20
-"""Largest first message."""
 STATS_EVERY = 25
 """Fragments between two ``session.stats``."""
 OK, REFUSED, RESTARTING, FAILED = 1000, 1008, 1012, 1011

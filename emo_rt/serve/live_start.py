@@ -9,7 +9,7 @@ from typing import Any
 
 from emo_rt.serve.errors import ApiError
 from emo_rt.serve.forms import Upload, referenced
-from emo_rt.serve.submission import extra_options, number, reject_unknown, text
+from emo_rt.serve.submission import number, read_options, reject_unknown, text
 
 FIELDS = frozenset(
     {"type", "model", "image_reference", "avatar", "format", "sample_rate", "fragment_frames", "lag", "jitter_s",
@@ -17,6 +17,8 @@ FIELDS = frozenset(
 )  # fmt: skip
 FORMAT = "m4s"
 """The one format: fragments of MP4."""
+START_BYTES = 4 << 20
+"""Longest message, or body, that begins a session."""
 MOST_FRAGMENT_FRAMES = 250
 
 
@@ -60,11 +62,6 @@ def read_start(message: Mapping[str, Any]) -> LiveStart:
     form = text(fields, "format") or FORMAT
     if form != FORMAT:
         raise ApiError(400, "invalid_value", f"format is {form!r}; expected {FORMAT}", param="format")
-    options = extra_options(fields.get("extra_params"))
-    names = {"num_inference_steps": ("steps", int), "guidance_scale": ("guidance", float), "seed": ("seed", int)}
-    for name, (option, kind) in names.items():
-        value = number(fields, name, kind)
-        options |= {} if value is None else {option: value}
     reference = fields.get("image_reference")
     frames = number(fields, "fragment_frames", int)
     if frames is not None and not 1 <= frames <= MOST_FRAGMENT_FRAMES:
@@ -76,7 +73,7 @@ def read_start(message: Mapping[str, Any]) -> LiveStart:
         avatar=text(fields, "avatar"),
         settings=_settings(fields),
         fragment_frames=frames or 5,
-        options=options,
+        options=read_options(fields),
     )
 
 

@@ -132,7 +132,9 @@ START_FIELDS: dict[str, Schema] = {
     "num_inference_steps": {"type": "integer", "minimum": 1},
     "guidance_scale": {"type": "number", "minimum": 0},
     "seed": {"type": "integer", "minimum": 0},
+    "request_id": described(TEXT, "Ignored"),
 }
+JSON_TEXT: Schema = {"type": "string", "contentMediaType": "application/json"}
 SDP: Schema = {"type": "string", "minLength": 1, "description": "The offer with all candidates, 64 KiB at most"}
 CALL_BODY: dict[str, Any] = {
     "requestBody": {
@@ -154,6 +156,9 @@ CALL_BODY: dict[str, Any] = {
             "application/sdp": {"schema": SDP},
         },
     },
-    "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in START_FIELDS.items()],
+    "parameters": [
+        {"name": name, "in": "query", "schema": schema}
+        for name, schema in {**START_FIELDS, "extra_params": described(JSON_TEXT, OPTIONS["description"])}.items()
+    ],
 }
 """Of ``POST /v1/realtime/webrtc``."""

@@ -8,18 +8,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
-from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc import (
+    RTCBundlePolicy,
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCSessionDescription,
+)
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
-from aiortc.sdp import SessionDescription
 
 from emo_rt.errors import ClosedError, EmoRtError, QueueFull
 from emo_rt.media.audio import Resampler
+from emo_rt.runtime.live.session import LiveSession
 from emo_rt.serve.errors import ApiError, refusal
 from emo_rt.serve.live_dialect import (
     CONTROL_BYTES,
@@ -38,16 +44,22 @@ from emo_rt.serve.live_start import LiveStart, read_message
 from emo_rt.serve.logs import REQUEST_ID, event
 from emo_rt.serve.records import new_id
 from emo_rt.serve.rtc_feed import RtcFeed
+from emo_rt.serve.rtc_sdp import Offer, read_offer, sdp_errors
 from emo_rt.serve.service import Service
 
+# No servers: nobody outside is told that there is a session, and none is asked for an address. With another policy
+# aiortc loses the second of two media of a kind when it bundles them.
+CONFIGURATION = RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_COMPAT)
 CONNECT_S = 20.0
 """Seconds for the peer to connect behind the answer."""
 LOOK_S = 1.0
 """Seconds between two looks whether a session stalls."""
+CLOSE_S = 5.0
+"""Seconds for aiortc to close a connection."""
 GOODBYE_S = 1.0
 """Seconds that the last messages get to go out."""
-MOST_CANDIDATES, MOST_MEDIA = 64, 8
-"""Of an offer: to each address that it names go some packets."""
+MOST_UNTAKEN = 1 << 20
+"""Bytes of messages that wait for a peer. One which takes none is gone."""
 MICROPHONE_RATE = 48_000
 """Samples per second of decoded Opus."""
 
@@ -59,69 +71,75 @@ class RtcConnection:
         self.id, self.owner = new_id("call"), owner
         self._service, self._calls = service, calls
         self._exits = AsyncExitStack()
-        # No servers: nobody outside is told that there is a session, and none is asked for an address.
-        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._peer = RTCPeerConnection(CONFIGURATION)
         self._feed: RtcFeed | None = None
         self._channel: RTCDataChannel | None = None
-        self._is_over = asyncio.Event()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         self._is_connected = asyncio.Event()
         self._is_restarting = False
         self._error: dict[str, Any] | None = None
         self._request_id = REQUEST_ID.get()
-        self._tasks = set[asyncio.Task[Any]]()
+        self._life: asyncio.Task[None] | None = None
+        self._hearing: asyncio.Task[None] | None = None
 
     def restart(self) -> None:
         """The server ends: say so, and end in order."""
         self._is_restarting = True
         self.stop()
 
-    def stop(self) -> None:
-        """End in order, soon."""
-        self._is_over.set()
+    def stop(self, reason: BaseException | None = None) -> None:
+        """End in order, soon. ``reason``: the error that ends it, if one does. The first call counts."""
+        if self._over.done():
+            return
+        if reason is None:
+            self._over.set_result(None)
+        else:
+            self._over.set_exception(reason)
 
-    async def open(self, start: LiveStart, offer: str) -> str:
+    async def open(self, start: LiveStart, sdp: str) -> str:
         """The answer to an offer. Raises :class:`ApiError`, :class:`EmoRtError`; nothing is left of it then."""
         self._service.live.add(self)  # now: the server may end while a face is prepared
         try:
             self._exits.callback(self._service.live.discard, self)
-            self._exits.callback(self._cancel_tasks)
-            self._exits.push_async_callback(self._peer.close)
+            self._exits.callback(self._stop_hearing)
+            self._exits.push_async_callback(self._close_peer)
             self._exits.enter_context(self._service.quotas.session(self.owner))
+            offer = read_offer(sdp)
             await self._understand(offer)  # before the session: most that can be wrong costs nothing then
             opened = await open_session(self._service, start, self.owner)
             close = partial(opened.close, self._service)
-            self._feed = feed = RtcFeed(opened.session, close=close, marks=self._service.options.marks)
+            marks = self._service.options.marks
+            self._feed = feed = RtcFeed(opened.session, close=close, ended=self.stop, marks=marks)
             self._exits.push_async_callback(feed.close)
-            answer = await self._agree(feed)
+            answer = await self._agree(offer, feed)
         except BaseException:
             await asyncio.shield(self._exits.aclose())
             raise
         feed.start()
         self._calls[self.id] = self
-        self._begin(self._run(feed))
+        self._life = asyncio.create_task(self._run(feed))
         return answer
 
     # Agreement
 
-    async def _understand(self, offer: str) -> None:
+    async def _understand(self, offer: Offer) -> None:
         self._peer.on("datachannel", self._take_channel)
-        self._peer.on("track", self._take_microphone)
         self._peer.on("connectionstatechange", self._note_state)
-        if "audio" in _kinds(offer):
-            sound = self._peer.addTransceiver("audio")
-            sound.setCodecPreferences(_opus())  # one decoder of foreign sound is enough
-        with _sdp_errors():
-            await self._peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        for _ in range(offer.sounds):
+            self._peer.addTransceiver("audio").setCodecPreferences(_opus())  # one decoder of foreign sound is enough
+        with sdp_errors():
+            await self._peer.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
 
-    async def _agree(self, feed: RtcFeed) -> str:
-        tracks: dict[str, MediaStreamTrack] = {"video": feed.picture, "audio": feed.sound}
-        with _sdp_errors():
+    async def _agree(self, offer: Offer, feed: RtcFeed) -> str:
+        tracks: dict[str | None, MediaStreamTrack] = {offer.picture: feed.picture, offer.loudspeaker: feed.sound}
+        with sdp_errors():
             for one in self._peer.getTransceivers():
-                track = tracks.pop(one.kind, None)
-                if track is not None:
-                    one.sender.replaceTrack(track)
-                # Pictures of the peer are not wanted, so nothing of them is ever decoded.
-                one.direction = "inactive" if track is None else "sendonly" if one.kind == "video" else "sendrecv"
+                one.direction = offer.direction(one.mid)  # whatever else the peer would send is never decoded
+                if one.mid in tracks:
+                    one.sender.replaceTrack(tracks[one.mid])
+                if one.mid == offer.microphone:
+                    self._hearing = asyncio.create_task(self._hear(feed.session, one.receiver.track))
             await self._peer.setLocalDescription(await self._peer.createAnswer())
         return str(self._peer.localDescription.sdp)
 
@@ -130,7 +148,7 @@ class RtcConnection:
         if state == "connected":
             self._is_connected.set()
         elif state in ("failed", "closed"):
-            self._is_over.set()
+            self.stop()
 
     # Life
 
@@ -150,14 +168,13 @@ class RtcConnection:
             await self._finish(feed)
 
     async def _until_over(self, feed: RtcFeed) -> None:
-        over = self._begin(self._is_over.wait())
         loop = asyncio.get_running_loop()
         begun = moved = loop.time()
         seen = 0
-        while not over.done():
-            await asyncio.wait((over, feed.ended), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-            if feed.ended.done():
-                feed.ended.result()
+        while True:
+            over, _ = await asyncio.wait((self._over,), timeout=LOOK_S)
+            if over:
+                self._over.result()
                 return
             now = loop.time()
             if not self._is_connected.is_set() and now > begun + CONNECT_S:
@@ -181,38 +198,31 @@ class RtcConnection:
             await asyncio.shield(self._exits.aclose())
             event("live session ended", call=self.id, key=self.owner or None)
 
-    def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    async def _close_peer(self) -> None:
+        """Its own never comes back where a task of aiortc has begun it and was cancelled, as at the end of the loop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._peer.close(), CLOSE_S)
 
-    def _cancel_tasks(self) -> None:
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
+    def _stop_hearing(self) -> None:
+        if self._hearing is not None:
+            self._hearing.cancel()
 
     # What is heard
 
-    def _take_microphone(self, track: MediaStreamTrack) -> None:
-        if track.kind == "audio":
-            self._begin(self._hear(track))
-
-    async def _hear(self, track: MediaStreamTrack) -> None:
+    async def _hear(self, session: LiveSession, track: MediaStreamTrack) -> None:
         """Push a microphone, until the peer takes it away. What there is no room for is left out."""
-        resampler: Resampler | None = None
-        with suppress(MediaStreamError, ClosedError):
+        rate = session.settings.sample_rate
+        resampler = None if rate == MICROPHONE_RATE else Resampler(MICROPHONE_RATE, rate)
+        try:
             while True:
                 frame: Any = await track.recv()
-                if self._feed is None:
-                    continue
-                session = self._feed.session
                 mono = frame.to_ndarray().reshape(-1, len(frame.layout.channels)).mean(axis=1).astype(np.int16)
-                if session.settings.sample_rate != MICROPHONE_RATE:
-                    resampler = resampler or Resampler(MICROPHONE_RATE, session.settings.sample_rate)
-                    mono = resampler.push(mono)
                 with suppress(QueueFull):
-                    session.push(mono)
+                    session.push(mono if resampler is None else resampler.push(mono))
+        except (MediaStreamError, ClosedError):
+            return
+        except Exception as exc:  # noqa: BLE001 - a task that nobody waits for
+            self.stop(exc)
 
     def _take_channel(self, channel: RTCDataChannel) -> None:
         if self._channel is not None:
@@ -224,15 +234,14 @@ class RtcConnection:
             self._say({"type": "video.start", "request_id": self._request_id, "format": "webrtc", "config": config})
 
     def _take_message(self, message: str | bytes) -> None:
-        if self._feed is None or self._is_over.is_set():
+        if self._feed is None or self._over.done():
             return
         try:
             answer = self._answer(self._feed, message)
-        except ApiError as exc:
-            self._error = error_message(exc.code, str(exc))
-            self._is_over.set()
-        except EmoRtError:  # what has ended the session is told by the feed
-            self._is_over.set()
+        except ClosedError:
+            self.stop()
+        except Exception as exc:  # noqa: BLE001 - it would end aiortc's own task
+            self.stop(exc)
         else:
             if answer is not None:
                 self._say(answer)
@@ -242,14 +251,18 @@ class RtcConnection:
             return push_sound(feed.session, message)
         said = read_message(message, CONTROL_BYTES)
         if said["type"] == STOP:
-            self._is_over.set()
+            self.stop()
             return None
         return obey(feed.session, said)
 
     # What is said
 
     def _say(self, message: dict[str, Any]) -> None:
-        if self._channel is not None and self._channel.readyState == "open":
+        if self._channel is None or self._channel.readyState != "open":
+            return
+        if self._channel.bufferedAmount > MOST_UNTAKEN:
+            self.stop()
+        else:
             self._channel.send(json.dumps(message))
 
     async def _flush(self) -> None:
@@ -257,28 +270,6 @@ class RtcConnection:
             if self._channel is None or self._channel.readyState != "open" or not self._channel.bufferedAmount:
                 return
             await asyncio.sleep(0.02)
-
-
-def _kinds(offer: str) -> list[str]:
-    """Kinds of the media. Raises :class:`ApiError` for an offer that cannot become a session."""
-    with _sdp_errors():
-        media = SessionDescription.parse(offer).media
-    if sum(len(one.ice_candidates) for one in media) > MOST_CANDIDATES or len(media) > MOST_MEDIA:
-        raise ApiError(400, "invalid_sdp", "sdp has too many media or candidates", param="sdp")
-    if not all(one.ice and one.ice.usernameFragment and one.dtls and one.dtls.fingerprints for one in media):
-        raise ApiError(400, "invalid_sdp", "sdp has a medium without ice-ufrag or fingerprint", param="sdp")
-    if not any(one.kind == "video" and one.direction in (None, "recvonly", "sendrecv") for one in media):
-        raise ApiError(400, "invalid_sdp", "sdp does not ask for video; add a transceiver for it", param="sdp")
-    return [one.kind for one in media]
-
-
-@contextmanager
-def _sdp_errors() -> Iterator[None]:
-    """The parser, and what works with its results, raise many kinds."""
-    try:
-        yield
-    except Exception as exc:
-        raise ApiError(400, "invalid_sdp", "sdp is no offer that can be answered", param="sdp") from exc
 
 
 def _opus() -> list[Any]:

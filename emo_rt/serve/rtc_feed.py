@@ -60,16 +60,14 @@ class FeedTrack(MediaStreamTrack):
 class RtcFeed:
     """Owns a thread, and the session from now on. The tracks ``picture`` and ``sound`` are for a peer connection."""
 
-    def __init__(self, session: LiveSession, *, close: EndSession, marks: MarkOptions) -> None:
-        """``marks``: in the pictures. Make and :meth:`start` it in an event loop."""
-        self.session, self._close = session, close
+    def __init__(self, session: LiveSession, *, close: EndSession, ended: EndSession, marks: MarkOptions) -> None:
+        """``ended``: told, in the event loop, when the session is closed; ``marks``: in the pictures. Make and
+        :meth:`start` it in an event loop."""
+        self.session, self._close, self._ended = session, close, ended
         self.picture = FeedTrack("video", MOST_PICTURES)
         self.sound = FeedTrack("audio", MOST_SOUNDS)
         self.frames = 0
         """Pictures that were given."""
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the session is over, with what has ended it."""
-        self.ended.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         self._marker = FrameMarker(marks, session.fps)
         self._blocks = SoundBlocks(session.settings.sample_rate)
         self._loop = asyncio.get_running_loop()
@@ -102,7 +100,7 @@ class RtcFeed:
             end = exc
         finally:
             self._close(end)
-        self._tell(self._end, end)
+        self._tell(self._ended, end)
 
     def _picture(self, pair: LivePair, index: int) -> VideoFrame:
         """Marked, in the encoders' own format, with its time: the work is done in this thread, not in the loop."""
@@ -120,14 +118,6 @@ class RtcFeed:
         for one in sounds:
             self.sound.put(one)
         self.frames += 1
-
-    def _end(self, end: BaseException | None) -> None:
-        if self.ended.done():
-            return
-        if end is None:
-            self.ended.set_result(None)
-        else:
-            self.ended.set_exception(end)
 
 
 class SoundBlocks:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from anyio import to_thread
 from starlette.requests import Request
 
 from emo_rt.serve.errors import ApiError
-from emo_rt.serve.forms import read_form
-from emo_rt.serve.live_start import LiveStart, read_start
+from emo_rt.serve.forms import form_from_json, read_body
+from emo_rt.serve.live_start import START_BYTES, LiveStart, read_start
 
 SDP_TYPE = "application/sdp"
 SDP_BYTES = 64 << 10
@@ -37,10 +38,10 @@ async def read_call(request: Request) -> Call:
     fields: dict[str, Any] = dict(request.query_params)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == SDP_TYPE:
-        body = await request.body()
-        fields["sdp"] = body.decode("utf-8", "replace")
+        fields["sdp"] = (await read_body(request, SDP_BYTES)).decode("utf-8", "replace")
     elif kind == "application/json":
-        fields |= (await read_form(request)).fields
+        body = await read_body(request, START_BYTES)
+        fields |= (await to_thread.run_sync(form_from_json, body)).fields
     else:
         raise ApiError(400, "invalid_body", f"the body is {kind or 'of no type'}; expected {SDP_TYPE} or JSON")
     sdp = fields.pop("sdp", None)

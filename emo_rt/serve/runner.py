@@ -20,7 +20,7 @@ from opentelemetry.trace import Span
 from PIL import Image
 
 from emo_rt.animator import Animator
-from emo_rt.errors import Cancelled, DeviceLostError, EmoRtError
+from emo_rt.errors import Cancelled, ConfigError, DeviceLostError, EmoRtError, OutputError
 from emo_rt.media.marking.frame_marks import FrameMarker
 from emo_rt.media.marking.options import MarkOptions
 from emo_rt.media.video_file import VideoOptions
@@ -245,7 +245,7 @@ class Runner:
         )
         self._store.note_size(job, f"{video.width}x{video.height}")
         with part_span("video"):
-            write_video(video, self._marked(request), place)
+            self._write(video, request, place)
         stats = video.stats
         assert stats is not None
         peak = peak_memory()
@@ -255,6 +255,13 @@ class Runner:
             "peak_memory_mb": None if peak is None else round(peak / 2**20, 1),
         }
         return measured, f"{video.duration_s:.2f}"
+
+    def _write(self, video: Video, request: Request, place: Path) -> None:
+        try:
+            write_video(video, self._marked(request), place)
+        except ConfigError as exc:  # the caller's options were checked; the server's certificate may have expired
+            logging.getLogger(__name__).error("a video cannot be written with the server's settings", exc_info=exc)
+            raise OutputError("the video cannot be written with the server's settings; tell who runs it") from exc
 
     def _marked(self, request: Request) -> VideoOptions:
         """As the caller wants it encoded, with the server's marks; a label may also be the caller's wish."""

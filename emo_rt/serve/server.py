@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from emo_rt.animator import Animator
 from emo_rt.errors import ConfigError, DeviceLostError, OutputError
 from emo_rt.serve.app import make_app
-from emo_rt.serve.live import START_BYTES
+from emo_rt.serve.live_start import START_BYTES
 from emo_rt.serve.logs import event
 from emo_rt.serve.service import Service
 from emo_rt.serve.settings import ServeOptions

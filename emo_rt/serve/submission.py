@@ -70,7 +70,7 @@ def read_submission(form: Form) -> Submission:
         avatar=text(fields, "avatar"),
         seconds=number(fields, "seconds", float),
         fps=number(fields, "fps", int),
-        options=extra_options(fields.get("extra_params")),
+        options=read_options(fields),
     )
     text(fields, "user")
     if found.seconds is not None and not 0 < found.seconds < math.inf:
@@ -78,13 +78,20 @@ def read_submission(form: Form) -> Submission:
     size = text(fields, "size")
     if size is not None:
         found.size = read_size(size)
+    return found
+
+
+def read_options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``extra_params``, and the fields that are options by another name. Raises :class:`ApiError` for one that is in
+    both."""
+    options = extra_options(fields.get("extra_params"))
     for name, (option, kind) in NUMBERS.items():
         value = number(fields, name, kind)
         if value is not None:
-            if option in found.options:
+            if option in options:
                 raise ApiError(400, "invalid_option", f"{name} is in extra_params, too, as {option}", param=name)
-            found.options[option] = value
-    return found
+            options[option] = value
+    return options
 
 
 def reject_unknown(names: set[str], known: frozenset[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from emo_rt.evaluate.assessment import Eyes
+from emo_rt.evaluate.context import DLIB
 from emo_rt.evaluate.reading import Reading
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,9 +17,17 @@ if str(ROOT) not in sys.path:
 
 
 @pytest.fixture(scope="session")
-def eyes() -> Eyes:
+def recognising_eyes() -> Eyes:
     """All networks, opened once."""
     return Eyes()
+
+
+@pytest.fixture(scope="session")
+def eyes() -> Eyes:
+    """Those that do not ask whose face it is: dlib takes as long as all others together."""
+    found = Eyes()
+    found.recognisers.pop(DLIB, None)
+    return found
 
 
 @pytest.fixture(scope="session")

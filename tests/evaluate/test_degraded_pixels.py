@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,15 +18,17 @@ from emo_rt.evaluate.assessment import Eyes, measured
 from emo_rt.evaluate.context import ARCFACE, DLIB, Context, PortraitFacts
 from emo_rt.evaluate.expression import coefficients, expressions
 from emo_rt.evaluate.fid import joined_clips, joined_features
+from emo_rt.evaluate.i3d import I3D, ClipFeatures
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
 from emo_rt.evaluate.reading import Reading
 from emo_rt.evaluate.sound import loudness, silences
-from tests.evaluate.drawn import FPS, clip, drawn, late_lips, true_frames
+from emo_rt.evaluate.syncnet import SyncNet, face_crops
+from tests.evaluate.drawn import FPS, LIPS, clip, drawn, late_lips, true_frames
 
 pytest.importorskip("onnx", reason="the small networks are written by onnx: pip install 'emo_rt[export]'")
 
-from tests.evaluate.small_networks import all_networks
+from tests.evaluate.small_networks import all_networks, pooled_networks
 
 pytestmark = pytest.mark.slow
 
@@ -148,7 +152,7 @@ def own_context(reading: Reading) -> Context:
     often = [reading] * OFTEN
     faces = {name: np.nanmean(reading.embeddings[name], axis=0) for name in (DLIB, ARCFACE)}
     faces[ARCFACE] /= np.linalg.norm(faces[ARCFACE])
-    portrait = PortraitFacts(faces, 0.0)
+    portrait = PortraitFacts(faces)
     return Context(
         portrait_of=lambda name: portrait,
         true_expressions=np.concatenate([expressions(one) for one in often]),
@@ -217,9 +221,89 @@ def test_lips_that_are_late_by_more_and_more_frames(eyes: Eyes, true_reading: Re
     assert np.diff(found) == pytest.approx([1000 / FPS] * 4)
 
 
-ELSEWHERE = {"blinks", "identity", "fvd", "lip_correlation", "lse_c", "lse_d"}
-"""Blinks and identity: pixels too, in :mod:`tests.evaluate.test_measures`. The others are graded there and in
-:mod:`tests.evaluate.test_metric_networks`, but on curves, features and vectors."""
+OTHER = 9
+"""Seed of the clip whose lips take the place of the true ones."""
+
+
+def lips_of_another(share: float) -> Frames:
+    """The mouth is drawn between its own and one that says something else."""
+    other = clip(OTHER).poses
+
+    def mixed(pose: Any, index: int) -> Any:
+        return replace(pose, **{p: (1 - share) * getattr(pose, p) + share * getattr(other[index], p) for p in LIPS})
+
+    return poses(mixed)
+
+
+def test_lips_that_say_more_and_more_of_another_sentence(eyes: Eyes) -> None:
+    readings = looked(eyes, lips_of_another)
+    found = [-one for one in values("lip_correlation", readings)]
+    assert rises(found), found
+
+
+def drifting(share: float) -> NDArray[np.float32]:
+    """The sound loses up to 16 frames from the start to the end, as one of another frame rate does."""
+    sound = clip().waveform
+    drift = 16 * 640 * share * (np.arange(len(sound)) / len(sound) - 0.5)
+    return sound[(np.arange(len(sound)) - drift).round().astype(int).clip(0, len(sound) - 1)]
+
+
+def mumbled(share: float) -> Frames:
+    """The mouth opens less and less."""
+    one = clip()
+    return drawn([replace(pose, opening=(1 - 0.9 * share) * pose.opening) for pose in one.poses], one.identity)
+
+
+@pytest.fixture(scope="module")
+def lips_and_sound(tmp_path_factory: pytest.TempPathFactory, eyes: Eyes) -> Callable[..., Any]:
+    """Frames, sound → a reading with the distances of a SyncNet that is fitted to the true video."""
+    frames, sound = true_frames(), clip().waveform
+    boxes = [faces[0].box for faces in eyes.finder.follow(frames)]
+    network = SyncNet(all_networks(tmp_path_factory.mktemp("syncnet"), frames, boxes, sound)["syncnet"])
+
+    def read(frames: Frames, sound: NDArray[np.float32]) -> Any:
+        distances = network.distances(face_crops(frames, boxes, FPS), sound)
+        return SimpleNamespace(sync=distances, found=np.ones(len(frames), bool), fps=FPS)
+
+    return read
+
+
+@pytest.mark.parametrize("damaged", ["sound", "lips"])
+def test_lips_and_sound_fit_less_and_less(damaged: str, lips_and_sound: Callable[..., Any]) -> None:
+    readings = [
+        lips_and_sound(true_frames(), drifting(grade))
+        if damaged == "sound"
+        else lips_and_sound(mumbled(grade), clip().waveform)
+        for grade in GRADES
+    ]
+    expected = {"lse_d": HIGHER, "lse_c": LOWER}
+    found = {name: [way * one for one in values(name, readings)] for name, way in expected.items()}
+    assert {name: numbers for name, numbers in found.items() if not rises(numbers)} == {}
+
+
+def test_frames_in_a_wrong_order(tmp_path: Path) -> None:
+    """More and more frames change places: each picture is true, their order is not. Two people, as one set."""
+    network = I3D(pooled_networks(tmp_path, ["i3d"])["i3d"])
+
+    def features(share: float, seed: int) -> NDArray[np.float64]:
+        frames, order = true_frames(seed), np.random.default_rng(0).permutation(75)
+        places, moved = np.arange(75), order[: round(0.8 * share * 75)]
+        places[moved] = np.roll(moved, 1)
+        clips = ClipFeatures(network)
+        for place in places:
+            clips.add(frames[place])
+        assert clips.features is not None
+        return clips.features
+
+    read = [[SimpleNamespace(clips=features(share, seed), fps=25.0) for seed in (1, 2)] for share in GRADES]
+    context = Context(true_clips=np.concatenate([one.clips for one in read[0]]))
+    found = [measured(METRICS["fvd"], cast("Any", pair), context) for pair in read]
+    assert rises([one.value for one in found if isinstance(one, Estimate)]), found
+    assert all(isinstance(one, Estimate) for one in found)
+
+
+ELSEWHERE = {"blinks", "identity"}
+"""Pixels too, in :mod:`tests.evaluate.test_measures`."""
 
 
 def test_every_measure_is_damaged_somewhere() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emo_rt.evaluate.frechet import FrechetSample, Normal, distance, distance_sample, effects, too_few
-from emo_rt.evaluate.intervals import ENOUGH_VIDEOS, Sample, estimate, estimate_change
+from emo_rt.evaluate.intervals import ENOUGH_VIDEOS, Sample, estimate, estimate_change, students_t
 
 RNG = np.random.default_rng(0)
 
@@ -21,6 +21,45 @@ def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
     found = [estimate([steady(60, rng)]) for _ in range(200)]
     held = np.mean([one is not None and one.low <= 0 <= one.high for one in found])
     assert 0.9 <= held <= 0.98
+
+
+@pytest.mark.parametrize("seconds", [6, 20, 60])
+def test_intervals_hold_the_truth_where_a_second_says_something_of_the_next(seconds: int) -> None:
+    """Half a second of memory, as of a head that turns; few blocks in the short video."""
+    rng, fps = np.random.default_rng(2), 5
+    held = 0
+    for _ in range(100):
+        noise, curve = rng.normal(0, 1, seconds * fps), np.zeros(seconds * fps)
+        for index in range(1, len(curve)):
+            curve[index] = 0.67 * curve[index - 1] + noise[index]
+        found = estimate([Sample.of(curve, fps)], 400)
+        assert found is not None
+        held += found.low <= 0 <= found.high
+    assert held >= 85
+
+
+def test_intervals_of_few_videos_are_those_of_student() -> None:
+    """Eight videos say less than the percentiles of their mixes."""
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(200):
+        found = estimate([Sample.of(np.full(4, value), 4) for value in rng.normal(0, 1, ENOUGH_VIDEOS)], 400)
+        assert found is not None
+        held += found.low <= 0 <= found.high
+    assert held >= 182
+
+
+def test_students_t() -> None:
+    """Against tables."""
+    known = {2: 4.303, 4: 2.776, 7: 2.365, 30: 2.042, 1000: 1.962}
+    for degrees, expected in known.items():
+        assert students_t(degrees) == pytest.approx(expected, rel=0.01)
+
+
+def test_what_is_infinite_does_not_count() -> None:
+    found = estimate([Sample.of(np.array([1.0, np.inf, 1.0, -np.inf, 1.0]), 5)])
+    assert found is not None
+    assert (found.low, found.value, found.high) == (1, 1, 1)
 
 
 def test_frames_of_a_second_are_no_more_than_a_second() -> None:

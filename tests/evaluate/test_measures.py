@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from emo_rt.evaluate.assessment import Eyes, measured
 from emo_rt.evaluate.context import DLIB, Context, PortraitFacts
 from emo_rt.evaluate.expression import expressions
 from emo_rt.evaluate.intervals import Estimate, Sample
-from emo_rt.evaluate.lips import LAGS, lagged_correlations
+from emo_rt.evaluate.lips import LAGS, correlation, lagged_correlations
 from emo_rt.evaluate.metrics import METRICS, take
 from emo_rt.evaluate.motion import blink_starts
 from emo_rt.evaluate.reading import UPPER_LIP, Reading
@@ -45,8 +46,8 @@ def test_lip_gap_is_the_true_opening(true_reading: Reading) -> None:
 
 @pytest.mark.parametrize("seed", [2, 4, 5])
 def test_lip_gap_is_the_true_opening_in_every_style(seed: int, eyes: Eyes) -> None:
-    reading = eyes.read(footage(true_frames(seed, 1.6), seed=seed, seconds=1.6))
-    assert np.corrcoef(reading.opening, clip(seed, 1.6).truth.opening)[0, 1] >= 0.9
+    reading = eyes.read(footage(true_frames(seed, 1.2), seed=seed, seconds=1.2))
+    assert np.corrcoef(reading.opening, clip(seed, 1.2).truth.opening)[0, 1] >= 0.9
 
 
 def test_the_head_turns_as_it_was_drawn(true_reading: Reading) -> None:
@@ -87,6 +88,18 @@ def test_lips_that_follow_less_correlate_less(true_reading: Reading) -> None:
     assert rising([-value("lip_correlation", mix) for mix in mixes])
 
 
+def test_the_interval_of_a_mouth_that_does_not_follow_lies_around_its_value() -> None:
+    """A mix that chose its own best lag would find a higher correlation than the video has."""
+    rng, apart = np.random.default_rng(4), []
+    for _ in range(20):
+        voice, gap = np.apply_along_axis(np.convolve, 1, rng.normal(size=(2, 206)), np.ones(7), mode="valid")
+        reading: Any = SimpleNamespace(loudness=voice, opening=gap, fps=FPS)
+        sample = correlation(reading, Context())
+        assert isinstance(sample, Sample)
+        apart.append(float(sample.drawn(np.random.default_rng(0), 200).mean()) - sample.whole)
+    assert abs(np.mean(apart)) < 0.02
+
+
 def test_lips_open_in_silence(true_reading: Reading) -> None:
     silent = true_reading.silent
     assert silent is not None
@@ -116,21 +129,21 @@ def test_a_trembling_head_jitters(true_reading: Reading) -> None:
     assert rising([value("jitter", one) for one in shaken])
 
 
-def test_blinks_are_counted(true_reading: Reading, eyes: Eyes) -> None:
-    """Blinks drawn into a video whose eyes are open otherwise: one more per grade."""
+def test_blinks_are_counted(eyes: Eyes) -> None:
+    """Four blinks drawn into a video whose eyes are open otherwise; what was read of the last ones is taken back."""
     from tests.evaluate.drawn import drawn
 
     one = clip(2, 1.6)
-    open_eyes = [replace(pose, blink_left=0.0, blink_right=0.0) for pose in one.poses[:24]]
-    shut_eyes = [replace(pose, blink_left=1.0, blink_right=1.0) for pose in open_eyes]
-    shut, frames = drawn(shut_eyes, one.identity), drawn(open_eyes, one.identity)
+    starts = (2, 8, 14, 20)
+    blinking = [float(index - index % 2 in starts) for index in range(24)]
+    poses = [replace(p, blink_left=b, blink_right=b) for p, b in zip(one.poses, blinking, strict=False)]
+    reading = eyes.read(of_frames("blinking", drawn(poses, one.identity), FPS))
     counted = []
     for blinks in range(5):
-        if blinks:
-            start = 6 * (blinks - 1) + 2
-            frames[start : start + 2] = shut[start : start + 2]
-        reading = eyes.read(of_frames("blinking", frames, FPS))
-        counted.append(value("blinks", reading) / 60 * len(reading) / FPS)
+        landmarks = reading.landmarks.copy()
+        for start in starts[blinks:]:
+            landmarks[start : start + 2] = landmarks[0]
+        counted.append(value("blinks", changed(reading, landmarks=landmarks)) / 60 * len(reading) / FPS)
     assert counted == pytest.approx([0, 1, 2, 3, 4])
 
 
@@ -139,15 +152,16 @@ def test_half_shut_eyes_are_no_second_blink() -> None:
     assert blink_starts(openings).sum() == 1
 
 
-def test_pixels_degrade_in_five_steps(eyes: Eyes) -> None:
+def test_pixels_degrade_in_five_steps(recognising_eyes: Eyes) -> None:
     """Another face that shines through more and more, and flicker, in one video per grade."""
-    frames, other = true_frames()[:12].astype(np.float32), true_frames(7, 0.5)[:12].astype(np.float32)
+    frames, other = true_frames()[:5].astype(np.float32), true_frames(7, 0.5)[:5].astype(np.float32)
     flicker = RNG.normal(0, 6, frames.shape).astype(np.float32)
     readings = []
     for grade in GRADES:
         mixed = (1 - 0.6 * grade) * frames + 0.6 * grade * other
-        readings.append(eyes.read(of_frames("worse", (mixed + grade * flicker).clip(0, 255).astype(np.uint8), FPS)))
-    portrait = PortraitFacts({DLIB: np.nanmean(readings[0].embeddings[DLIB], axis=0)}, 0.0)
+        worse = (mixed + grade * flicker).clip(0, 255).astype(np.uint8)
+        readings.append(recognising_eyes.read(of_frames("worse", worse, FPS)))
+    portrait = PortraitFacts({DLIB: np.nanmean(readings[0].embeddings[DLIB], axis=0)})
     context = Context(portrait_of=lambda name: portrait)
     assert rising([value("identity", one, context) for one in readings])
     assert rising([value("background_flicker", one) for one in readings])

@@ -14,13 +14,14 @@ import pytest
 
 from emo_rt.evaluate.assessment import measured
 from emo_rt.evaluate.context import ARCFACE, Context, PortraitFacts
+from emo_rt.evaluate.fid import fid
 from emo_rt.evaluate.frechet import Normal, distance
-from emo_rt.evaluate.identity import ArcFaceRecogniser, aligned
+from emo_rt.evaluate.identity import ArcFaceRecogniser
 from emo_rt.evaluate.inception import Inception
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
 from emo_rt.evaluate.pictures import psnr, ssim
-from emo_rt.model.identity import ARCFACE_SIZE, ARCFACE_TEMPLATE, FIVE_POINTS
+from emo_rt.model.aligned_face import ARCFACE_SIZE, ARCFACE_TEMPLATE, FIVE_POINTS, Similarity
 from tests.evaluate.random_networks import (
     KEPT,
     POINTS,
@@ -67,6 +68,8 @@ def test_fid_of_pictures_is_torchmetrics(tmp_path: Path) -> None:
     found = measured(METRICS["fid"], [reading], Context(true_frames=true))
     assert isinstance(found, Estimate)
     assert found.value == pytest.approx(golden("frechet")["fid"][0], rel=NEAR)
+    assert found.low < found.value < found.high
+    assert "10 or more" in str(fid([reading], Context(true_frames=true[:9])))
 
 
 def test_ssim_and_psnr_are_torchmetrics() -> None:
@@ -85,9 +88,9 @@ def test_the_embedding_of_a_crop_is_insightfaces(recogniser: ArcFaceRecogniser) 
 
 def test_the_crop_is_insightfaces() -> None:
     """To one level of 255 in few pixels: OpenCV rounds what it looks up in another way than NumPy."""
-    crop = aligned(smooth_picture("frame"), np.array(POINTS["frame"]), np.array(ARCFACE_TEMPLATE), ARCFACE_SIZE)
-    large = aligned(*large_face(), np.array(ARCFACE_TEMPLATE), ARCFACE_SIZE)
-    for name, found in (("crop", crop), ("large", large)):
+    pictures = {"crop": (smooth_picture("frame"), np.array(POINTS["frame"])), "large": large_face()}
+    for name, (picture, points) in pictures.items():
+        found = Similarity.of_points(points, ARCFACE_TEMPLATE).crop(picture, ARCFACE_SIZE)
         apart = np.abs(found[::KEPT, ::KEPT].ravel() - np.array(golden("arcface")[name]))
         assert apart.max() <= 1, name
         assert apart.mean() <= 0.02, name
@@ -96,7 +99,7 @@ def test_the_crop_is_insightfaces() -> None:
 def test_f_sim_is_insightfaces(recogniser: ArcFaceRecogniser) -> None:
     """Alignment, network and cosine."""
     seen = {name: recogniser.embed(smooth_picture(name), mesh(points)) for name, points in POINTS.items()}
-    portrait = PortraitFacts({ARCFACE: seen["portrait"]}, 0.0)
+    portrait = PortraitFacts({ARCFACE: seen["portrait"]})
     reading: Any = SimpleNamespace(
         name="frame", fps=25.0, found=np.ones(1, bool), embeddings={ARCFACE: seen["frame"][None]}
     )

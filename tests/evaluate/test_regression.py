@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from emo_rt.errors import ConfigError, InputError
 from emo_rt.evaluate import Footage, of_frames, regression
 from emo_rt.evaluate.assessment import Eyes
-from emo_rt.evaluate.context import Context
+from emo_rt.evaluate.context import DLIB, Context
+from emo_rt.evaluate.expression import e_fid, expressions
 from emo_rt.evaluate.intervals import Estimate
 from emo_rt.evaluate.metrics import METRICS
 from emo_rt.evaluate.options import Expect
 from emo_rt.evaluate.pictures import psnr, ssim
-from emo_rt.evaluate.regression import Change, Regression, compare, is_worse
+from emo_rt.evaluate.regression import Change, Regression, _change, compare, is_worse
 from emo_rt.evaluate.subject import Subject
 from tests.evaluate.drawn import clip, drawn, footage, late_lips, true_frames
 
@@ -28,7 +29,13 @@ RNG = np.random.default_rng(0)
 SECONDS = 1.6
 
 
-EYES = functools.cache(Eyes)
+@functools.cache
+def seeing(*, who: bool = False) -> Eyes:
+    """Opened once. ``who``: with the recogniser, which takes as long as all others together."""
+    found = Eyes()
+    if not who:
+        found.recognisers.pop(DLIB, None)
+    return found
 
 
 @functools.cache
@@ -38,13 +45,15 @@ def first() -> Footage:
 
 
 def gate(frames: NDArray[np.uint8], expect: Expect = "equal") -> Regression:
-    return compare(first(), footage(frames, "B", 5, SECONDS), expect, eyes=EYES())
+    return compare(first(), footage(frames, "B", 5, SECONDS), expect, eyes=seeing())
 
 
-def rounded() -> NDArray[np.uint8]:
+@functools.cache
+def rounded() -> Footage:
     """One value of a thousand is off by one: what another engine's rounding does, and more."""
     true = true_frames(5, SECONDS)
-    return (true.astype(int) + (RNG.random(true.shape) < 0.001)).clip(0, 255).astype(np.uint8)
+    off = (true.astype(int) + (RNG.random(true.shape) < 0.001)).clip(0, 255).astype(np.uint8)
+    return footage(off, "B", 5, SECONDS)
 
 
 def noisy() -> NDArray[np.uint8]:
@@ -52,19 +61,16 @@ def noisy() -> NDArray[np.uint8]:
     return (true + RNG.normal(0, 1.0, true.shape)).round().clip(0, 255).astype(np.uint8)
 
 
-def swapped() -> NDArray[np.uint8]:
-    return drawn(clip(5, SECONDS).poses, clip(1).identity)
-
-
 def repeating() -> NDArray[np.uint8]:
+    """Every eighth frame, so that each of the five parts of a video of 1.6 s has one."""
     frames = true_frames(5, SECONDS).copy()
-    frames[9::10] = frames[8:-1:10]
+    frames[7::8] = frames[6:-1:8]
     return frames
 
 
 @pytest.mark.parametrize("expect", ["equal", "quality"])
 def test_a_true_equal_passes(expect: Expect) -> None:
-    result = gate(rounded(), expect)
+    result = compare(first(), rounded(), expect, eyes=seeing())
     assert result.passed, result.verdict
     assert result.verdict.startswith("PASS: B")
     assert "\n" not in result.verdict
@@ -75,12 +81,11 @@ def test_a_true_equal_passes(expect: Expect) -> None:
     [
         (lambda: late_lips(3, 5, SECONDS), "quality", "lips 3 frames late (+120 ms)"),
         (lambda: late_lips(-3, 5, SECONDS), "equal", "lips 3 frames early (-120 ms)"),
-        (swapped, "quality", "another face"),
         (repeating, "quality", "frozen frames"),
         (noisy, "equal", "worst frame"),
         (lambda: true_frames(5, SECONDS)[:-1], "equal", "39 frames instead of 40"),
     ],
-    ids=["late lips", "early lips", "identity", "repeated frames", "noise", "a frame less"],
+    ids=["late lips", "early lips", "repeated frames", "noise", "a frame less"],
 )
 def test_a_planted_fault_is_caught(fault: Callable[[], NDArray[np.uint8]], expect: Expect, words: str) -> None:
     result = gate(fault(), expect)
@@ -90,20 +95,29 @@ def test_a_planted_fault_is_caught(fault: Callable[[], NDArray[np.uint8]], expec
     assert json.loads(result.json())["passed"] is False
 
 
+def test_another_person_is_caught() -> None:
+    """In half a second: recognising takes long."""
+    frames = drawn(clip(5, SECONDS).poses[:12], clip(1).identity)
+    videos = of_frames("A", true_frames(5, SECONDS)[:12], 25), of_frames("B", frames, 25)
+    result = compare(*videos, "quality", eyes=seeing(who=True))
+    assert not result.passed
+    assert "another face" in result.verdict
+
+
 def test_without_faces_nothing_is_as_good() -> None:
     """Nothing was judged, so nothing passes; equal frames still are equal."""
     grey = [of_frames(name, np.full((6, 64, 64, 3), shade, np.uint8), 25) for name, shade in (("A", 90), ("B", 200))]
-    judged = compare(*grey, "quality", eyes=EYES())
+    judged = compare(*grey, "quality", eyes=seeing())
     assert not judged.passed
     assert "no face was found" in judged.verdict
-    assert compare(grey[0], grey[0], "equal", eyes=EYES()).passed
+    assert compare(grey[0], grey[0], "equal", eyes=seeing()).passed
 
 
 @pytest.mark.parametrize("frames", [6, 12])
 def test_a_short_video_is_in_step_with_itself(frames: int) -> None:
     """Six frames have no pairs at the far lags, and twelve have two, which always correlate by 1 or −1."""
     video = of_frames("short", true_frames(5, SECONDS)[10 : 10 + frames], 25)
-    result = compare(video, video, "quality", eyes=EYES())
+    result = compare(video, video, "quality", eyes=seeing())
     assert result.passed, result.verdict
     assert next(check.value for check in result.checks if check.name == "lips late by, frames") == 0
 
@@ -113,12 +127,14 @@ def test_the_gate_takes_true_videos(tmp_path: Path) -> None:
     from emo_rt.evaluate import Against
     from emo_rt.media.video_file import VideoWriter
 
-    frames = np.concatenate([true_frames(5, SECONDS)] * 3)
     with VideoWriter(tmp_path / "true.mp4", width=160, height=160, fps=25) as writer:
-        writer.write(frames)
-    video = of_frames("long", frames, 25)
-    result = compare(video, video, "quality", Against(truth=tmp_path), eyes=EYES())
-    change = next(one for one in result.changes if one.metric == "e_fid_blendshapes")
+        writer.write(true_frames(5, SECONDS)[:4])
+    result = compare(first(), first(), "quality", Against(truth=tmp_path), eyes=seeing())
+    assert result.missing["e_fid_blendshapes"].startswith("the true videos have 4 samples")
+    often = replace(seeing().read(first()), blendshapes=np.concatenate([seeing().read(first()).blendshapes] * 3))
+    context = Context(true_expressions=expressions(replace(often, sharpness=np.ones(len(often.blendshapes)))))
+    change = _change(METRICS["e_fid_blendshapes"], *(e_fid(often, context) for _ in range(2)))
+    assert isinstance(change, Change)
     assert change.change.value == 0
     assert change.before >= 0
 
@@ -126,7 +142,7 @@ def test_the_gate_takes_true_videos(tmp_path: Path) -> None:
 def test_the_gate_compares_fid_and_fvd_where_there_are_enough() -> None:
     """With features as networks of few of them give. What cannot be compared is told."""
     features, grey = RNG.normal(0, 1, (300, 6)), of_frames("grey", np.full((6, 64, 64, 3), 90, np.uint8), 25)
-    read = EYES().read(grey)
+    read = seeing().read(grey)
     readings = {
         name: replace(read, name=name, inception=features[:75] + shift, clips=features[:12] + shift)
         for name, shift in (("A", 0.2), ("B", 0.9))

@@ -39,6 +39,7 @@ from emo_rt.runtime.request import Request
 from emo_rt.serve.errors import ApiError
 from emo_rt.serve.forms import Form
 from emo_rt.serve.live_start import read_message, read_start
+from emo_rt.serve.rtc_offer import SDP_BYTES
 from emo_rt.serve.submission import read_submission
 from tests.media.encoded import SOUNDS, VIDEOS, encode_sound, encode_video
 
@@ -312,6 +313,44 @@ def _load_job(data: bytes) -> None:
         Request.from_dict({"portrait": "a", "voice": "b", **found.options})
 
 
+def _load_offer(data: bytes) -> None:
+    from emo_rt.serve.rtc_sdp import read_offer
+
+    read_offer(data.decode("utf-8", "replace")[:SDP_BYTES])
+
+
+OFFER = """v=0
+o=- 1 2 IN IP4 127.0.0.1
+s=-
+t=0 0
+a=group:BUNDLE 0 1
+m=audio 9 UDP/TLS/RTP/SAVPF 111
+c=IN IP4 0.0.0.0
+a=ice-ufrag:abcd
+a=ice-pwd:abcdefghijklmnopqrstuvwx
+a=candidate:1 1 UDP 2122252543 192.0.2.1 50000 typ host
+a=fingerprint:sha-256 00:11:22
+a=setup:actpass
+a=mid:0
+a=sendrecv
+a=rtcp-mux
+a=rtpmap:111 opus/48000/2
+a=fmtp:111 minptime=10;useinbandfec=1
+m=video 9 UDP/TLS/RTP/SAVPF 96
+c=IN IP4 0.0.0.0
+a=ice-ufrag:abcd
+a=ice-pwd:abcdefghijklmnopqrstuvwx
+a=fingerprint:sha-256 00:11:22
+a=setup:actpass
+a=mid:1
+a=recvonly
+a=rtcp-mux
+a=rtpmap:96 VP8/90000
+a=rtcp-fb:96 nack pli
+a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid
+""".replace("\n", "\r\n").encode()
+
+
 def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
@@ -391,4 +430,6 @@ LOADERS: dict[str, Loader] = {
     "message": Loader(_load_message, lambda: _texts(START), ASKED),
     "job": Loader(_load_job, lambda: _texts(JOB), ASKED),
 }
-"""By name."""
+if find_spec("aiortc") is not None:
+    LOADERS["offer"] = Loader(_load_offer, lambda: iter([OFFER]), ASKED)
+"""By name; ``offer``, of a session over WebRTC, where aiortc is installed."""

@@ -1,4 +1,4 @@
-"""Fuzz one loader with atheris (libFuzzer): ``python -m tests.fuzz.run audio 60``, or ``make fuzz`` for all of them.
+"""Fuzz one loader with atheris (libFuzzer): ``python -m tests.fuzz.run audio 60``, or ``all``, as ``make fuzz`` does.
 
 Needs ``atheris``, which CI does not have: ``make fuzz`` makes an environment for it. Only Python is instrumented, so
 FFmpeg's and Pillow's native code is reached by chance and by the seeds. A finding ends the run with exit code 77, and
@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.fuzz.loaders import LOADERS
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "fuzz"
 SLOWEST_S, MOST_MB = 20, 2048
@@ -25,23 +27,27 @@ LONGEST = 65_536
 
 
 def main() -> int:
-    """Fuzz for some seconds, in a child: libFuzzer ends its process, and a crash does."""
+    """Fuzz, or try a finding again."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("loader")
+    parser.add_argument("loader", choices=["all", *LOADERS])
     parser.add_argument("what", help="seconds, or a file with a finding")
     args = parser.parse_args()
     if not args.what.isdigit():
-        from tests.fuzz.loaders import LOADERS
-
         accepted = LOADERS[args.loader](Path(args.what).read_bytes())
         sys.stdout.write(f"{args.loader}: {'accepted' if accepted else 'refused'}\n")
         return 0
-    corpus, findings = BUILD / "corpus" / args.loader, BUILD / "findings" / args.loader
+    names = LOADERS if args.loader == "all" else [args.loader]
+    return next((code for name in names if (code := _fuzzed(name, int(args.what)))), 0)
+
+
+def _fuzzed(loader: str, seconds: int) -> int:
+    """For some seconds, in a child: libFuzzer ends its process, and a crash does."""
+    corpus, findings = BUILD / "corpus" / loader, BUILD / "findings" / loader
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
     scratch = tempfile.mkdtemp(prefix="emo_rt-fuzz-")
     try:
-        return _child(args.loader, int(args.what), corpus, findings, {**os.environ, "TMPDIR": scratch})
+        return _child(loader, seconds, corpus, findings, {**os.environ, "TMPDIR": scratch})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -53,6 +59,7 @@ def _child(loader: str, seconds: int, corpus: Path, findings: Path, env: dict[st
     done = subprocess.run(command, check=False, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, errors="replace")
     runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     sys.stdout.write(f"{loader}: {runs[1] if runs else '?'} inputs, exit code {done.returncode}\n")
+    sys.stdout.flush()
     if done.returncode != 0:
         sys.stdout.write(done.stderr[-8_000:])
     return done.returncode

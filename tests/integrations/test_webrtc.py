@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,16 +17,19 @@ import pytest
 pytest.importorskip("aiortc", reason="needs the extra webrtc: `make integrations` has it")
 
 import aioice.ice
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack, VideoStreamTrack
 from av.audio.frame import AudioFrame
 from starlette.testclient import TestClient
 
-from emo_rt import Animator, MarkOptions, VideoOptions, VideoWriter, verify
+from emo_rt import Animator, LiveSession, MarkOptions, VideoOptions, VideoWriter, verify
+from emo_rt.errors import DeviceLostError
 from emo_rt.serve import rtc
 from emo_rt.serve.app import make_app
 from emo_rt.serve.keys import add_key
+from emo_rt.serve.rtc import CONFIGURATION
 from emo_rt.serve.rtc_feed import FeedTrack, SoundBlocks
+from emo_rt.serve.rtc_sdp import read_offer
 from emo_rt.serve.service import Service
 from emo_rt.serve.settings import Limits, ServeOptions
 from tests.serve.conftest import threads, wait_until
@@ -69,7 +74,7 @@ class Viewer:
 
     def __init__(self, client: TestClient, **more: Any) -> None:
         self.client, self.more = client, more
-        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.peer = RTCPeerConnection(CONFIGURATION)
         self.messages = asyncio.Queue[dict[str, Any]]()
         self.tracks: dict[str, MediaStreamTrack] = {}
         self.peer.on("track", lambda track: self.tracks.__setitem__(track.kind, track))
@@ -147,9 +152,10 @@ def is_free(client: TestClient) -> bool:
     return service.quotas.sessions == 0 and not service.live and all(place.talkers == 0 for place in service.places)
 
 
-def test_a_conversation(make_client: Callable[..., TestClient]) -> None:
+def test_a_conversation(make_client: Callable[..., TestClient], caplog: pytest.LogCaptureFixture) -> None:
     """Sound by the data channel; picture and sound come back; it is counted, and ends in order."""
     client = make_client()
+    caplog.set_level(logging.INFO, "emo_rt.serve")
 
     async def talk() -> None:
         async with Viewer(client) as viewer:
@@ -175,6 +181,7 @@ def test_a_conversation(make_client: Callable[..., TestClient]) -> None:
                 while True:
                     await viewer.tracks["video"].recv()
             await asyncio.to_thread(wait_until, lambda: is_free(client))
+            await asyncio.to_thread(wait_until, lambda: "live session ended" in caplog.messages)
 
     run(talk())
 
@@ -224,6 +231,113 @@ def test_pictures_of_the_peer_are_never_taken(make_client: Callable[..., TestCli
             await viewer.tracks["video"].recv()
             (answered,) = [part for part in viewer.peer.remoteDescription.sdp.split("m=") if part[:5] == "video"]
             assert "a=sendonly" in answered
+
+    run(talk())
+
+
+def test_one_medium_for_each_way(make_client: Callable[..., TestClient]) -> None:
+    """A camera that nobody wants before the medium for our pictures, a microphone apart from the loudspeaker."""
+    client = make_client()
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            for track in (VideoStreamTrack(), Microphone()):
+                viewer.peer.addTransceiver(track, direction="sendonly")
+                viewer.peer.addTransceiver(track.kind, direction="recvonly")
+            await viewer.call()
+            await viewer.tracks["video"].recv()
+            await viewer.loudness(True)
+            ways = [one.currentDirection for one in viewer.peer.getTransceivers()]
+            assert ways == ["inactive", "recvonly", "sendonly", "recvonly"]
+
+    run(talk())
+
+
+def test_a_peer_that_names_no_address(make_client: Callable[..., TestClient]) -> None:
+    """As browsers do before they may use a microphone. It comes to the server's own addresses."""
+    client = make_client()
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            lines = (await viewer.offer()).splitlines()
+            hidden = [hide(line) if line.startswith("a=candidate") else line for line in lines]
+            assert hidden != lines
+            body = {**START, "sdp": "\r\n".join(hidden) + "\r\n"}
+            await viewer.connect(await asyncio.to_thread(client.post, PATH, json=body))
+            await viewer.tracks["video"].recv()
+
+    run(talk())
+
+
+def hide(candidate: str) -> str:
+    parts = candidate.split()
+    return " ".join([*parts[:4], "1b0f4d7c-2a55-4f0e-9b1f-0c5a1e6d7f3a.local", *parts[5:]])
+
+
+def test_nothing_is_sent_to_the_machine_itself(make_client: Callable[..., TestClient]) -> None:
+    client = make_client()
+
+    async def ask() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inside:
+            inside.bind(("127.0.0.1", 0))
+            inside.settimeout(1)
+            async with Viewer(client) as viewer:
+                there = f"a=candidate:1 1 udp 2130706431 127.0.0.1 {inside.getsockname()[1]} typ host"
+                found = (await viewer.offer()).splitlines()
+                lines = [there if line.startswith("a=candidate") else line for line in found]
+                body = {**START, "sdp": "\r\n".join(lines) + "\r\n"}
+                response = await asyncio.to_thread(client.post, PATH, json=body)
+                assert response.status_code == 201
+                with pytest.raises(TimeoutError):
+                    await asyncio.to_thread(inside.recv, 2_000)
+                await asyncio.to_thread(client.delete, response.headers["location"])
+
+    run(ask())
+    wait_until(lambda: is_free(client))
+
+
+@pytest.mark.parametrize("by_track", [False, True])
+def test_what_ends_it_is_told(
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch, *, by_track: bool
+) -> None:
+    """Whoever hears of it first: here it is who pushes sound."""
+    client = make_client()
+
+    def fail(*_: object) -> None:
+        raise DeviceLostError("an illegal address")
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            if by_track:
+                viewer.peer.addTrack(Microphone())
+                viewer.peer.addTransceiver("video", direction="recvonly")
+            await viewer.call()
+            monkeypatch.setattr(LiveSession, "push", fail)
+            viewer.channel.send(sound(0.1) if not by_track else json.dumps({"type": "session.ping"}))
+            assert (await viewer.until_type("error"))["code"] == "device_lost"
+            await viewer.until_type("session.done")
+        assert client.service.trouble == "an illegal address"  # type: ignore[attr-defined]
+
+    run(talk())
+    wait_until(lambda: is_free(client))
+
+
+def test_a_peer_that_takes_no_answers(make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing piles up for it."""
+    monkeypatch.setattr(rtc, "MOST_UNTAKEN", 10_000)
+    client = make_client()
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            await viewer.call()
+            await viewer.tracks["video"].recv()
+            leave_out = asyncio.Future[None]()
+            leave_out.set_result(None)
+            monkeypatch.setattr(viewer.peer.sctp, "_receive_data_chunk", lambda _: leave_out)
+            monkeypatch.setattr(viewer.peer.sctp, "_send_sack", lambda: leave_out)
+            while not is_free(client):
+                viewer.say("session.stats")
+                await asyncio.sleep(0.01)
 
     run(talk())
 
@@ -296,6 +410,34 @@ def test_a_peer_that_never_comes(make_client: Callable[..., TestClient], monkeyp
     run(ask())
 
 
+def test_aiortc_never_ends_what_was_cancelled(
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a server that ends while a peer goes would wait for ever."""
+    monkeypatch.setattr(rtc, "CLOSE_S", 0.2)
+    client = make_client()
+
+    async def cancel() -> None:
+        (call,) = client.app._app.state.calls.values()  # type: ignore[attr-defined]
+        closing = asyncio.ensure_future(call._peer.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        call.stop()
+        transports = {one.receiver.transport for one in call._peer.getTransceivers()}
+        for one in transports:  # what is left of it
+            await one.stop()
+            await one.transport.stop()
+
+    async def talk() -> None:
+        async with Viewer(client) as viewer:
+            await viewer.call()
+            assert client.portal is not None
+            await asyncio.to_thread(client.portal.call, cancel)
+            await asyncio.to_thread(wait_until, lambda: is_free(client))
+
+    run(talk())
+
+
 def test_the_server_ends(make_client: Callable[..., TestClient]) -> None:
     client = make_client(drain_seconds=0)
 
@@ -358,7 +500,7 @@ def test_keys(make_client: Callable[..., TestClient], tmp_path: Path) -> None:
 @contextmanager
 def offered(edit: Callable[[str], str]) -> Iterator[str]:
     async def make() -> str:
-        peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        peer = RTCPeerConnection(CONFIGURATION)
         for kind in ("video", "audio"):
             peer.addTransceiver(kind, direction="recvonly")
         await peer.setLocalDescription(await peer.createOffer())
@@ -380,6 +522,10 @@ CANDIDATE = "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\n"
         (lambda sdp: sdp.replace("m=video", "m=audio"), {}, 400, "invalid_sdp"),
         (lambda sdp: sdp.replace("a=recvonly", "a=sendonly"), {}, 400, "invalid_sdp"),
         (lambda sdp: sdp.replace("a=fingerprint", "a=thumbprint"), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("a=ice-ufrag:", "a=ice-ufrag:" + 300 * "x"), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("a=ice-ufrag:", "a=ice-ufrag:set key "), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("a=ice-pwd:", "a=ice-pw:"), {}, 400, "invalid_sdp"),
+        (lambda sdp: sdp.replace("a=mid:1", "a=mid:0"), {}, 400, "invalid_sdp"),
         (lambda sdp: sdp.replace("VP8", "VP7").replace("H264", "H263"), {}, 400, "invalid_sdp"),
         (lambda sdp: sdp.replace("opus/48000", "opis/48000"), {}, 400, "invalid_sdp"),
         (lambda sdp: sdp + 100 * CANDIDATE, {}, 400, "invalid_sdp"),
@@ -402,6 +548,32 @@ def test_refused(
         answer = refusing.post(PATH, json={**START, "sdp": sdp, **fields})
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert is_free(refusing)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "is_kept"),
+    [
+        ("1 1 udp 1 192.0.2.7 50000 typ host", True),
+        ("1 1 UDP 1 2001:db8::7 1024 typ srflx raddr :: rport 9", True),
+        ("1 2 udp 1 192.0.2.7 50000 typ host", False),
+        ("1 1 tcp 1 192.0.2.7 9 typ host tcptype active", False),
+        ("1 1 udp 1 192.0.2.7 53 typ host", False),
+        ("1 1 udp 1 192.0.2.7 65536 typ host", False),
+        ("1 1 udp 1 127.0.0.2 50000 typ host", False),
+        ("1 1 udp 1 ::1 50000 typ host", False),
+        ("1 1 udp 1 ::ffff:127.0.0.1 50000 typ host", False),
+        ("1 1 udp 1 224.0.0.251 50000 typ host", False),
+        ("1 1 udp 1 255.255.255.255 50000 typ host", False),
+        ("1 1 udp 1 0.0.0.0 50000 typ host", False),
+        ("1 1 udp 1 printer.local 50000 typ host", False),
+        ("1 1 udp 1 db.internal 50000 typ host", False),
+    ],
+)
+def test_where_packets_go(candidate: str, *, is_kept: bool) -> None:
+    with offered(lambda sdp: sdp + f"a=candidate:{candidate}\r\na=end-of-candidates\r\n") as sdp:
+        kept = read_offer(sdp).sdp
+    assert (f"a=candidate:{candidate}\r\n" in kept) is is_kept
+    assert "end-of-candidates" not in kept
 
 
 @pytest.fixture(scope="module")

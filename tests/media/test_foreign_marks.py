@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import re
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +21,7 @@ import emo_rt
 from emo_rt.errors import Cancelled, ConfigError, InputError
 from emo_rt.media import untrusted
 from emo_rt.media.marking import provenance, reading
+from emo_rt.media.marking.manifest_parts import MANIFEST_UUID, manifest_bytes
 from emo_rt.media.marking.provenance import MADE_BY_A_MODEL, ProvenanceReading, _reading
 from tests.media.encoded import encode_video
 
@@ -67,7 +70,7 @@ def test_an_unsigned_file_that_c2pa_cannot_parse_is_not_invalid(tmp_path: Path) 
 def test_a_signed_file_that_c2pa_cannot_parse_is_invalid(tmp_path: Path) -> None:
     pytest.importorskip("c2pa", reason="needs the extra provenance")
     path = video(tmp_path / "a.mp4", {})
-    box = (24).to_bytes(4, "big") + b"uuid" + provenance.READABLE["mov,mp4,m4a,3gp,3g2,mj2"][1]
+    box = (24).to_bytes(4, "big") + b"uuid" + MANIFEST_UUID
     path.write_bytes(path.read_bytes() + box + b"\xff" * 20)
     assert emo_rt.verify(path).c2pa.state == "invalid"
 
@@ -76,8 +79,74 @@ def test_a_sign_across_two_pieces_is_found(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(provenance, "SEARCHED", 7)
     (tmp_path / "a").write_bytes(b"." * 12 + b"0123456789abcdef" + b"." * 5)
     with (tmp_path / "a").open("rb") as file:
-        assert provenance._has(file, b"0123456789abcdef")
-        assert not provenance._has(file, b"0123456789abcdeg")
+        assert provenance._has(file, re.compile(b"0123456789abcdef"))
+        assert not provenance._has(file, re.compile(b"0123456789abcdeg"))
+
+
+def test_four_bytes_of_a_picture_are_no_manifest(tmp_path: Path) -> None:
+    _, sign = provenance.READABLE["avi"]
+    for content, is_one in ((b"C2PA" * 20, False), (b"..C2PA" + b"\n" * 8 + b"jumb", True)):
+        (tmp_path / "a").write_bytes(content)
+        with (tmp_path / "a").open("rb") as file:
+            assert provenance._has(file, sign) == is_one
+
+
+MB = 1_000_000
+
+
+def mp4_box(size: int, *, is_long: bool) -> bytes:
+    """A manifest's, of ``size`` bytes in all, without what is in it."""
+    head = (1).to_bytes(4, "big") if is_long else size.to_bytes(4, "big")
+    return head + b"uuid" + (size.to_bytes(8, "big") if is_long else b"") + MANIFEST_UUID
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_manifest_that_would_fill_the_memory_is_not_read(is_long: bool, tmp_path: Path) -> None:
+    """The library takes twice its size, and a file may have 16 GiB."""
+    pytest.importorskip("c2pa", reason="needs the extra provenance")
+    path = video(tmp_path / "a.mp4", {})
+    box = mp4_box(40 * MB, is_long=is_long)
+    with path.open("ab") as file:
+        start = file.tell()
+        file.write(box)
+        file.truncate(start + 40 * MB)
+    found = emo_rt.verify(path).c2pa
+    assert (found.state, found.problems) == ("invalid", ("too large: 40,000,000 bytes; at most 33,554,432 are read",))
+
+
+def test_nor_is_that_of_an_avi(tmp_path: Path) -> None:
+    pytest.importorskip("c2pa", reason="needs the extra provenance")
+    path = tmp_path / "a.avi"
+    encode_video(path, "avi", "mpeg4")
+    with path.open("r+b") as file:
+        start = 8 + int.from_bytes(file.read(8)[4:], "little")
+        file.seek(start)
+        file.write(b"C2PA" + (40 * MB).to_bytes(4, "little"))
+        file.truncate(start + 8 + 40 * MB)
+    assert emo_rt.verify(path).c2pa.problems == ("too large: 40,000,000 bytes; at most 33,554,432 are read",)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", 0),
+        (b"1234567", 0),
+        (mp4_box(24, is_long=False) * 3, 72),
+        (mp4_box(24, is_long=False) + (16).to_bytes(4, "big") + b"free" + b"." * 8 + mp4_box(32, is_long=True), 56),
+        (mp4_box(9_999, is_long=False), 24),  # it says that it has more than the file
+        ((0).to_bytes(4, "big") + b"uuid" + MANIFEST_UUID + b"." * 6, 30),  # up to the end
+        ((4).to_bytes(4, "big") + b"free" + mp4_box(24, is_long=False), 0),
+        ((1).to_bytes(4, "big") + b"free", 0),
+    ],
+)
+def test_sizes_of_manifests(content: bytes, expected: int) -> None:
+    assert manifest_bytes(io.BytesIO(content), "mov,mp4,m4a,3gp,3g2,mj2") == expected
+
+
+def test_chunks_of_manifests() -> None:
+    chunk = b"C2PA" + (3).to_bytes(4, "little") + b"123."
+    riff = b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"AVI " + chunk
+    assert manifest_bytes(io.BytesIO(riff + riff), "avi") == 6
 
 
 JSON = st.recursive(

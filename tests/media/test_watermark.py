@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,26 @@ def test_found_at_half_size_and_in_a_part(marked: Frames) -> None:
     cut = marked[:, 10:240, 22:252]
     seen = evidence_of(luma(cut)).look_for(Pattern())
     assert seen.payload == PAYLOAD
+
+
+def test_found_where_the_picture_is_striped() -> None:
+    """Stripes as wide as the pattern's cells are louder than it everywhere: only their own frequencies may suffer."""
+    rows, columns = np.mgrid[0:256, 0:256]
+    stripes = np.sin(2 * np.pi * (rows + 0.3 * columns) / 11) + np.sin(2 * np.pi * (columns - 0.2 * rows) / 13)
+    grey = 128 + 20 * stripes + 5 * np.random.default_rng(0).standard_normal(stripes.shape)
+    picture = np.rint(grey).astype(np.uint8)[None, ..., None].repeat(3, axis=3)
+    marked = emo_rt.mark(picture, options=emo_rt.MarkOptions(watermark_payload=PAYLOAD))
+    assert evidence_of(marked[..., 0]).look_for(Pattern()).payload == PAYLOAD
+    assert not evidence_of(picture[..., 0]).look_for(Pattern()).is_found
+
+
+def test_threads_do_not_share_what_they_work_in() -> None:
+    sizes = [(64, 64), (96, 80), (130, 97), (96, 80)] * 4
+    noise = [np.random.default_rng(k).integers(0, 256, (3, *size, 3), np.uint8) for k, size in enumerate(sizes)]
+    mark = Watermark()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(mark, noise))
+    assert all(np.array_equal(one, mark(frames)) for one, frames in zip(together, noise, strict=True))
 
 
 def test_threshold() -> None:

@@ -22,11 +22,13 @@ from emo_rt.faces.locate import locate
 from emo_rt.media.face_mesh import FACE_OVAL, OUTER_LIPS
 from emo_rt.media.framing import Portrait, prepare_portrait
 from emo_rt.media.picture import load_picture
+from emo_rt.model.aligned_face import ARCFACE_TEMPLATE, FIVE_POINTS
 from emo_rt.model.contract import Array
 from emo_rt.model.families.registry import family_of
-from emo_rt.model.identity import ARCFACE_TEMPLATE, FIVE_POINTS, face_inputs
+from emo_rt.model.identity import face_inputs
 from emo_rt.runtime.loaded_model import LoadedModel
 from tests.conftest import hallo_tiny, shared_file
+from tests.evaluate.random_networks import KEPT, POINTS, golden, smooth_picture
 
 RATE, FRAME = 16_000, 640
 NO_EMBEDDING = FaceInputs(no_embedding=True)
@@ -237,6 +239,25 @@ def test_with_landmarks_the_face_is_turned_into_place(tmp_path: Path, monkeypatc
     for x, y in ARCFACE_TEMPLATE:
         assert seen[0][round(y), round(x)].min() > 200
     assert (seen[0] > 128).mean() < 0.05
+
+
+def test_the_face_that_the_model_sees_is_insightfaces_crop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To one level of 255: half a pixel to one side and half a level darker is another embedding."""
+    seen: list[Array] = []
+
+    def watch(path: Path, face: Array, length: int) -> Array:
+        seen.append(face)
+        return np.zeros((1, length), np.float32)
+
+    monkeypatch.setattr("emo_rt.model.identity._recognise", watch)
+    points = mesh(Box(60, 60, 200, 200), Box(105, 150, 155, 175))
+    for group, place in zip(FIVE_POINTS, POINTS["frame"], strict=True):
+        points[list(group)] = place
+    portrait = prepare_portrait(smooth_picture("frame"), 512, face_box="full")
+    face_inputs(portrait, CONFIG, FaceInputs(embedding_model="x.onnx", landmarks=points))
+    apart = np.abs(seen[0][::KEPT, ::KEPT].ravel() - np.array(golden("arcface")["crop"]))
+    assert apart.max() <= 1
+    assert apart.mean() <= 0.02
 
 
 def test_the_model_sees_the_face_region_in_rgb(tmp_path: Path) -> None:

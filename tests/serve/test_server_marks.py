@@ -76,3 +76,26 @@ def test_a_certificate_that_cannot_be_used_is_told_at_the_start(tiny_animator: A
     marks = MarkOptions(c2pa_cert=tmp_path / "none.pem", c2pa_key=tmp_path / "none.pem")
     with pytest.raises(ConfigError, match="c2pa_cert"):
         Service(options(tmp_path, marks), {"tiny": tiny_animator})
+
+
+def test_a_certificate_that_expires_while_the_server_runs_is_not_the_callers_fault(
+    tiny_animator: Animator, tmp_path: Path
+) -> None:
+    """Nor is the caller told where on the server it is."""
+    pytest.importorskip("c2pa", reason="needs the extra provenance")
+    from tests.media.certificates import make_chain
+
+    cert, key = make_chain(tmp_path)
+    marks = MarkOptions(c2pa_cert=cert, c2pa_key=key)
+    with (
+        Service(options(tmp_path / "data", marks), {"tiny": tiny_animator}) as service,
+        TestClient(make_app(service), base_url=URL) as client,
+    ):
+        wait_until(lambda: service.is_warm)
+        make_chain(tmp_path, days=1)
+        fields = {"num_inference_steps": "1", "extra_params": '{"guidance": 1, "face_box": "full"}'}
+        job = client.post("/v1/videos", files=files(), data=fields).json()
+        wait_until(lambda: client.get(f"/v1/videos/{job['id']}").json()["status"] in ("completed", "failed"))
+        told = client.get(f"/v1/videos/{job['id']}").json()
+    assert (told["status"], told["error"]["code"]) == ("failed", "output_error")
+    assert str(tmp_path) not in told["error"]["message"]

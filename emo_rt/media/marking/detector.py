@@ -1,9 +1,10 @@
 """Looking for the watermark in pictures that were encoded, scaled or cut.
 
 Pictures are brought to one size, whitened (their mean taken off, divided by their local variance: the best weights
-where a picture is stronger in some places than in others), and summed. Then, for each of many sizes of a cell, the sum
-is folded onto one tile of the pattern and compared with the pilot at all offsets at once, by FFT. The best places are
-decoded, and all cells together compared with the whole pattern of what was read.
+where a picture is stronger in some places than in others), and summed. The sum is whitened in its frequencies, too.
+Then, for each of many sizes of a cell, it is folded onto one tile of the pattern and compared with the pilot at all
+offsets at once, by FFT. The best places are decoded, and all cells together compared with the whole pattern of what was
+read.
 
 The key chooses the signs of the cells, so where there is no mark, that comparison is a sum of given numbers with random
 signs. Such a sum exceeds t standard deviations with a chance of at most exp(-t²/2), whatever the picture (Hoeffding,
@@ -40,6 +41,8 @@ MEAN_RADIUS, VARIANCE_RADIUS = 3, 4
 """Of the local means and variances, in pixels."""
 FLAT = 0.5
 """Deviation that is added to each, in levels of the luma: rounding alone."""
+NEAR = 4
+"""Frequencies on each side over which the power of one is averaged."""
 CLIP = 2.0
 """Deviations; a single bright pixel counts as much as this."""
 
@@ -109,7 +112,7 @@ class Evidence:
     def _folded(self) -> Spectrum:
         """Of each size of a cell: the spectrum of the folded sum, filtered with the form of a cell."""
         if self._folds is None:
-            total = self._sum if self._sum is not None else np.zeros((SIDE, SIDE), np.float32)
+            total = np.zeros((SIDE, SIDE), np.float32) if self._sum is None else _flattened(self._sum)
             form = np.conj(np.fft.rfft2(pulse()))
             self._folds = np.fft.rfft2(np.stack([_fold(total, size) for size in SIZES])) * form
         return self._folds
@@ -121,6 +124,16 @@ def _whitened(picture: Real) -> Real:
     deviation = np.sqrt(np.maximum(_local_mean(detail * detail, VARIANCE_RADIUS), 0)) + np.float32(FLAT)
     white: Real = np.clip(detail / deviation, -CLIP, CLIP) / deviation
     return white
+
+
+def _flattened(picture: Real) -> Real:
+    """(H, W) → the same with an even spectrum: what of it is strongest is the picture's, not the mark's."""
+    spectrum = np.fft.fft2(picture)
+    power = np.abs(spectrum) ** 2
+    for axis in (0, 1):
+        power = np.mean([np.roll(power, by, axis) for by in range(-NEAR, NEAR + 1)], axis=0)
+    flat: Real = np.fft.ifft2(spectrum / np.sqrt(power + np.finfo(np.float32).tiny)).real.astype(np.float32)
+    return flat
 
 
 def _local_mean(picture: Real, radius: int) -> Real:

@@ -9,31 +9,35 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import IO, Any
 
 from emo_rt.errors import MissingDependencyError
+from emo_rt.media.marking.manifest_parts import MANIFEST_UUID, manifest_bytes
 
 MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's word for what a trained model has made."""
 FORMATS = {"mp4": "video/mp4", "mov": "video/quicktime"}
 """Muxer → media type of what is signed."""
 READABLE = {
-    "mov,mp4,m4a,3gp,3g2,mj2": ("video/mp4", bytes.fromhex("d8fec3d61b0e483c92975828877ec481")),
-    "avi": ("video/avi", b"C2PA"),
+    "mov,mp4,m4a,3gp,3g2,mj2": ("video/mp4", re.compile(re.escape(MANIFEST_UUID), re.DOTALL)),
+    "avi": ("video/avi", re.compile(b"C2PA.{8}jumb", re.DOTALL)),  # four bytes alone are in any long video by chance
 }
 """FFmpeg's demuxer → media type of what is read, and what a file with a manifest has in it: the box's UUID, or the
-chunk's name. C2PA has no place for a manifest in other containers of video."""
+chunk's name with what begins in it. C2PA has no place for a manifest in other containers of video."""
 OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 """Of the library's settings."""
 STATES = ("valid", "trusted", "invalid")
 """Of a manifest, as the library judges it."""
 LONGEST, MOST_PROBLEMS = 200, 20
 """Characters that are kept of a text in a manifest, and codes of problems."""
-SEARCHED = 1 << 20
-"""Bytes that are searched at a time."""
+SEARCHED, LONGEST_SIGN = 1 << 20, 16
+"""Bytes that are searched at a time, and of a sign."""
+MOST_BYTES = 32 << 20
+"""Of all manifests of a file: the library has them in memory twice. With a thumbnail they have some 100 kB."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,9 @@ def read_provenance(file: IO[bytes] | io.RawIOBase, demuxer: str) -> ProvenanceR
     except MissingDependencyError:
         return ProvenanceReading("unchecked")
     media_type, sign = READABLE[demuxer]
+    if (size := manifest_bytes(file, demuxer)) > MOST_BYTES:
+        return ProvenanceReading("invalid", problems=(f"too large: {size:,} bytes; at most {MOST_BYTES:,} are read",))
+    file.seek(0)
     try:
         with (
             c2pa.Context.from_dict(OFFLINE) as context,
@@ -120,12 +127,12 @@ def _text(value: object) -> str | None:
     return " ".join(value.split())[:LONGEST] if isinstance(value, str) else None
 
 
-def _has(file: IO[bytes] | io.RawIOBase, sign: bytes) -> bool:
+def _has(file: IO[bytes] | io.RawIOBase, sign: re.Pattern[bytes]) -> bool:
     """Whether a file has ``sign`` in it: where it cannot be parsed, that tells a broken signature from none."""
     file.seek(0, os.SEEK_SET)
     before = b""
     while part := file.read(SEARCHED):
-        if sign in before + part:
+        if sign.search(before + part):
             return True
-        before = (before + part)[-len(sign) + 1 :]
+        before = (before + part)[-LONGEST_SIGN + 1 :]
     return False

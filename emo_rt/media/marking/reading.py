@@ -72,7 +72,7 @@ def verify(
     ``key``: that of the watermark, ``None`` = the one that everybody has. ``cancel``: setting it ends the call with
     :class:`Cancelled`. Looks at the first minute (1,500 frames; fewer of pictures above 2.6 megapixels). Raises
     :class:`ConfigError` for a key that is no text, :class:`InputError` if the file cannot be read as a video, has
-    pictures of more than 50 megapixels, or takes longer than five minutes.
+    pictures of more than 50 megapixels, or takes longer than five minutes for its pictures or for its signature.
     """
     kind = option_of(MarkOptions, "watermark_key").kind
     check(key is None or kind.has(key), "key", key, f"{kind.words}, or None")

@@ -46,7 +46,9 @@ class FileSigner:
             with source.open("rb") as given, target.open("w+b") as signed:
                 self._sign(FORMATS[container], given, signed)
         except (self._c2pa.C2paError, OSError) as exc:
-            raise OutputError(f"the video cannot be signed ({exc}); is the certificate one for C2PA?") from exc
+            raise OutputError(
+                f"the video cannot be signed ({exc}); has the certificate expired, or is the disk full?"
+            ) from exc
 
     def _sign(self, media_type: str, source: IO[bytes], target: IO[bytes]) -> None:
         action = {"action": "c2pa.created", "digitalSourceType": MADE_BY_A_MODEL}

@@ -8,8 +8,10 @@ places take more. All three colours move by the same amount, so only the luma ch
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -79,6 +81,23 @@ class Watermark:
         return np.repeat(laid_over(self._tile, height, width), 3, axis=1)
 
 
+class _Scratch(threading.local):
+    """Memory of one thread, kept from frame to frame: getting it anew takes a tenth of the time of marking."""
+
+    def __init__(self) -> None:
+        self._kept = dict[str, NDArray[Any]]()
+
+    def __call__(self, name: str, shape: tuple[int, ...], value: np.generic) -> NDArray[Any]:
+        """An array that was full of ``value`` when it was made, the same for the next frame of that size."""
+        kept = self._kept.get(name)
+        if kept is None or kept.shape != shape:
+            kept = self._kept[name] = np.full(shape, value)
+        return kept
+
+
+_scratch = _Scratch()
+
+
 def block_side(height: int, width: int) -> int:
     """Pixels along the side of a block: a multiple of four, and no more than the picture's shorter side."""
     fitting = min(round(math.sqrt(height * width) / BLOCKS / SAMPLES), min(height, width) // SAMPLES)
@@ -93,11 +112,12 @@ def _strengths(frame: Frames) -> NDArray[np.int8]:
     stride = side // SAMPLES
     seen = frame[: rows * side : stride, : columns * side : stride, 1].astype(np.int16)
     mean = _block_sums(seen) / np.float32(SAMPLES**2)
-    changes = np.zeros((2, *seen.shape), np.int16)
+    changes = _scratch("changes", (2, *seen.shape), np.int16(0))  # of the last row, and the last column, it stays so
+    most = _scratch("most", changes.shape, np.int16(LIVELY_MOST))
     np.subtract(seen[1:], seen[:-1], out=changes[0, :-1])
     np.subtract(seen[:, 1:], seen[:, :-1], out=changes[1, :, :-1])
     np.abs(changes, out=changes)
-    np.minimum(changes, np.full_like(changes, LIVELY_MOST), out=changes)  # of two arrays: faster than with a number
+    np.minimum(changes, most, out=changes)  # of two arrays: faster than with a number
     liveliness = _block_sums(changes[0] + changes[1]) / np.float32(2 * SAMPLES**2)
     strength = np.minimum(mean / BRIGHT_STEP, BRIGHT_MOST) * np.minimum(FLAT_SHARE + liveliness, 1) + liveliness
     return np.maximum(np.minimum(np.rint(strength), STRONGEST), 1).astype(np.int8)
@@ -119,15 +139,17 @@ def _add(pixels: Frames, laid: NDArray[np.int8], strengths: NDArray[np.int8], ta
     if spread.shape[1] < length:
         spread = np.pad(spread, ((0, 0), (0, length - spread.shape[1])), mode="edge")
     most = min(len(spread), max(1, STRIP_BYTES // (length * side)))
-    scratch = np.zeros((4, most, side, length), np.int8)
+    scratch = _scratch("strip", (3, most, side, length), np.int8(0))
+    zeros = _scratch("zeros", scratch.shape[1:], np.int8(0))
     for rows, blocks in _strips(height, side, most):
         shape = (blocks.stop - blocks.start, -1, length)
         part = laid[rows].reshape(shape)
-        change, up, down, zero = scratch[:, : part.shape[0], : part.shape[1]]
+        own = (slice(part.shape[0]), slice(part.shape[1]))
+        change, up, down = scratch[:, *own]
         np.multiply(part, spread[blocks, None], out=change)
         np.add(change, ROUND, out=change)
         np.right_shift(change, SHIFT, out=change)
-        np.maximum(change, zero, out=up)  # of two arrays: with a number it takes twenty times as long
+        np.maximum(change, zeros[own], out=up)  # of two arrays: with a number it takes twenty times as long
         np.subtract(up, change, out=down)
         marked = target[rows].reshape(shape)
         # uint8 wraps around: what would leave 0 … 255 is first brought to where the sum ends at 0 or 255.

@@ -119,6 +119,9 @@ def test_axe_finds_nothing_serious(open_page: OpenPage, width: int, dark: bool) 
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
     studio = open_page(width, dark=dark)
     assert studio.page.evaluate("document.documentElement.scrollWidth") <= width
+    frame, canvas = (studio.page.query_selector(name).bounding_box() for name in ("#frame", "#canvas"))
+    assert canvas["width"] >= 0.3 * width, "the portrait is there, and large"
+    assert canvas["x"] == frame["x"], "in line with what is below"
 
     def serious() -> list[str]:
         found = axe.run(studio.page).response["violations"]
