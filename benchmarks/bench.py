@@ -17,7 +17,7 @@ Command
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +37,7 @@ from emo_rt.benchmarks.latency import single_clip
 from emo_rt.benchmarks.overhead import runtime_overhead
 from emo_rt.benchmarks.stages import breakdown
 from emo_rt.benchmarks.streaming import stream
-from emo_rt.benchmarks.subject import Setting, Subject
+from emo_rt.benchmarks.subject import Model, Setting, Subject
 from emo_rt.benchmarks.throughput import offline, several
 from emo_rt.cli import terminal
 from emo_rt.cli.animation import UNTRAINED
@@ -102,13 +102,30 @@ class Request:
                 raise ConfigError("the chart shows the stages; add stages to --only, or leave --only out")
 
 
+@dataclass(frozen=True)
+class Result:
+    """What was measured; see :data:`emo_rt.benchmarks.harness.SCHEMA`."""
+
+    benchmark: str
+    schema: int
+    environment: dict[str, Any]
+    """Of :func:`emo_rt.benchmarks.harness.environment`."""
+    setting: dict[str, Any]
+    model: Model
+    scenarios: dict[str, dict[str, Any]]
+    """By name: the fields of its dataclass, and ``peak_rss_bytes`` and ``device_bytes``."""
+    runtime_overhead: float | None
+    """The runtime's own share of a clip. ``None`` = not measured, as below."""
+    speedup_vs_torch: float | None
+
+
 def run(request: Request) -> None:
     """Measure, print the tables, write the files. Raises :class:`ConfigError`, :class:`OutputError`, …"""
     earlier = read_result(request.compare, NAME) if request.compare else None
     compare_with_torch = _torch_comparison() if request.against else None
     setting = replace(request.setting, **QUICK) if request.quick else request.setting
     say: Callable[[str], None] = (lambda _: None) if request.quiet else terminal.note
-    result = measure(setting, request.only, compare_with_torch, say)
+    result = asdict(measure(setting, request.only, compare_with_torch, say))  # as `earlier` is
     terminal.say(report.as_text(result, earlier))
     if request.json:
         write_result(request.json, result)
@@ -123,15 +140,14 @@ def measure(
     only: tuple[str, ...] | None = None,
     compare_with_torch: TorchComparison | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """The result as plain values; see :data:`emo_rt.benchmarks.harness.SCHEMA`. ``say`` gets a line per scenario."""
+) -> Result:
+    """Run the scenarios. ``say`` gets a line for each."""
     say("measuring: the machine")
     stamp = environment(setting.threads)
-    result: dict[str, Any] = {"benchmark": NAME, "schema": SCHEMA, "environment": stamp, "setting": setting.to_dict()}
     scenarios: dict[str, dict[str, Any]] = {}
     with Subject(setting) as subject:
-        result["model"] = subject.describe()
-        if result["model"]["untrained"]:
+        model = subject.describe()
+        if model.untrained:
             say(f"note: {UNTRAINED.format(name=subject.config.name)}; times are those of a trained one")
         subject.animator.warmup(setting.options())
         for name in only or [name for name in SCENARIOS if subject.recorder or name not in CPU_ONLY]:
@@ -141,10 +157,16 @@ def measure(
             say("measuring: plain torch (slow)")
             rounds = min(setting.rounds, TORCH_ROUNDS)
             scenarios["torch"] = asdict(compare_with_torch(subject, stamp["threads"], rounds))
-    result["scenarios"] = scenarios
-    result["runtime_overhead"] = _get(scenarios, "overhead", "overhead")
-    result["speedup_vs_torch"] = _get(scenarios, "torch", "speedup", "plain")
-    return result
+    return Result(
+        benchmark=NAME,
+        schema=SCHEMA,
+        environment=stamp,
+        setting=setting.to_dict(),
+        model=model,
+        scenarios=scenarios,
+        runtime_overhead=scenarios.get("overhead", {}).get("overhead"),
+        speedup_vs_torch=scenarios.get("torch", {}).get("speedup", {}).get("plain"),
+    )
 
 
 def _with_memory(scenario: Callable[[Subject], Any], subject: Subject) -> dict[str, Any]:
@@ -160,9 +182,3 @@ def _torch_comparison() -> TorchComparison:
     except ModuleNotFoundError as exc:
         raise MissingDependencyError(f"--against torch needs {exc.name}; pip install 'emo_rt[export]'") from exc
     return against_torch
-
-
-def _get(values: Mapping[str, Any], *path: str) -> Any:
-    for name in path:
-        values = values.get(name, {})
-    return values if values != {} else None

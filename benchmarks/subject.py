@@ -53,6 +53,27 @@ class Setting(Machine):
         return values
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model and what runs it, without its folder."""
+
+    name: str
+    size: int
+    """Width and height of the picture, in pixels."""
+    fps: int
+    frames: int
+    """Of a clip."""
+    dtype: str
+    """In which it computes."""
+    bytes: int
+    """Of the bundle."""
+    untrained: bool
+    step_graph_sha256: str
+    """Of the file without its weights: two results with the same have the same network."""
+    backend: str
+    """``onnxruntime on cpu``."""
+
+
 class Subject:
     """Owns the animator. A context manager."""
 
@@ -108,20 +129,20 @@ class Subject:
             pass
         return video
 
-    def describe(self) -> dict[str, Any]:
-        """The model in plain values, without its folder."""
+    def describe(self) -> Model:
+        """What is measured."""
         config = self.config
-        return {
-            "name": config.name,
-            "size": config.size,
-            "fps": config.fps,
-            "frames": config.frames,
-            "dtype": self.bundle.dtype,
-            "bytes": self.bundle.size_bytes,
-            "untrained": self.bundle.is_untrained,
-            "step_graph_sha256": self.bundle.files[f"graphs/{self._step_graph()}.onnx"]["sha256"],
-            "backend": f"{self.animator.backend} on {self.animator.device}",
-        }
+        return Model(
+            name=config.name,
+            size=config.size,
+            fps=config.fps,
+            frames=config.frames,
+            dtype=self.bundle.dtype,
+            bytes=self.bundle.size_bytes,
+            untrained=self.bundle.is_untrained,
+            step_graph_sha256=self.bundle.files[f"graphs/{self._step_graph()}.onnx"]["sha256"],
+            backend=f"{self.animator.backend} on {self.animator.device}",
+        )
 
     def _step_graph(self) -> str:
         return next(name for name, graph in self.bundle.graphs.items() if graph.role == "step")
