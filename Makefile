@@ -1,7 +1,7 @@
 # What CI checks, in the current environment: `make check`. Another Python: `make check PYTHON=path/to/python`.
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint format types test slow load soak fuzz audit lock sbom docs oldest card browser integrations ray
+.PHONY: check lint format types test slow slow-exports slow-runs load soak fuzz audit lock sbom docs oldest card browser integrations ray
 check: lint format types test
 
 lint format types oldest:
@@ -13,8 +13,14 @@ test:
 # `make oldest`: the core's tests with the oldest dependencies that pyproject.toml allows, in an environment of its own.
 
 # Whole exports and builds, minutes each: after a change of export/ or engines/.
-slow:
-	$(PYTHON) -m pytest -m slow
+slow: slow-exports slow-runs
+
+EXPORTING = tests/export tests/engines tests/card
+slow-exports:
+	$(PYTHON) -m pytest -m slow $(EXPORTING)
+
+slow-runs:
+	$(PYTHON) -m pytest -m slow $(EXPORTING:%=--ignore=%)
 
 # A crowd of callers on a real server, also with a kill in the middle: minutes. `make slow` runs it, too.
 load:
