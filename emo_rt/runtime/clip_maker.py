@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -253,7 +253,7 @@ class ClipMaker:
     def _decoded(self, clip: BegunClip) -> None:
         self._hand_on(np.concatenate(list(self._pictures(clip))), clip.sound.index)
 
-    def _pictures(self, clip: BegunClip) -> Iterator[Array]:
+    def _pictures(self, clip: BegunClip) -> Generator[Array, None, None]:
         """Part by part; the latents are looked at before the first of them."""
         index, is_checked = clip.sound.index, False
         with closing(clip.worker.decode(clip.slot, clip.sound.frames)) as parts:

@@ -46,12 +46,11 @@ class Costs:
     def __init__(self) -> None:
         self._seconds: dict[tuple[str, ...], float] = {}
         self.behind_s = 0.0
-        """Of a clip's seconds, those that its first frame need not wait for, because pictures come in parts."""
+        """Of a clip's seconds, those that its first frame need not wait for, because pictures come in parts; as
+        measured before the first session began."""
 
-    def note(self, rung: Rung, seconds: float, head_s: float) -> None:
-        """One more clip: the least is what it costs, the rest is the load of the moment. ``head_s``: of
-        :class:`emo_rt.runtime.live.maker.LiveClip`."""
-        self.behind_s = -follow(-self.behind_s, head_s - seconds) if self._seconds else seconds - head_s
+    def note(self, rung: Rung, seconds: float) -> None:
+        """One more clip: the least is what it costs, the rest is the load of the moment."""
         self._seconds[rung.key] = min(seconds, self._seconds.get(rung.key, seconds))
 
     def __contains__(self, rung: Rung) -> bool:

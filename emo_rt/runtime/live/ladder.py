@@ -34,6 +34,8 @@ class Ladder:
         """How many times as long as measured at first a clip takes now."""
         self.waited = 0.0
         """Seconds that a clip waits for other sessions."""
+        self.behind_s = 0.0
+        """As of :class:`Costs`, of this session's latest clips."""
         self._roomy = 0
 
     @property
@@ -44,7 +46,7 @@ class Ladder:
     @property
     def lead(self) -> float:
         """Seconds before its first frame is due at which a clip is to be begun."""
-        return self.whole_s - HASTE * min(self.costs.behind_s, self.seconds)
+        return self.whole_s - HASTE * min(self.behind_s, self.seconds)
 
     @property
     def whole_s(self) -> float:
@@ -58,6 +60,7 @@ class Ladder:
 
     def begin(self) -> None:
         """Start at the best rung that leaves room."""
+        self.behind_s = self.costs.behind_s
         fits = (at for at in range(len(self.rungs)) if self._is_roomy(at))
         self.at = next(fits, len(self.rungs) - 1)
 
@@ -73,7 +76,8 @@ class Ladder:
 
     def note(self, clip: LiveClip) -> None:
         """A clip was made."""
-        self.costs.note(clip.rung, clip.seconds, clip.head_s)
+        self.costs.note(clip.rung, clip.seconds)
+        self.behind_s = -follow(-self.behind_s, clip.head_s - clip.seconds)
         least = self.costs.of(clip.rung)
         self.slowdown = follow(self.slowdown, clip.seconds / least if least else 1.0)
         self.waited = follow(self.waited, clip.waited_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -279,9 +280,12 @@ class LiveMaker(Session):
 
     def _decoded(self, clip: BegunClip) -> None:
         row = 0
-        for pictures in self._pictures(clip):
-            self._hand_on(pictures, clip.sound.index, row)
-            row += len(pictures)
+        with closing(self._pictures(clip)) as parts:
+            for pictures in parts:
+                self._hand_on(pictures, clip.sound.index, row)
+                row += len(pictures)
+                if row < clip.sound.frames and clip.sound.index not in self.making:  # a restart left it out
+                    return
 
     def _deliver(self, chunk: Chunk) -> None:
         with self._outbox.changed:

@@ -76,7 +76,7 @@ class LiveSession:
         with self._signal.changed:
             conductor.prepare(self._clock.now())
         maker.wake()
-        wait_until(lambda: len(conductor.reel) > 0, maker, self._clock)
+        wait_until(lambda: not maker.making, maker, self._clock)  # all of it: a restart continues N frames
 
     def _frame_size(self, avatar: Avatar) -> tuple[int, int]:
         if not avatar.is_pasted_back(self._maker.options.paste_back):

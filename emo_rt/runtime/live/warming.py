@@ -30,7 +30,8 @@ def warm(maker: LiveMaker, costs: Costs, silence: SoundFrame, clock: Clock, clip
             _silent_clip(maker, rung, silence, clock)  # pays for whatever is done once
             is_first = False
         clip = _silent_clip(maker, rung, silence, clock)
-        costs.note(rung, clip.seconds, clip.head_s)
+        costs.note(rung, clip.seconds)
+        costs.behind_s = clip.seconds - clip.head_s
     with maker.signal.changed:
         maker.reset()
 
