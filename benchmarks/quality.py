@@ -190,9 +190,7 @@ def _cell(value: float | None) -> str:
 def evaluate(arguments: argparse.Namespace) -> Result:
     """Everything that was asked for; pictures are written on the way."""
     reader = Reader()
-    with Animator.load(
-        arguments.bundle, device=arguments.device, backend=arguments.backend, threads=arguments.threads
-    ) as animator:
+    with read_options(arguments, Machine).load() as animator:
         config = animator.config
         people = load_people(arguments.people, config.size)
         truths = [reader.read(person.frames) for person in people]

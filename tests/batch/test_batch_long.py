@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ def ended(out: Path) -> int:
 def test_a_thousand_rows(tiny_bundle: Bundle, manifest: Manifest, inputs: Path, tmp_path: Path) -> None:
     out, path = tmp_path / "out", manifest(*thousand(inputs))
     line = [str(path), "-o", str(out), "--bundle", str(tiny_bundle.path), "--device", "cpu", "--workers", "2"]
+    check_two_kills(line, out)
+
+
+def check_two_kills(line: list[str], out: Path, afterwards: Callable[[int], None] = lambda worker: None) -> None:
+    """A worker and later the driver are killed while rows are in flight; the command again, and a thousand results.
+
+    ``afterwards``: is given the worker that was stopped when the driver was killed.
+    """
     with started(line) as driver:
         until(lambda: ended(out) > 200)
         worker = seize(out, lambda key: True)
@@ -58,9 +67,10 @@ def test_a_thousand_rows(tiny_bundle: Bundle, manifest: Manifest, inputs: Path, 
         assert worker is not None
         driver.kill()
         driver.wait()
+        afterwards(worker)
         in_flight = len(running(out))
     assert 1 <= in_flight <= 2
-    before = {result["id"]: result for result in results(out).values()}
+    before = results(out)
     assert 500 < len(before) < ROWS
     with started(line) as driver:
         said, complaint = driver.communicate()
