@@ -35,6 +35,8 @@ from emo_rt import Animator, Avatar, ClosedError, LiveSession, LiveStats, Overlo
 from emo_rt.benchmarks.harness import as_json, environment
 from emo_rt.cli import terminal
 from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE
+from emo_rt.cli.machine import LongRunning
+from emo_rt.cli.options import add_options, read_options
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
 from emo_rt.runtime.live.stats import Percentiles
 
@@ -188,16 +190,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m emo_rt.benchmarks.live", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--bundle", default="demo")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--backend", default="auto")
-    parser.add_argument("--threads", type=int)
+    add_options(parser, LongRunning)
     parser.add_argument("--presets", default="realtime")
     parser.add_argument("--sessions", default="1")
     parser.add_argument("--frames", type=int, default=1000)
     given = parser.parse_args(arguments)
     rows: list[Measured | Refused] = []
-    with Animator.load(given.bundle, device=given.device, backend=given.backend, threads=given.threads) as animator:
+    machine = read_options(given, LongRunning)
+    with machine.load() as animator:
         avatar = animator.prepare(DEMO_PORTRAIT, face_box=DEMO_FACE)
         for preset in given.presets.split(","):
             for sessions in map(int, given.sessions.split(",")):
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
                 except OverloadedError as exc:
                     rows.append(Refused(preset, sessions, str(exc)))
                 terminal.say(as_line(rows[-1]))
-    terminal.say(as_json({"benchmark": "live", "environment": environment(given.threads), "rows": rows}))
+    terminal.say(as_json({"benchmark": "live", "environment": environment(machine.threads), "rows": rows}))
     return 0
 
 

@@ -69,20 +69,20 @@ WebSocket.prototype.send = function (data) {
   return send.call(this, data);
 };
 function read(video, context) {
-  const { videoWidth: width, videoHeight: height } = video, cell = Math.floor(Math.min(width, height) / SHARE);
-  context.canvas.width = COLUMNS * cell;
-  context.canvas.height = ROWS * cell;
-  context.drawImage(video, 0, 0);
+  const cell = Math.floor(Math.min(video.videoWidth, video.videoHeight) / SHARE);
+  const across = COLUMNS * cell, down = ROWS * cell;
+  context.drawImage(video, 0, 0, across, down, 0, 0, COLUMNS * 3, ROWS * 3); // the middle one of 3 by 3 has no edge
+  const { data } = context.getImageData(0, 0, COLUMNS * 3, ROWS * 3);
   let number = 0;
   for (let bit = 0; bit < COLUMNS * ROWS; bit++) {
-    const x = Math.floor(((bit % COLUMNS) + 0.5) * cell), y = Math.floor((Math.floor(bit / COLUMNS) + 0.5) * cell);
-    if (context.getImageData(x, y, 1, 1).data[1] > 127) number += 2 ** bit;
+    const x = (bit % COLUMNS) * 3 + 1, y = Math.floor(bit / COLUMNS) * 3 + 1;
+    if (data[4 * (y * COLUMNS * 3 + x) + 1] > 127) number += 2 ** bit;
   }
   return number;
 }
 addEventListener("DOMContentLoaded", () => {
   const video = document.querySelector("#video");
-  const context = new OffscreenCanvas(8, 8).getContext("2d", { willReadFrequently: true });
+  const context = new OffscreenCanvas(COLUMNS * 3, ROWS * 3).getContext("2d", { willReadFrequently: true });
   const watch = () => video.requestVideoFrameCallback((now) => {
     seen.push([now / 1000, read(video, context)]);
     watch();

@@ -12,7 +12,7 @@ import numpy as np
 from emo_rt import AnimateOptions, Animator, Avatar, Bundle, Video
 from emo_rt.benchmarks.recording import RecordingBackend
 from emo_rt.cli.demo import DEMO_FACE, DEMO_PORTRAIT, DEMO_VOICE
-from emo_rt.cli.machine import Machine
+from emo_rt.cli.machine import LongRunning
 from emo_rt.device.registry import open_backend
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
 from emo_rt.model.contract import Array
@@ -23,7 +23,7 @@ from emo_rt.schema.option import check_options
 
 
 @dataclass(frozen=True)
-class Setting(Machine):
+class Setting(LongRunning):
     """What to measure, and how thoroughly."""
 
     solver: Annotated[str, Choice(SOLVERS)] = "ddim"

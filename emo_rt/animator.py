@@ -82,10 +82,11 @@ class Animator:
 
         ``device``: ``auto``, ``cpu``, ``cuda``, or ``cuda:1`` and so on where there are several GPUs; ``backend``:
         ``auto``, ``onnxruntime``, ``openvino`` (CPU, extra ``openvino``), ``openvino-bf16`` (the same with products of
-        bfloat16), ``tensorrt``, or one of another package (:class:`emo_rt.device.entry.BackendEntry`). Only ``auto``
-        chooses by itself; on a CPU with instructions for bfloat16 it takes ``openvino-bf16``, if that is installed,
-        unless ``exact`` is set, here or for the process by ``EMO_RT_EXACT=1``. ``threads``: CPU threads per graph,
-        ``None`` = one per core.
+        bfloat16), ``tensorrt``, one of another package (:class:`emo_rt.device.entry.BackendEntry`), or ``fastest``: as
+        ``auto``, but on a CPU it takes ``openvino`` where that is installed, which opens graphs slowly and then
+        computes faster: for minutes of video. Only these two choose by themselves; on a CPU with instructions for
+        bfloat16 both take ``openvino-bf16``, if it is installed, unless ``exact`` is set, here or for the process by
+        ``EMO_RT_EXACT=1``. ``threads``: CPU threads per graph, ``None`` = one per core.
         ``memory_limit``: GB of a GPU's memory that one run may take, as :meth:`estimate_memory` reckons it; settings
         that take more raise :class:`ConfigError`, which names those that fit. ``verify``: compare every file with its
         hash. ``tuned``: presets that ``emo-rt tune`` has measured here for this bundle go before its own. ``runtime``:

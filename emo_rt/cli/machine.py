@@ -7,7 +7,7 @@ from typing import Annotated
 
 from emo_rt.animator import Animator
 from emo_rt.device.device_name import DeviceKind
-from emo_rt.device.registry import THREADS, backend_names
+from emo_rt.device.registry import FASTEST, THREADS, backend_names
 from emo_rt.runtime.gpu_memory import MEMORY_LIMIT
 from emo_rt.runtime.runtime import Runtime
 from emo_rt.schema.kinds import NamedThing
@@ -23,7 +23,7 @@ class Machine:
     device: Annotated[str, DeviceKind()] = "auto"
     """Device. Only auto chooses by itself."""
     backend: Annotated[str, NamedThing(backend_names)] = "auto"
-    """Runtime. openvino is the faster one on a CPU."""
+    """Runtime. fastest also takes what is slow to open, like openvino on a CPU."""
     threads: Annotated[int | None, THREADS] = None
     """CPU threads per graph. ``None`` = one per core."""
     memory_limit: Annotated[float | None, MEMORY_LIMIT] = None
@@ -34,3 +34,11 @@ class Machine:
     def load(self, runtime: Runtime | None = None, *, tuned: bool = True) -> Animator:
         """Load the model. ``tuned`` and what it raises: see :meth:`emo_rt.Animator.load`."""
         return Animator.load(**asdict(self), runtime=runtime, tuned=tuned)
+
+
+@dataclass(frozen=True)
+class LongRunning(Machine):
+    """The same for a process that makes minutes of video."""
+
+    backend: Annotated[str, NamedThing(backend_names)] = FASTEST
+    """Runtime. auto takes nothing that is slow to open, like openvino on a CPU."""

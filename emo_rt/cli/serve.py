@@ -11,7 +11,7 @@ from typing import Any
 
 from emo_rt.animator import Animator
 from emo_rt.cli import terminal
-from emo_rt.cli.machine import Machine
+from emo_rt.cli.machine import LongRunning, Machine
 from emo_rt.cli.options import add_options, read_options
 from emo_rt.errors import ConfigError, MissingDependencyError
 from emo_rt.media.marking.options import MarkOptions
@@ -34,7 +34,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--new-key", metavar="NAME", help="make an API key, show it once, keep its hash in the data folder, and end"
     )
-    add_options(parser.add_argument_group("model and machine"), Machine, leave_out=("bundle",))
+    add_options(parser.add_argument_group("model and machine"), LongRunning, leave_out=("bundle",))
     add_options(parser.add_argument_group("marks of all pictures"), MarkOptions)
     add_options(parser.add_argument_group("limits"), Limits)
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         from emo_rt.serve.server import serve
     except ModuleNotFoundError as exc:
         raise MissingDependencyError(f"serving needs {exc.name}; pip install 'emo_rt[serve]'") from exc
-    machine = read_options(args, Machine, bundle="demo")
+    machine = read_options(args, LongRunning, bundle="demo")
     with logging_to_stderr(debug=args.debug), ExitStack() as exits:
         devices = options.device_names or (machine.device,)
         serve(options, *(_animators(machine, args.bundles, device, len(devices) > 1, exits) for device in devices))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,9 @@ from emo_rt.model.contract import GraphSpec, TensorSpec
 
 TELEMETRY = "openvino_telemetry"
 """A package that OpenVINO brings along."""
+OLDEST = (2026, 3)
+"""Year and number of the first release that computes our graphs. 2026.2 reads them and gives wrong pictures (13 dB);
+those before refuse them."""
 
 
 class OvBackend(CpuBackend):
@@ -24,10 +28,11 @@ class OvBackend(CpuBackend):
     def __init__(self, threads: int | None = None, *, bf16: bool = False) -> None:
         """``threads``: per graph; ``None`` = one per physical core. ``bf16``: round what is multiplied to bfloat16.
 
-        Raises :class:`BackendUnavailableError` without OpenVINO, and for ``bf16`` on a processor that has no
-        instructions for it.
+        Raises :class:`BackendUnavailableError` without OpenVINO or with one before :data:`OLDEST`, and for ``bf16`` on
+        a processor that has no instructions for it.
         """
         self._ov: Any = import_openvino()
+        _require_new_enough(str(self._ov.__version__))
         self._core: Any = self._ov.Core()
         if bf16 and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendUnavailableError("this processor does not compute in bfloat16; use backend 'openvino'")
@@ -67,6 +72,14 @@ def import_openvino() -> Any:
     finally:
         if hidden:
             sys.modules.pop(TELEMETRY, None)
+
+
+def _require_new_enough(version: str) -> None:
+    """``version``: ``2026.3.0-22451-8a17657b995``."""
+    found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if found < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        raise BackendUnavailableError(f"OpenVINO {version} computes wrong pictures; install openvino>={wanted}")
 
 
 class OvGraph(CpuGraph):

@@ -22,9 +22,14 @@ def features() -> frozenset[str]:
 
 
 def bfloat16_problem() -> str | None:
-    """Why graphs cannot be computed in bfloat16 here; quick, loads nothing."""
+    """Why graphs cannot be computed in bfloat16; quick, loads nothing."""
     if not features() & BFLOAT16:
         return "this processor is not known to compute in bfloat16"
+    return openvino_problem()
+
+
+def openvino_problem() -> str | None:
+    """Why OpenVINO cannot be used; quick, loads nothing."""
     try:
         is_there = importlib.util.find_spec("openvino") is not None
     except ValueError:  # it was imported by other means

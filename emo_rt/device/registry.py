@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from emo_rt.checks import check
 from emo_rt.device.base import Backend, BoundGraph, Graph
-from emo_rt.device.builtin import ACCELERATED, LAST, ORDINARY, ROUNDING
+from emo_rt.device.builtin import ACCELERATED, LAST, ORDINARY, ROUNDING, SLOW_TO_OPEN
 from emo_rt.device.device_name import DeviceKind, DeviceName
 from emo_rt.device.entry import BackendEntry, PlacedEntry
 from emo_rt.device.plugins import Plugin, plugin_names, plugins
@@ -20,6 +20,8 @@ __all__ = ["Backend", "BackendEntry", "BoundGraph", "Graph", "open_backend"]
 
 OWN_NAMES = tuple(dict.fromkeys(entry.NAME for entry in (*ACCELERATED, *ORDINARY)))
 """Names of the backends that emo_rt brings along."""
+AUTO, FASTEST = CHOOSING = ("auto", "fastest")
+"""Names that choose by themselves. ``fastest`` also takes what is slow to open: for processes that run long."""
 THREADS = Range(1, 1024)
 """CPU threads per graph."""
 
@@ -31,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 
 def backend_names() -> tuple[str, ...]:
-    """Names of backends that a caller may ask for: ``auto``, our own, those of other packages."""
+    """Names of backends that a caller may ask for: those that choose, our own, those of other packages."""
     others = [name for name in plugin_names() if name not in OWN_NAMES]
-    return ("auto", *sorted(OWN_NAMES), *others)
+    return (*CHOOSING, *sorted(OWN_NAMES), *others)
 
 
 def foreign_backends() -> tuple[Plugin, ...]:
@@ -57,29 +59,32 @@ def open_backend(
     """The requested backend on the requested device.
 
     ``bundle``: what will be opened; TensorRT is chosen by itself only if this has an engine for every graph. Only
-    ``auto`` chooses by itself, and says so once in the log; ``exact`` or :data:`EXACT` keeps it from
-    :data:`ROUNDING`. Raises :class:`BackendUnavailableError` for a backend or
-    device that cannot be had, with the reasons, :class:`ConfigError` for an unknown name.
+    :data:`CHOOSING` choose by themselves, and say so once in the log; ``exact`` or :data:`EXACT` keeps them from
+    :data:`ROUNDING`. Raises :class:`BackendUnavailableError` for a backend or device that cannot be had, with the
+    reasons, :class:`ConfigError` for an unknown name.
     """
     names = backend_names()
     check(isinstance(backend, str) and backend in names, "backend", backend, f"one of {', '.join(names)}")
     check(isinstance(device, str) and DeviceKind().has(device), "device", device, DeviceKind.words)
     usable = threads is None or Whole(THREADS).has(threads)
     check(usable, "threads", threads, f"{Whole(THREADS).words}, or None")
-    is_exact = backend == "auto" and (exact or os.environ.get(EXACT) == "1")
-    fitting = [one for one in _entries_on(device) if backend in ("auto", one.NAME)]
-    choices = [one for one in fitting if not (is_exact and one in ROUNDING)]
+    is_auto = backend in CHOOSING
+    is_exact = exact or os.environ.get(EXACT) == "1"
+    left_out = (*(ROUNDING if is_exact else ()), *(SLOW_TO_OPEN if backend == AUTO else ())) if is_auto else ()
+    fitting = [one for one in _entries_on(device) if is_auto or backend == one.NAME]
+    choices = [one for one in fitting if one not in left_out]
     if not choices:
         raise BackendUnavailableError(_no_choice(backend, device))
-    named = [f"{kind} {name!r}" for kind, name in (("device", device), ("backend", backend)) if name != "auto"]
-    chosen, reasons = _first(choices, threads, bundle, is_auto=backend == "auto")
+    asked = (("device", device, device == "auto"), ("backend", backend, is_auto))
+    named = [f"{kind} {name!r}" for kind, name, is_open in asked if not is_open]
+    chosen, reasons = _first(choices, threads, bundle, is_auto=is_auto)
     if chosen is None and LAST in choices:  # not even the CPU: its reason is the one to act on
         raise BackendUnavailableError("; ".join(reversed(reasons)))
     if chosen is None:
         raise BackendUnavailableError(f"{' and '.join(named)} cannot be had: {'; '.join(reasons)}; {REMEDY}")
-    if "auto" in (backend, device):
+    if len(named) < len(asked):
         because = f", because {'; '.join(reasons)}" if reasons else ""
-        if chosen.name in {entry.NAME for entry in ROUNDING} and backend == "auto":
+        if chosen.name in {entry.NAME for entry in ROUNDING} and is_auto:
             because += f"; it rounds products to bfloat16, with exact=True, --exact or {EXACT}=1 none does"
         logger.info("running on %s (%s)%s", chosen.device, chosen.name, because)
     return chosen

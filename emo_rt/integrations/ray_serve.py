@@ -77,7 +77,7 @@ class ServeOnRay:
     """GPUs of a replica, or a part of one. Ray only counts them: memory must really suffice."""
     device: str = "auto"
     """As of :meth:`emo_rt.Animator.load`, like the next two."""
-    backend: str = "auto"
+    backend: str = "fastest"
     """Runtime."""
     threads: int | None = None
     """CPU threads per graph; ``None`` = ``cpus``."""

@@ -33,22 +33,38 @@ the four pixels of a chroma sample. Off by at most rounding (0.44 of 255, measur
 FRAGMENT_SECONDS = 1
 """A fragment starts at every keyframe, and a keyframe comes this often: how far a viewer lags behind the writer."""
 
+ROUNDING_US = 100
+"""A fragment ends before the packet that would make it so long, less this: ticks of the tracks are rounded."""
+
 
 class Mux:
     """Encoders and container of one file. Owns them; :meth:`finish` or :meth:`abort` ends it."""
 
     def __init__(
-        self, destination: Any, container_format: str, fragmented: bool, metadata: dict[str, str], timescale: int
+        self,
+        destination: Any,
+        container_format: str,
+        *,
+        fragmented: bool,
+        fragment_s: float | None = None,
+        metadata: dict[str, str],
+        timescale: int,
     ) -> None:
-        """``timescale``: ticks per second of the edit lists, so that they can say lengths exactly."""
+        """``fragment_s``: length of a fragment; ``None`` = each starts at a keyframe. ``timescale``: ticks per second
+        of the edit lists, so that they can say lengths exactly.
+        """
         import av
 
         # Libav's default is milliseconds, which would round off the end of the sound. ``delay_moov`` makes room for
         # the edit list that hides AAC's 1024 priming samples; without it, a fragmented file starts 23 ms late.
-        flags = "frag_keyframe+empty_moov+default_base_moof+delay_moov" if fragmented else "faststart"
+        flags = "empty_moov+default_base_moof+delay_moov" if fragmented else "faststart"
         options = {"movflags": flags, "movie_timescale": str(timescale)}
         if fragmented:
             options["flush_packets"] = "1"  # a whole fragment goes out, not what fills a buffer
+            if fragment_s is None:
+                options["movflags"] += "+frag_keyframe"
+            else:
+                options["frag_duration"] = str(round(fragment_s * 1e6) - ROUNDING_US)
         self._container: OutputContainer = av.open(
             destination, mode="w", format=container_format, container_options=options
         )

@@ -16,6 +16,7 @@ from typing import IO, Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.checks import check
 from emo_rt.errors import ClosedError, ConfigError, InputError, OutputError
 from emo_rt.media.audio import AudioSource
 from emo_rt.media.encoders import PRESETS, choose_encoder, open_encoder_works
@@ -66,7 +67,11 @@ class VideoOptions(MarkOptions):
     keyframe_interval: Annotated[int | None, Range(1, 1000), Outside(placeholder="FRAMES")] = None
     """Frames from one key frame to the next. ``None`` = one second in a fragmented file, else the encoder's own.
 
-    At most, where the file is not fragmented. Each key frame starts a fragment, and sends the last one."""
+    At most, where the file is not fragmented."""
+    fragment_frames: Annotated[int | None, Range(1, 1000), Outside(is_hidden=True)] = None
+    """Frames in a fragment; only for a fragmented file. ``None`` = from one key frame to the next.
+
+    A fragment goes out when the next one starts, so short ones are seen earlier. Not each has a key frame then."""
     profile: Literal["auto", "baseline", "main", "high"] = "auto"
     """H.264 profile. ``baseline`` is decoded by everything, and makes larger files.
 
@@ -84,6 +89,8 @@ class VideoOptions(MarkOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        fits = self.fragmented or self.fragment_frames is None
+        check(fits, "fragment_frames", self.fragment_frames, "None where the file is not fragmented")
 
     def with_marks(self, marks: MarkOptions) -> VideoOptions:
         """The same encoding with the marks that somebody else decides."""
@@ -158,8 +165,9 @@ class VideoWriter:
             self._mux = Mux(
                 self._target.destination,
                 self._target.format,
-                options.fragmented,
-                _mark(options),
+                fragmented=options.fragmented,
+                fragment_s=options.fragment_frames / fps if options.fragment_frames else None,
+                metadata=_mark(options),
                 timescale=sound.sample_rate if sound else 1000 * fps,
             )
             self._mux.add_video(encoder, *size, fps, _encoder_options(encoder, options, fps, size))
@@ -285,7 +293,7 @@ def _signer(options: VideoOptions, target: object) -> FileSigner | None:
 
 
 def _encoder_options(encoder: str, options: VideoOptions, fps: int, size: tuple[int, int]) -> dict[str, str]:
-    """libav options of the encoder. A fragmented file is live: no look-ahead, a keyframe per fragment."""
+    """libav options of the encoder. A fragmented file is live: no look-ahead, keyframes at fixed places."""
     settings = {"preset": PRESETS[encoder][options.preset]}
     nvenc = encoder == "h264_nvenc"
     settings |= {"rc": "vbr", "cq": str(options.crf), "b": "0"} if nvenc else {"crf": str(options.crf)}

@@ -22,7 +22,9 @@ class ChunkStream(Generator[Chunk, None, None]):
     """
 
     def __init__(self, start: Callable[[], Session], sound: Sound) -> None:
-        """Made by :meth:`emo_rt.Animator.stream`."""
+        """Made by :meth:`emo_rt.Animator.stream`. Raises :class:`AudioError` for what has no chunks."""
+        if isinstance(sound, str | bytes) or not isinstance(sound, Iterable | AsyncIterable):
+            raise AudioError(f"chunks is {sound!r}; expected an iterable of arrays (Animator.animate takes files)")
         self._start, self._sound = start, sound
         self._inner = _streamed(start, sound)
 

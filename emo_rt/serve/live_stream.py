@@ -57,7 +57,7 @@ class LiveStream:
         """Pictures that were given."""
         encoding = VideoOptions(
             fragmented=True,
-            keyframe_interval=fragment_frames,
+            fragment_frames=fragment_frames,
             profile="baseline",
             preset="fast",
             crf=23,

@@ -113,6 +113,14 @@ def test_without_openvino_the_message_names_the_extra(monkeypatch: pytest.Monkey
         open_backend("openvino")
 
 
+def test_an_openvino_that_computes_wrongly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openvino.__version__", "2026.2.0-21903-52ddc073857-releases/2026/2")
+    with pytest.raises(BackendUnavailableError, match=r"2026\.2\.0.* wrong pictures; install openvino>=2026\.3;"):
+        open_backend("openvino")
+    with open_backend("fastest", "cpu") as opened:
+        assert opened.name == "onnxruntime"
+
+
 def test_opening_openvino_reports_to_nobody() -> None:
     code = (
         "import sys; from emo_rt.device.registry import open_backend; open_backend('openvino').close();"
@@ -164,6 +172,15 @@ def test_auto_says_what_it_chose_and_why(caplog: pytest.LogCaptureFixture, no_gp
     with caplog.at_level(logging.INFO, logger="emo_rt"), open_backend():
         messages = [record.getMessage() for record in caplog.records]
     assert messages == ["running on cpu (onnxruntime), because there is no GPU here"]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_fastest_opens_slowly(exact: bool, no_gpu: None) -> None:
+    """In fp32: here ``EMO_RT_EXACT`` is set, and ``exact`` says the same."""
+    with open_backend("fastest", exact=exact) as opened:
+        assert opened.name == "openvino"
+    with Animator.load("demo", backend="fastest", threads=1, verify=False) as animator:
+        assert animator.backend == "openvino"
 
 
 class TestBfloat16ByItself:

@@ -80,10 +80,11 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_ours_are_there_without_others() -> None:
-    assert backend_names() == ("auto", "onnxruntime", "openvino", "openvino-bf16", "tensorrt")
+    assert backend_names() == ("auto", "fastest", "onnxruntime", "openvino", "openvino-bf16", "tensorrt")
     assert {entry.NAME for entry in entries()} == set(OWN_NAMES)
-    assert [(entry.NAME, entry.DEVICE) for entry in entries()][:4] == [
-        ("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino-bf16", "cpu"), ("onnxruntime", "cpu"),
+    assert [(entry.NAME, entry.DEVICE) for entry in entries()][:5] == [
+        ("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino-bf16", "cpu"), ("openvino", "cpu"),
+        ("onnxruntime", "cpu"),
     ]  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def test_doctor_lists_them_and_warns(site: Path) -> None:
     [
         ("raises", "backend 'raises' of bad-backends 1.2 cannot be used: raises_at_import cannot be loaded"),
         ("stuck", "stuck does not open: IndexError"),
-        ("nobody", "expected one of auto, onnxruntime, openvino, openvino-bf16, tensorrt, absent, elsewhere"),
+        ("nobody", "expected one of auto, fastest, onnxruntime, openvino, openvino-bf16, tensorrt, absent, elsewhere"),
     ],
 )
 def test_a_broken_one_that_is_named_says_why(site: Path, name: str, message: str) -> None:

@@ -9,6 +9,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from emo_rt.errors import AudioError, ClosedError, ConfigError, InputError
 from emo_rt.media.audio import open_audio
 from emo_rt.media.probe import probe
 from emo_rt.media.video_file import VideoOptions
+from emo_rt.serve.fragments import FragmentSink
 from tests.media.test_video_file import decode, moving
 
 LIVE = VideoOptions(codec="libx264", fragmented=True, keyframe_interval=5, profile="baseline")
@@ -213,6 +215,30 @@ def test_key_frames_come_as_often_as_asked(tmp_path: Path) -> None:
         assert set(np.diff(places)) <= ({4} if fragmented else {1, 2, 3, 4})
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_short_fragments_go_out_early(frames: int) -> None:
+    """AAC is two blocks late, and a fragment goes out when the next begins. The pictures stay what they are."""
+    options = replace(LIVE, keyframe_interval=25)
+    whole, sink, pictures = io.BytesIO(), FragmentSink(), moving(60)
+    with new_writer(whole, sample_rate=48_000, options=options) as writer:
+        writer.write(pictures, noise(60 * 1920))
+    lateness: list[int] = []
+    given, data = 0, b""
+    with new_writer(sink, sample_rate=48_000, options=replace(options, fragment_frames=frames)) as writer:
+        for index in range(60):
+            writer.write(pictures[index : index + 1], noise(1920))
+            for fragment in sink.take():
+                assert fragment.frames == frames
+                lateness.append(index - given)
+                given += fragment.frames
+                data += fragment.data
+    assert max(lateness) <= frames + 2
+    assert 50 < given < 60
+    last = [*sink.take(), sink.rest()]
+    got = decode(io.BytesIO(data + b"".join(one.data for one in last if one is not None)))
+    np.testing.assert_array_equal(got, decode(io.BytesIO(whole.getvalue())))
+
+
 # --- failures -------------------------------------------------------------------------------------------------------
 
 
@@ -262,7 +288,16 @@ def test_an_error_leaves_nothing(tmp_path: Path, fragmented: bool) -> None:
         writer.write(moving(1), noise(1))
 
 
-@pytest.mark.parametrize("wrong", [{"keyframe_interval": 0}, {"keyframe_interval": 2.5}, {"profile": "extended"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keyframe_interval": 0},
+        {"keyframe_interval": 2.5},
+        {"fragment_frames": 0},
+        {"fragment_frames": 5, "fragmented": False},
+        {"profile": "extended"},
+    ],
+)
 def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        VideoOptions(**wrong)
+        VideoOptions(**{"fragmented": True, **wrong})

@@ -5,7 +5,10 @@ import { mimeType } from "./mp4.js";
 const Source = globalThis.ManagedMediaSource ?? globalThis.MediaSource;
 const LOOK_MS = 250;
 const FAR_S = 2.0; // behind the newest picture: jump
-const LATE_S = 0.35; // play a little faster
+const LEAST_S = 0.1; // to keep behind it; a stream that comes unevenly needs more
+const MORE_S = 0.1; // after each time that the video had to wait
+const MOST_S = 0.6;
+const SLACK_S = 0.03; // more than that: play a little faster
 const KEEP_S = 20; // of what was seen
 const MOST_RECORDED = 256 << 20; // bytes
 
@@ -22,9 +25,12 @@ export class Player {
     this.buffer = null;
     this.source = Source ? new Source() : null;
     this.isOpen = false;
+    this.reserve = LEAST_S;
     if (!this.source) return;
     this.source.addEventListener("sourceopen", () => this.opened(), { once: true });
     video.disableRemotePlayback = true; // without it Safari's ManagedMediaSource stays closed
+    this.starved = () => this.hasBegun && (this.reserve = Math.min(this.reserve + MORE_S, MOST_S));
+    video.addEventListener("waiting", this.starved);
     video.src = this.url = URL.createObjectURL(this.source);
     this.timer = setInterval(() => this.stayClose(), LOOK_MS);
   }
@@ -54,6 +60,7 @@ export class Player {
 
   close() {
     clearInterval(this.timer);
+    this.video.removeEventListener("waiting", this.starved);
     this.waiting = [];
     this.isClosed = true;
     if (this.url) URL.revokeObjectURL(this.url);
@@ -122,8 +129,8 @@ export class Player {
     const { buffered } = this.buffer;
     const end = buffered.end(buffered.length - 1);
     const behind = end - this.video.currentTime;
-    if (behind > FAR_S || this.video.currentTime < buffered.start(0)) this.video.currentTime = end - 0.2;
-    this.video.playbackRate = behind > LATE_S ? 1.1 : 1;
+    if (behind > FAR_S || this.video.currentTime < buffered.start(0)) this.video.currentTime = end - this.reserve;
+    this.video.playbackRate = behind > this.reserve + SLACK_S ? 1.1 : 1;
     if (this.video.currentTime - buffered.start(0) > 2 * KEEP_S) this.forget(KEEP_S);
   }
 

@@ -8,7 +8,7 @@ import { Player } from "./player.js";
 import { Plot } from "./plot.js";
 import { Speaker } from "./speaker.js";
 
-const FRAGMENT_FRAMES = 3;
+const FRAGMENT_FRAMES = 1;
 const QUIET_S = 1.0; // of silence behind the voice, then a session that nobody talks to ends
 const AFTER_INTERRUPT_S = 3.0;
 const PATIENCE_S = 20; // where less was spoken than there is
