@@ -17,13 +17,18 @@ The measures, each a mean over the pairs of person and sentence:
   in frames at which the mean correlation is highest; ``silence_closed``: share of frames inside silences (two frames
   from any sound) whose read opening is below 0.15.
 - ``energy_correlation``: of the read opening with the voice's loudness (root mean square per frame, smoothed);
-  ``real_voice``: the same for the recordings given with ``--voice``, which no synthesiser made.
+  ``real_voice``: the same for the recordings given with ``--voice``, which no synthesiser made; ``own_voice``: share of
+  these whose video correlates best with its own recording; ``quiet_loss``: what ``real_voice`` loses at -12 dB.
 - ``identity_top1``: share of videos whose face (colours of a 16×16 picture of the face box without the mouth, mean over
   frames) is nearer to its own portrait than to those of all other people; ``identity_margin``: distance to the nearest
   other portrait over distance to the own.
 - ``colour``: root mean square difference (of 255) between the mean generated frame and the mean true one, in cells of
   8×8 pixels: how far skin, hair, clothes and background are from their colours.
 - ``sharpness``: energy of the finest detail (what the mean over 2×2 pixels takes away), generated over true.
+- ``edge_width``: median width of edges (where the brightness of a row changes by 60 of 255 in one go, from a tenth of
+  the way to nine tenths), generated over true.
+- ``brow_pitch``: slope of the brows over the voice's pitch, ``head_energy``: slope of the head's angular speed over its
+  loudness, both generated over true: 1 where a face follows its voice as much as it should.
 - ``drift``: distance of the face (as for ``identity_top1``) to its portrait in the last second over that in the first:
   above 1 where mistakes grow from clip to clip.
 - ``head_speed``: mean angular speed by requested speed (unit: 20 degrees a second), from read angles smoothed over
@@ -45,16 +50,18 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emo_rt import AnimateOptions, Animator, Avatar
 from emo_rt.benchmarks.harness import SCHEMA, add_outputs, environment, publish
 from emo_rt.benchmarks.quality_measures import Measures, head_speed, lagged, measure
-from emo_rt.benchmarks.quality_people import Person, Pixels, Reader, load_people
+from emo_rt.benchmarks.quality_people import Curve, Person, Pixels, Reader, load_people
 from emo_rt.benchmarks.quality_pictures import contact_sheet
 from emo_rt.cli.machine import Machine
 from emo_rt.cli.options import add_options, read_options
@@ -74,6 +81,8 @@ class Row(Measures):
     """By requested speed."""
     box_control: float | None = None
     real_voice: float | None = None
+    own_voice: float | None = None
+    quiet_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,8 @@ class Result:
     model: str
     """Name of the bundle."""
     people: int
+    style: str | None
+    """In which all people are drawn; ``None`` = each in their own."""
     controls: int
     """People for head speed and face box."""
     backend: str
@@ -129,18 +140,35 @@ def box_control(animator: Animator, people: Sequence[Person], reader: Reader, op
     return movements[0] / movements[1]
 
 
-def real_voice(
-    animator: Animator, people: Sequence[Person], reader: Reader, options: AnimateOptions, voice: Path
-) -> float:
-    """Correlation of the read opening with the loudness of a recording, spoken by the first person."""
+def real_voices(
+    animator: Animator, person: Person, reader: Reader, options: AnimateOptions, voices: Sequence[Path]
+) -> dict[str, float]:
+    """The measures by recordings, spoken by one person; names as in :class:`Row`."""
     from training.world.lips import loudness_of
 
-    sound = np.concatenate(list(mono_16k(open_audio(voice))))[: 8 * AUDIO_SAMPLE_RATE]
-    with prepare(animator, people[0]) as avatar:
-        chosen = options.replace(paste_back=False)
-        video = animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen).numpy()
-    times = (np.arange(len(video)) + 0.5) / animator.config.fps
-    return lagged(np.asarray(loudness_of(sound, times)), reader.read(video).opening, 0)
+    def read(sound: NDArray[np.float32]) -> Curve:
+        with prepare(animator, person) as avatar:
+            chosen = options.replace(paste_back=False)
+            video = animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen).numpy()
+        return reader.read(video).opening
+
+    sounds = [np.concatenate(list(mono_16k(open_audio(voice))))[: 8 * AUDIO_SAMPLE_RATE] for voice in voices]
+    openings = [read(sound) for sound in sounds]
+    loud = [np.asarray(loudness_of(sounds[i], _times(openings[i], animator.config.fps))) for i in range(len(sounds))]
+    length = min(map(len, openings))
+    matches = [[lagged(one[:length], opening[:length], 0) for one in loud] for opening in openings]
+    own = [lagged(one, opening, 0) for one, opening in zip(loud, openings, strict=True)]
+    quiet = [lagged(one, read(sound * QUIET), 0) for one, sound in zip(loud, sounds, strict=True)]
+    return {
+        "real_voice": float(np.mean(own)),
+        "own_voice": float(np.mean([int(np.argmax(row)) == index for index, row in enumerate(matches)])),
+        "quiet_loss": float(np.mean(own) - np.mean(quiet)),
+    }
+
+
+def _times(frames: Curve, fps: int) -> Curve:
+    """Of the middles of frames."""
+    return (np.arange(len(frames)) + 0.5) / fps
 
 
 def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:
@@ -164,9 +192,11 @@ def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:
     return lambda people: [through(person.frames) for person in people]
 
 
-COLUMNS = ("lip_correlation", "lip_lag", "silence_closed", "energy_correlation", "real_voice", "identity_top1",
-           "identity_margin", "colour", "sharpness", "drift", "jitter_ratio", "jitter_inside", "box_control",
-           "background", "frechet")  # fmt: skip
+COLUMNS = ("lip_correlation", "lip_lag", "silence_closed", "energy_correlation", "real_voice", "own_voice",
+           "quiet_loss", "identity_top1", "identity_margin", "colour", "sharpness", "edge_width", "brow_pitch",
+           "head_energy", "drift", "jitter_ratio", "jitter_inside", "box_control", "background", "frechet")  # fmt: skip
+QUIET = np.float32(10 ** (-12 / 20))
+"""-12 dB."""
 
 
 def markdown(rows: Mapping[str, Row]) -> str:
@@ -192,7 +222,7 @@ def evaluate(arguments: argparse.Namespace) -> Result:
     reader = Reader()
     with read_options(arguments, Machine).load() as animator:
         config = animator.config
-        people = load_people(arguments.people, config.size)
+        people = load_people(arguments.people, config.size, style=arguments.style)
         truths = [reader.read(person.frames) for person in people]
         options = read_options(arguments, AnimateOptions)
         run = animator.resolve(options)
@@ -207,20 +237,21 @@ def evaluate(arguments: argparse.Namespace) -> Result:
             speeds = head_speeds(lambda v: generate(animator, few, options.replace(speed=v)), reader)
             row = replace(row, head_speed=speeds, box_control=box_control(animator, few, reader, options))
         if arguments.voice:
-            heard = [real_voice(animator, people, reader, options, voice) for voice in arguments.voice]
-            row = replace(row, real_voice=float(np.mean(heard)))
+            row = replace(row, **real_voices(animator, people[0], reader, options, arguments.voice))
         if arguments.pictures:
             write_pictures(arguments.pictures, people, videos)
     reconstruct = reconstruction(arguments.bundle)
     truth = Row(**vars(measure(people, truths, reconstruct(people), reader, config.frames)))
     if few:
-        speeds = head_speeds(lambda v: reconstruct(load_people(len(few), config.size, v)), reader)
+        drawn = partial(load_people, len(few), config.size, style=arguments.style)
+        speeds = head_speeds(lambda v: reconstruct(drawn(head_speed=v)), reader)
         truth = replace(truth, head_speed=speeds)
     return Result(
         benchmark="quality",
         schema=SCHEMA,
         model=config.name,
         people=len(people),
+        style=arguments.style,
         controls=len(few),
         backend=animator.backend,
         voices=[voice.name for voice in arguments.voice or ()],
@@ -242,6 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m emo_rt.benchmarks.quality", description=SUMMARY)
     add_options(parser, Machine)
     parser.add_argument("--people", type=int, default=20, help="pairs of person and sentence (default: %(default)s)")
+    parser.add_argument("--style", metavar="NAME", help="draw all people in it (default: each in their own)")
     parser.add_argument("--controls", type=int, default=6, help="people for head speed and face box; 0 = leave out")
     add_options(parser, AnimateOptions, only=("mode", "solver", "steps", "guidance"))
     parser.add_argument("--voice", type=Path, action="append", help="a recording of a real voice; may be given again")

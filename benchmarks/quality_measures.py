@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from emo_rt.benchmarks.quality_people import Curve, Person, Pixels, Reader, Reading
+from emo_rt.benchmarks.quality_voice import brow_pitch, head_energy
 
 CLOSED = 0.15
 """Read opening below which a mouth counts as shut."""
 LAGS = range(-5, 6)
+EDGE = 60.0
+"""Brightness, of 255, by which an edge rises or falls."""
+LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Measures:
     """Root mean square difference, of 255."""
     sharpness: float
     """Ratio to the truth's."""
+    edge_width: float
+    """Ratio to the truth's."""
+    brow_pitch: float
+    """Ratio to the truth's slope, as :attr:`head_energy`."""
+    head_energy: float
     drift: float
     """Ratio of the end to the beginning."""
     speed_read: float
@@ -71,6 +80,9 @@ def measure(
         identity_margin=margin,
         colour=colour(people, videos),
         sharpness=sharpness(people, videos),
+        edge_width=edge_width(people, videos),
+        brow_pitch=brow_pitch(people, truths, readings),
+        head_energy=head_energy(people, truths, readings),
         drift=drift(people, videos),
         speed_read=float(np.mean([head_speed(r.angles) for r in readings])),
         jitter_inside=1000 * inside,
@@ -154,6 +166,29 @@ def fine_energy(frames: Pixels) -> float:
     count, height, width, _ = frames.shape
     cells = frames.reshape(count, height // 2, 2, width // 2, 2, 3).astype(np.float32)
     return float(np.square(cells - cells.mean(axis=(2, 4), keepdims=True)).mean())
+
+
+def edge_width(people: Sequence[Person], videos: Sequence[Pixels], every: int = 25) -> float:
+    """Median width of edges, over the truth's; by every 25th frame."""
+    made = np.concatenate([edge_widths(frame) for video in videos for frame in video[::every]])
+    true = np.concatenate([edge_widths(frame) for person in people for frame in person.frames[::every]])
+    return float(np.median(made) / np.median(true))
+
+
+def edge_widths(frame: Pixels) -> Curve:
+    """(H, W, 3) → widths in pixels of where the brightness of a row rises or falls by :data:`EDGE` in one go, from a
+    tenth of the way to nine tenths."""
+    widths = []
+    for row in frame.astype(np.float64) @ LUMA:
+        signs = np.sign(np.diff(row))
+        turns = np.flatnonzero(np.diff(signs)) + 1
+        for start, end in zip((0, *turns), (*turns, len(row) - 1), strict=True):
+            height = row[end] - row[start]
+            if abs(height) >= EDGE:
+                way = (row[start : end + 1] - row[start]) / height
+                first, last = np.interp((0.1, 0.9), way, np.arange(len(way)))
+                widths.append(last - first)
+    return np.array(widths)
 
 
 def drift(people: Sequence[Person], videos: Sequence[Pixels], frames: int = 25) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emo_rt import Box
+from emo_rt.checks import check
 from emo_rt.errors import MissingDependencyError
 
 SECONDS = 4.0
@@ -36,6 +37,10 @@ class Person:
     """(T,) frames well inside a silence."""
     loudness: Curve
     """(T,) 0 … 1."""
+    melody: Curve
+    """(T,) pitch of the voice in octaves around its median; 0 where there is none."""
+    brow: Curve
+    """(T,) true brows, -1 lowered … 1 raised."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +57,27 @@ class Reading:
     """(T, 96)."""
 
 
-def load_people(count: int, size: int, head_speed: float | None = None) -> list[Person]:
-    """The first ``count`` people and sentences of the test split, with ``head_speed`` all at this speed. Raises
-    :class:`MissingDependencyError`."""
+def load_people(count: int, size: int, head_speed: float | None = None, style: str | None = None) -> list[Person]:
+    """The first ``count`` people and sentences of the test split, all at this ``head_speed`` and in this ``style``.
+
+    ``None`` = each as the seed has it. Raises :class:`ConfigError` for a style that nobody draws in,
+    :class:`MissingDependencyError`.
+    """
     try:
         from training.corpus import detector_box
         from training.world import Clip, Pose, ground_truth, render
-        from training.world.lips import loudness_of
+        from training.world.identity import KEPT_OUT, STYLES
+        from training.world.lips import Prosody
     except ImportError as exc:
         raise _needs_checkout(exc) from exc
+    styles = (*STYLES, KEPT_OUT)
+    check(style is None or style in styles, "style", style, f"one of {', '.join(styles)}")
     people = []
     for seed in range(count):
-        clip = Clip.sample(seed, SECONDS, split="test", head_speed=head_speed)
+        clip = Clip.sample(seed, SECONDS, split="test", head_speed=head_speed, style=style)
         rest = Pose(smile=0.3)
         box = detector_box(np.array(ground_truth(clip.identity, rest, 512).face_box, np.float32))
-        times = (np.arange(len(clip)) + 0.5) / clip.fps
+        heard = Prosody.of(clip.waveform, (np.arange(len(clip)) + 0.5) / clip.fps)
         people.append(
             Person(
                 seed=seed,
@@ -76,7 +87,9 @@ def load_people(count: int, size: int, head_speed: float | None = None) -> list[
                 waveform=clip.waveform,
                 opening=clip.truth.opening.astype(np.float64),
                 silent=_inside(clip.truth.phoneme == 0, 2),
-                loudness=np.asarray(loudness_of(clip.waveform, times)),
+                loudness=heard.loudness,
+                melody=heard.melody,
+                brow=np.array([pose.brow for pose in clip.poses]),
             )
         )
     return people

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from emo_rt import Box
-from emo_rt.benchmarks import quality, quality_measures, quality_people
+from emo_rt.benchmarks import quality, quality_measures, quality_people, quality_voice
 from emo_rt.benchmarks.harness import as_json
 from emo_rt.benchmarks.quality_pictures import contact_sheet
+from emo_rt.errors import ConfigError
 
 RNG = np.random.default_rng(0)
 TURN = np.linspace(0, 1, 101)
@@ -24,7 +25,7 @@ def person(colour: tuple[int, int, int], frames: int = 24) -> quality_people.Per
     return quality_people.Person(
         seed=0, portrait=picture, face=Box(128, 128, 384, 400), frames=np.stack([small] * frames),
         waveform=np.zeros(100, np.float32), opening=np.zeros(frames), silent=np.ones(frames, bool),
-        loudness=np.zeros(frames),
+        loudness=np.zeros(frames), melody=np.zeros(frames), brow=np.zeros(frames),
     )  # fmt: skip
 
 
@@ -96,6 +97,51 @@ def test_sharpness_is_the_share_of_fine_detail() -> None:
     assert quality_measures.sharpness([rough], [rough.frames]) == 1
     assert quality_measures.sharpness([rough], [half]) == pytest.approx(0.25, abs=0.02)
     assert quality_measures.sharpness([rough], [detailed.frames]) < 0.2
+
+
+@pytest.mark.parametrize("blur", [1, 3, 5])
+def test_edges_are_as_wide_as_they_are_blurred(blur: int) -> None:
+    """A step behind a box filter is a ramp of its length; four fifths of a ramp lie between the tenths."""
+    row = np.convolve(np.where(np.arange(80) < 40, 30.0, 210.0), np.ones(blur) / blur, mode="valid")
+    frame = np.repeat(np.repeat(row[None, :, None], 4, axis=0), 3, axis=2).round().astype(np.uint8)
+    np.testing.assert_allclose(quality_measures.edge_widths(frame), 0.8 * blur, rtol=0.02)
+    faint = (frame // 4).astype(np.uint8)
+    assert len(quality_measures.edge_widths(faint)) == 0
+
+
+def talkers(count: int = 4, frames: int = 100) -> list[tuple[quality_people.Person, quality_people.Reading]]:
+    """Brows follow the pitch; two of the judge's features show brows, differently placed in each person. Heads turn as
+    fast as the voice is loud."""
+    found = []
+    for _ in range(count):
+        melody = np.where(RNG.random(frames) < 0.3, 0, RNG.normal(size=frames))
+        brow = 0.5 * melody + 0.02 * RNG.normal(size=frames)
+        features = 0.01 * RNG.normal(size=(frames, 96)) + RNG.normal(size=96)
+        features[:, 3] += brow
+        features[:, 7] -= 2 * brow
+        loudness = np.abs(np.sin(np.arange(frames) / 9 + RNG.random()))
+        angles = np.cumsum(loudness)[:, None] * (0.02, 0, 0)
+        one = dataclasses.replace(person((200, 150, 120), frames), melody=melody, brow=brow, loudness=loudness)
+        found.append((one, quality_people.Reading(np.zeros(frames), angles, np.zeros((frames, 2)), features)))
+    return found
+
+
+@pytest.mark.parametrize("share", [-1.0, 0.0, 0.5, 1.0])
+def test_how_much_brows_and_heads_follow_the_voice(share: float) -> None:
+    people, truths = zip(*talkers(), strict=True)
+    made = []
+    for truth in truths:
+        mean = truth.features.mean(axis=0)
+        made.append(
+            dataclasses.replace(truth, features=mean + share * (truth.features - mean), angles=share * truth.angles)
+        )
+    assert quality_voice.brow_pitch(people, truths, made) == pytest.approx(share, abs=0.01)
+    assert quality_voice.head_energy(people, truths, made) == pytest.approx(abs(share), abs=0.01)
+
+
+def test_a_style_that_nobody_draws_in_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"style is 'oils'; expected one of comic, flat, painted, line, print"):
+        quality_people.load_people(1, 64, style="oils")
 
 
 def test_drift_is_how_much_worse_a_video_ends_than_it_begins() -> None:
