@@ -25,6 +25,7 @@ from emo_rt.benchmarks.harness import interleaved
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.subject import Subject
 from emo_rt.benchmarks.work import count_work, plain_inputs
+from emo_rt.checks import check
 from emo_rt.export.graph_modules import clamp_unit, to_rgb
 from emo_rt.export.networks import vae as vae_network
 from emo_rt.export.networks.model import EmoModel
@@ -33,6 +34,7 @@ from emo_rt.export.read_back import read_back
 from emo_rt.media.picture import load_picture
 from emo_rt.model.contract import Array
 from emo_rt.model.families.base import ClipState
+from emo_rt.model.presets import BASE
 from emo_rt.model.solvers import solver_table
 from emo_rt.runtime.clips import noise_for_clip, split_into_clips
 from emo_rt.runtime.loaded_model import to_unit
@@ -67,6 +69,7 @@ class AgainstTorch:
 
 def against_torch(subject: Subject, threads: int, rounds: int) -> AgainstTorch:
     """Seconds of each way and our speed-ups, medians over rounds. Raises :class:`DisagreementError`."""
+    check_variant(subject)
     torch_clip = TorchClip(subject, read_back(subject.bundle))
     ways: dict[str, Callable[[], Array]] = {
         "ours": lambda: subject.animate(avatar=subject.prepare()).numpy(),
@@ -91,13 +94,19 @@ def against_torch(subject: Subject, threads: int, rounds: int) -> AgainstTorch:
     )
 
 
+def check_variant(subject: Subject) -> None:
+    """Raise :class:`ConfigError` where a run steps with other weights than those that are read back."""
+    fits = subject.resolved.variant == BASE
+    check(fits, "mode", subject.setting.mode, f"one that steps with the weights {BASE!r}, to compare with torch")
+
+
 class TorchClip:
     """The clip that :class:`Subject` animates, in eager torch."""
 
     def __init__(self, subject: Subject, model: EmoModel) -> None:
         self.subject, self.model, self.config = subject, model, model.config
         self.sound, self.portrait = subject.sound(1), subject.avatar.portrait
-        self.schedule = solver_table(self.config.schedule, subject.setting.solver, subject.setting.steps)
+        self.schedule = solver_table(self.config.schedule, subject.resolved.solver, subject.resolved.steps)
         table, self.guidance = subject.model.step_table(subject.setting.options())
         self.guided = any(subject.bundle.graphs[name].guided for name in table.graphs)
 

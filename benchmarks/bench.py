@@ -146,7 +146,7 @@ def measure(
     stamp = environment(setting.threads)
     scenarios: dict[str, dict[str, Any]] = {}
     with Subject(setting) as subject:
-        model = subject.describe()
+        model, values = subject.describe(), setting.to_dict(subject.resolved)
         if model.untrained:
             say(f"note: {UNTRAINED.format(name=subject.config.name)}; times are those of a trained one")
         subject.animator.warmup(setting.options())
@@ -161,7 +161,7 @@ def measure(
         benchmark=NAME,
         schema=SCHEMA,
         environment=stamp,
-        setting=setting.to_dict(),
+        setting=values,
         model=model,
         scenarios=scenarios,
         runtime_overhead=scenarios.get("overhead", {}).get("overhead"),

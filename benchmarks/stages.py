@@ -50,7 +50,7 @@ def breakdown(subject: Subject) -> Breakdown:
     seconds["reference"] = measure(subject.prepare, rounds).median
     seconds["encode"] = _encode(subject)
     in_order = {name: seconds[name] for name in STAGES if name in seconds}
-    return Breakdown(in_order, seconds["step"] / subject.setting.steps, _graphs(subject))
+    return Breakdown(in_order, seconds["step"] / subject.resolved.steps, _graphs(subject))
 
 
 def _encode(subject: Subject) -> float:

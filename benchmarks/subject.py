@@ -16,22 +16,27 @@ from emo_rt.cli.machine import LongRunning
 from emo_rt.device.registry import open_backend
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE, mono_16k, open_audio
 from emo_rt.model.contract import Array
-from emo_rt.model.options import MOST_GUIDANCE, MOST_STEPS, SOLVERS
+from emo_rt.model.options import MOST_GUIDANCE, MOST_STEPS, SOLVERS, ResolvedOptions
+from emo_rt.model.resolve import step_graphs
 from emo_rt.runtime.loaded_model import LoadedModel
 from emo_rt.schema.kinds import Choice, Range
 from emo_rt.schema.option import check_options
+
+STEPS, SOLVER = 20, "ddim"
 
 
 @dataclass(frozen=True)
 class Setting(LongRunning):
     """What to measure, and how thoroughly."""
 
-    solver: Annotated[str, Choice(SOLVERS)] = "ddim"
-    """Solver."""
-    steps: Annotated[int, Range(1, MOST_STEPS)] = 20
-    """Solver steps per clip."""
+    mode: str | None = None
+    """Preset of the model: solver, steps and guidance where they are not given. ``None`` = none."""
+    solver: Annotated[str | None, Choice(SOLVERS)] = None
+    """Solver. ``None`` = ddim, or the mode's."""
+    steps: Annotated[int | None, Range(1, MOST_STEPS)] = None
+    """Solver steps per clip. ``None`` = 20, or the mode's."""
     guidance: Annotated[float | None, Range(0, MOST_GUIDANCE)] = None
-    """Guidance scale. 1 = none. ``None`` = the model's own."""
+    """Guidance scale. 1 = none. ``None`` = the mode's, or the model's own."""
     rounds: Annotated[int, Range(1, 1000)] = 5
     """Repetitions of what is short. Medians are reported."""
     clips: Annotated[int, Range(2, 10_000)] = 6
@@ -44,13 +49,18 @@ class Setting(LongRunning):
 
     def options(self, paste_back: bool | None = False) -> AnimateOptions:
         """Options of a run; without paste-back unless it is asked for."""
-        return AnimateOptions(steps=self.steps, solver=self.solver, guidance=self.guidance, paste_back=paste_back)
+        steps, solver = self.steps, self.solver
+        if self.mode is None:
+            steps, solver = steps or STEPS, solver or SOLVER
+        return AnimateOptions(
+            preset=self.mode, steps=steps, solver=solver, guidance=self.guidance, paste_back=paste_back
+        )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the result, without the folder of the bundle."""
-        values = asdict(self)
+    def to_dict(self, run: AnimateOptions | ResolvedOptions | None = None) -> dict[str, Any]:
+        """Plain values for the result, without the folder of the bundle. ``run``: what a mode makes of them."""
+        values, chosen = asdict(self), run or self.options()
         del values["bundle"]
-        return values
+        return {**values, "solver": chosen.solver, "steps": chosen.steps}
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ class Subject:
         self.recorder = RecordingBackend(backend) if backend.device == "cpu" else None
         self.model = LoadedModel(self.bundle, self.recorder or backend)
         self.animator = Animator(self.model)
+        self.resolved = self.animator.resolve(setting.options())
         self.config = self.bundle.config
         self.face = self.model.family.anonymous
         self.clip_samples = self.config.frames * AUDIO_SAMPLE_RATE // self.config.fps
@@ -145,7 +156,7 @@ class Subject:
         )
 
     def _step_graph(self) -> str:
-        return next(name for name, graph in self.bundle.graphs.items() if graph.role == "step")
+        return step_graphs(self.resolved, self.bundle)[0]
 
     def close(self) -> None:
         """Free the model. Safe twice."""
