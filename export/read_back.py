@@ -75,6 +75,8 @@ def _copy_by_order(graph: str, nodes: list[ir.Node], layers: list[Any]) -> None:
         bias = _stored(node.inputs[2]) if len(node.inputs) > 2 else _added(node)
         if bias is not None and layer.bias is not None and bias.shape == tuple(layer.bias.shape):
             layer.bias.copy_(torch.from_numpy(bias))
+        elif len(node.inputs) == 2 and node.op_type == "Conv" and layer.bias is not None:
+            layer.bias.zero_()  # exporters drop a bias of zeros
 
 
 def _put(graph: str, layer: Any, weight: np.ndarray) -> None:
