@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from emo_rt.model.config import AudioConfig, ModelConfig, Wav2VecConfig
 from emo_rt.model.contract import AUDIO_REGIONS
 from emo_rt.model.solvers import solver_table
 from tests.conftest import ExportTiny, hallo_tiny, shared_file
+from tests.documents import of_kind
 from tests.make_bundles import bundle_model
 from tests.small_bundles import golden
 
@@ -204,9 +206,13 @@ def test_other_folders_pass(folders: dict[str, Path], name: str) -> None:
     assert len(rows) == 1 + case.clips * (4 + case.steps + predictions)
 
 
-def test_original_passes() -> None:
-    rows = check_golden(shared_file("golden/hallo_small"))
-    assert all(row.passed for row in rows), format_rows(rows)
+def test_original_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the line of docs/models.md."""
+    (block,) = of_kind("parity")
+    words = shlex.split(block.code.replace("GOLDEN_DIR", str(shared_file("golden/hallo_small"))))
+    assert words[:3] == ["python", "-m", "emo_rt.export.parity"]
+    assert main(words[3:]) == PASSED
+    assert "all within their bounds" in capsys.readouterr().out
 
 
 def test_runtime_passes(
