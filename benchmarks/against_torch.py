@@ -24,7 +24,7 @@ from emo_rt.benchmarks.agreement import DisagreementError, psnr, torch_threads
 from emo_rt.benchmarks.harness import interleaved
 from emo_rt.benchmarks.original import OriginalClip
 from emo_rt.benchmarks.subject import Subject
-from emo_rt.benchmarks.work import count_work, plain_inputs
+from emo_rt.benchmarks.work import count_graphs, plain_inputs
 from emo_rt.checks import check
 from emo_rt.export.graph_modules import clamp_unit, to_rgb
 from emo_rt.export.networks import vae as vae_network
@@ -206,9 +206,10 @@ def check_agreement(agreement: dict[str, float]) -> None:
 
 def _gmac(subject: Subject) -> dict[str, float]:
     """10⁹ multiply-adds of one run of each large graph, counted."""
-    counted = count_work(subject.config, 1)
-    decoded = counted.vae_decode * subject.config.decode_frames
-    return {name: count / 1e9 for name, count in {**counted.graphs, "vae_decoder": decoded}.items()}
+    graphs, vae = count_graphs(subject.config)
+    decoded = vae["decode"] * subject.config.decode_frames
+    counted = {role: sum(found.values()) for role, found in graphs.items()}
+    return {name: count / 1e9 for name, count in {**counted, "vae_decoder": decoded}.items()}
 
 
 def _range(values: list[float]) -> tuple[float, float]:

@@ -255,11 +255,23 @@ def count_work(config: ModelConfig, steps: int) -> Work:
 @torch.no_grad()
 def counted(config: ModelConfig) -> Counts:
     """Run everything once on the meta device: seconds, however few the steps."""
-    with torch.device("meta"):
-        model = build_model(config)
+    return Counts(*_count_original(_on_meta(config)), *count_graphs(config))
+
+
+@cache
+@torch.no_grad()
+def count_graphs(config: ModelConfig) -> tuple[Mapping[str, Mapping[str, int]], Mapping[str, int]]:
+    """``graphs`` and ``vae`` of :class:`Counts`, without the original's order, which takes as long again."""
+    model = _on_meta(config)
     modules = {module.spec.role: module for module in graph_modules(model)}
     graphs = {role: count_graph(modules[role]) if role in modules else Counter[str]() for role in RUNS}
-    return Counts(*_count_original(model), graphs, _count_vae(model))
+    return graphs, _count_vae(model)
+
+
+@cache
+def _on_meta(config: ModelConfig) -> EmoModel:
+    with torch.device("meta"):
+        return build_model(config)
 
 
 def _count_original(model: EmoModel) -> tuple[Counter[str], Counter[str]]:

@@ -213,12 +213,7 @@ class Animator:
         )
 
     def stream(
-        self,
-        avatar: Avatar,
-        chunks: Sound,
-        *,
-        sample_rate: int = AUDIO_SAMPLE_RATE,
-        **settings: Unpack[RunSettings],
+        self, avatar: Avatar, chunks: Sound, *, sample_rate: int = AUDIO_SAMPLE_RATE, **settings: Unpack[RunSettings]
     ) -> ChunkStream:
         """Frames for a voice that is still coming: PCM ``chunks`` of any size in, finished clips out.
 
@@ -281,15 +276,8 @@ class Animator:
         chosen = self._checked(avatar, wanted)
         if self._model.family.is_whole_video:
             chosen = chosen.replace(causal=True)
-        session = LiveSession(
-            self._runtime,
-            avatar,
-            chosen,
-            Control(progress=progress, trace=trace),
-            live,
-            priority=priority,
-            clock=clock,
-        )
+        control = Control(progress=progress, trace=trace)
+        session = LiveSession(self._runtime, avatar, chosen, control, live, priority=priority, clock=clock)
         with self._alive:
             self._sessions.add(session)
         return session

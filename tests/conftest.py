@@ -7,13 +7,17 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
 
 from emo_rt import Animator, Bundle
+from emo_rt.device.base import Graph
+from emo_rt.device.onnxruntime_cpu import OrtBackend, OrtGraph, check_nodes
+from emo_rt.faces import networks
 from emo_rt.model.config import ModelConfig
 from emo_rt.model.families.echomimic import offers
 from tests import small_bundles
@@ -24,6 +28,12 @@ SHARED = ROOT.parent / "shared"
 
 os.environ.setdefault("EMO_RT_EXACT", "1")  # many tests compare bit by bit, on whatever processor
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: as many tests run side by side as there are cores
+
+if TYPE_CHECKING:
+    from tests.documents import Place
+
+LARGEST_SMALL = 10_000_000
+"""Bytes of a small bundle, at most."""
 
 ExportTiny = Callable[..., Bundle]
 
@@ -104,11 +114,62 @@ def bundle_copy(tiny_bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle.path, tmp_path / "bundle"))
 
 
+@pytest.fixture
+def place(tiny_bundle: Bundle, hallo_bundle: Bundle, echomimic_bundle: Bundle, tmp_path: Path) -> Place:
+    """Where a block of the documents runs."""
+    from tests.documents import make_place
+
+    return make_place(tmp_path, tiny_bundle, hallo_bundle, echomimic_bundle)
+
+
 @pytest.fixture(scope="session")
 def tiny_animator(tiny_bundle: Bundle) -> Iterator[Animator]:
     """A loaded tiny model."""
     with Animator.load(tiny_bundle.path, device="cpu", threads=1) as animator:
         yield animator
+
+
+@pytest.fixture
+def own_animator(tiny_bundle: Bundle) -> Iterator[Animator]:
+    """A loaded tiny model that a test may close."""
+    with Animator.load(tiny_bundle.path, device="cpu", threads=1) as animator:
+        yield animator
+
+
+@pytest.fixture(scope="session")
+def onnx_sessions() -> dict[object, Any]:
+    """What :func:`opened_once` has opened."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def opened_once(onnx_sessions: dict[object, Any]) -> Iterator[None]:
+    """ONNX Runtime opens each graph of the small bundles and each face network once for all tests of a process,
+    whatever folder they are in: that takes longer than running them. For modules whose tests load a model each."""
+    real, to_face = OrtBackend._open, networks._in_onnxruntime
+
+    def open_graph(backend: OrtBackend, bundle: Bundle, graph: str) -> Graph:
+        if bundle.size_bytes > LARGEST_SMALL:
+            return real(backend, bundle, graph)
+        spec = bundle.graphs[graph]
+        key = (bundle.sha256, graph, backend._threads)
+        if key not in onnx_sessions:
+            opened = real(backend, bundle, graph)
+            assert isinstance(opened, OrtGraph)
+            onnx_sessions[key] = opened.inner
+        check_nodes(spec, onnx_sessions[key])
+        return OrtGraph(spec, onnx_sessions[key])
+
+    def open_face_network(path: Path, outputs: Sequence[str]) -> networks.Network:
+        if path not in onnx_sessions:
+            onnx_sessions[path] = to_face(path, outputs)
+        found: networks.Network = onnx_sessions[path]
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OrtBackend, "_open", open_graph)
+        patch.setattr(networks, "_in_onnxruntime", open_face_network)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -403,7 +403,13 @@ class StandInBackend(CudaBackend):
 @cache
 def arithmetic(bundle: Path, graph: str) -> Graph:
     """A graph in ONNX Runtime, opened once for all tests of a process: that takes longer than running it."""
-    return OrtBackend(threads=1).open(Bundle.open(bundle), graph)
+    return OrtBackend(threads=1).open(opened_bundle(bundle), graph)
+
+
+@cache
+def opened_bundle(path: Path) -> Bundle:
+    """A bundle, its files compared with their hashes once."""
+    return Bundle.open(path)
 
 
 class StandInGraph(Graph):

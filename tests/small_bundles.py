@@ -29,6 +29,8 @@ RECIPE, RESIDUE = "weights.json", "weights.bin"
 
 REMAKE = "python -m tests.make_bundles"
 """The command that makes the archives anew."""
+STALE = f"the exporter changed; make the small bundles anew with `{REMAKE}`"
+"""What a test says that finds them old."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from emo_rt.device.tensorrt import plan as plans
 from emo_rt.device.tensorrt.package import EXTRAS, OLDEST
 from emo_rt.engines.accuracy import make_parser
 from tests import test_readme
-from tests.test_readme import ROOT, Block, blocks, known_extras, parsed
+from tests.documents import ROOT, Block, blocks, known_extras, parsed
 
 DOCUMENT = ROOT / "docs" / "deploying.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")

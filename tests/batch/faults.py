@@ -24,6 +24,8 @@ PROGRAM = (
     "from emo_rt.cli import main; raise SystemExit(main(sys.argv[1:]))"
 )
 """The command, with Ctrl-C heard also where the tests run in the background."""
+PAUSE_S = 0.02
+"""Between two looks: a row in flight is there for a second."""
 PATIENCE_S = 300
 """After this the run is taken for broken; nothing is measured with it."""
 
@@ -47,7 +49,7 @@ def seize(out: Path, wanted: Callable[[str], bool], is_over: Callable[[], bool] 
         for key, worker in running(out).items():
             if wanted(key) and _is_stopped_in_flight(out, key, worker):
                 return worker
-        time.sleep(0.005)
+        time.sleep(PAUSE_S)
     return None
 
 
@@ -85,7 +87,7 @@ def until(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not is_so():
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(PAUSE_S)
 
 
 class Killer(threading.Thread):

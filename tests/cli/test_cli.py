@@ -6,73 +6,19 @@ import contextlib
 import json
 import os
 import pty
-import signal
-import subprocess
-import sys
-import time
-import wave
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from emo_rt import Animator, Bundle
 from emo_rt.cli import animate as animate_command
 from emo_rt.cli import demo, main, make_parser, terminal
-from emo_rt.media import audio
 from emo_rt.media.video_file import probe
 from emo_rt.memory import peak_memory
-from emo_rt.model.bundle import RANDOM_WEIGHTS
+from tests.cli.commands import Animate, failure
 
-PORTRAIT = demo.DEMO_PORTRAIT
-WITH_SIGINT = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from emo_rt.cli import main; raise SystemExit(main(sys.argv[1:]))"
-)
-"""Where the tests run in the background, Ctrl-C is ignored and would be in child processes, too."""
-
-Animate = Callable[..., list[str]]
-
-
-@pytest.fixture
-def voice(tmp_path: Path) -> Path:
-    """0.4 s of a tone: 10 frames at 25 fps."""
-    path = tmp_path / "voice.wav"
-    tone = np.sin(np.arange(6400) * 0.1) * 8000
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes(tone.astype("<i2").tobytes())
-    return path
-
-
-@pytest.fixture
-def animate(tiny_bundle: Bundle, voice: Path) -> Animate:
-    """Arguments of a short run of ``emo-rt animate``."""
-
-    def arguments(*more: str | Path, portrait: Path = PORTRAIT, audio: Path = voice, box: str = "full") -> list[str]:
-        model = ["--bundle", str(tiny_bundle.path), "--threads", "1", "--steps", "2"]
-        face = ["--face-box", box] if box else []
-        return ["animate", str(portrait), str(audio), *model, *face, *map(str, more)]
-
-    return arguments
-
-
-def failure(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
-    """Run a command that fails: nothing on stdout, one line on stderr, which is returned."""
-    assert main(arguments) == code
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    lines = [line for line in printed.err.splitlines() if not line.startswith("warning: ")]
-    assert len(lines) == 1, printed.err
-    assert lines[0].startswith("error: ")
-    return lines[0]
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "emo_rt.cli", *arguments]
+pytestmark = pytest.mark.usefixtures("opened_once")
 
 
 class TestAnimate:
@@ -146,12 +92,6 @@ class TestAnimate:
         assert main(animate("--frames-dir", tmp_path / "frames")) == 0
         assert len(list((tmp_path / "frames").iterdir())) == 10
         assert capsys.readouterr().out.startswith(f"{tmp_path / 'frames'}: 10 frames")
-
-    def test_video_to_standard_output(self, animate: Animate, tmp_path: Path) -> None:
-        done = subprocess.run(command(*animate("-o", "-")), capture_output=True, check=True)
-        (tmp_path / "piped.mp4").write_bytes(done.stdout)
-        assert probe(tmp_path / "piped.mp4").frames == 10
-        assert b"standard output: 10 frames" in done.stderr
 
     def test_existing_video_is_kept_unless_told(
         self, animate: Animate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -272,87 +212,6 @@ class TestFailures:
         assert traceback.startswith("Traceback")
         assert "--debug shows" not in traceback
 
-    def test_reader_that_went_away(self, tiny_bundle: Bundle) -> None:
-        with subprocess.Popen(
-            command("info", str(tiny_bundle.path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            process.stdout.close()
-            assert process.stderr.read() == b""
-            assert process.wait() == 1
-
-
-class TestStopping:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_leaves_nothing_behind(self, animate: Animate, tmp_path: Path, number: signal.Signals) -> None:
-        folder = tmp_path / "out"
-        folder.mkdir()
-        arguments = [*animate("-o", folder / "out.mp4", "--frames-dir", folder / "frames"), "--steps", "500"]
-        with subprocess.Popen(
-            [sys.executable, "-c", WITH_SIGINT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            wait_until(lambda: len(list(folder.iterdir())) == 2 or process.poll() is not None)
-            time.sleep(0.2)
-            process.send_signal(number)
-            out, errors = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert list(folder.iterdir()) == []
-        assert out == ""
-        assert errors.splitlines()[-1] == "stopped; no output was written"
-
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_is_heard_while_the_sound_is_measured(
-        self, animate: Animate, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:  # fmt: skip
-        measured: list[str] = []
-
-        def check_level(*_: object) -> None:
-            measured.append("a block")
-            if len(measured) == 3:
-                os.kill(os.getpid(), number)
-
-        monkeypatch.setattr(audio, "check_level", check_level)
-        (tmp_path / "out").mkdir()
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, ignored
-        try:
-            assert main(animate("-o", tmp_path / "out" / "a.mp4", audio=demo.DEMO_VOICE)) == 130
-        finally:
-            signal.signal(signal.SIGINT, before)
-        assert capsys.readouterr() == ("", "stopped; no output was written\n")
-        assert len(measured) == 3  # of many
-        assert list((tmp_path / "out").iterdir()) == []
-
-    def test_second_signal_interrupts(self) -> None:
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with terminal.stop_event() as stop:
-                os.kill(os.getpid(), signal.SIGINT)
-                assert stop.wait(5)
-                with pytest.raises(KeyboardInterrupt):
-                    os.kill(os.getpid(), signal.SIGINT)
-            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def test_interrupt_outside_a_run(
-        self, animate: Animate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        def interrupted(_: object) -> None:
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(animate_command, "run", interrupted)
-        assert main(animate("-o", "a.mp4")) == 130
-        assert capsys.readouterr().err == "stopped; no output was written\n"
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
 
 class TestProgress:
     def test_no_bar_without_a_terminal(
@@ -460,84 +319,6 @@ class TestInfo:
         assert "not compared with torch" in capsys.readouterr().out
 
 
-class TestExport:
-    @pytest.fixture
-    def exported(self, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-        """Calls of ``export_bundle``, which gives the finished tiny bundle at once; the real one has its own tests."""
-        from emo_rt.export import command as export_command
-
-        calls: list[Any] = []
-
-        def export(model: Any, target: Path, options: Any, report: Callable[[str], None], variants: Any) -> Bundle:
-            assert not variants
-            calls.append((model, target, options))
-            report("exporting vae_encoder")
-            return tiny_bundle
-
-        monkeypatch.setattr(export_command, "export_bundle", export)
-        return calls
-
-    def test_prints_progress_parity_and_parameters(
-        self, exported: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        arguments = ["export", "--preset", "tiny", "--random-weights", "-o", str(tmp_path / "bundle")]
-        assert main([*arguments, "--half-storage", "--both", "--seed", "4"]) == 0
-        printed = capsys.readouterr()
-        model, target, options = exported[0]
-        assert target == tmp_path / "bundle"
-        assert (options.dtype, options.half_storage, options.guidance) == ("float32", True, (True, False))
-        assert (options.check, options.source) == (True, RANDOM_WEIGHTS)
-        assert all("s] " in line for line in printed.err.splitlines())
-        for words in ("vae_decoder", "relative", f"{sum(p.numel() for p in model.parameters()):,}", "peak memory"):
-            assert words in printed.out
-        assert "published" not in printed.out
-
-    @pytest.mark.parametrize(
-        ("more", "guidance", "dtype"),
-        [([], (True,), "float32"), (["--no-guidance", "--dtype", "fp16", "--no-check"], (False,), "float16")],
-    )
-    def test_options(
-        self, exported: list[Any], tmp_path: Path, more: list[str], guidance: tuple[bool], dtype: str
-    ) -> None:
-        assert main(["export", "--preset", "tiny", "--random-weights", "-q", "-o", str(tmp_path / "b"), *more]) == 0
-        options = exported[0][2]
-        assert (options.guidance, options.dtype, options.check) == (guidance, dtype, "--no-check" not in more)
-
-    def test_full_size_is_checked_on_request_only(
-        self, exported: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        from emo_rt.export import command as export_command
-        from emo_rt.export.networks.model import build_model
-        from emo_rt.export.presets import preset
-
-        tiny = build_model(preset("tiny"))
-        monkeypatch.setattr(export_command, "build_model", lambda config, seed: tiny)
-        for more in ([], ["--check"]):
-            assert main(["export", "--preset", "emo", "--random-weights", "-o", str(tmp_path / "b"), *more]) == 0
-        assert [options.check for _, _, options in exported] == [False, True]
-        printed = capsys.readouterr().out
-        assert "859.5 M (SD 1.5 UNet)" in printed
-        assert "453.2 M (AnimateDiff v2)" in printed
-
-    def test_failures(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        tiny = ["export", "--preset", "tiny", "-o"]
-        assert "--random-weights" in failure(capsys, [*tiny, str(tmp_path / "b")], 2)
-        halves = ["--random-weights", "--dtype", "fp16", "--half-storage"]
-        assert "--half-storage" in failure(capsys, [*tiny, str(tmp_path / "b"), *halves], 2)
-        (tmp_path / "precious").write_text("x")
-        assert "not an empty folder" in failure(capsys, [*tiny, str(tmp_path), "--random-weights"], 1)
-
-    def test_without_torch(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        for name in [name for name in sys.modules if name == "emo_rt.export" or name.startswith("emo_rt.export.")]:
-            monkeypatch.delitem(sys.modules, name)
-        monkeypatch.delattr("emo_rt.export", raising=False)
-        monkeypatch.setitem(sys.modules, "torch", None)
-        line = failure(capsys, ["export", "--preset", "tiny", "--random-weights", "-o", str(tmp_path / "b")], 1)
-        assert "emo_rt[export]" in line
-
-
 class TestHelp:
     @pytest.mark.parametrize("name", ["demo", "animate", "export", "build", "info", "doctor", "bench"])
     def test_every_option_says_its_default(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -560,23 +341,3 @@ class TestHelp:
 
         assert main(["--version"]) == 0
         assert capsys.readouterr().out == f"emo-rt {__version__}\n"
-
-    def test_imports_no_backend(self) -> None:
-        code = (
-            "import sys; from emo_rt.cli import main; main(['animate', '--help']); "
-            "sys.exit(str({'torch', 'onnxruntime', 'tensorrt', 'cv2'} & set(sys.modules) or ''))"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert done.stderr.strip() == ""
-
-    def test_narrow_encoding(self) -> None:
-        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-        done = subprocess.run(command("animate", "--help"), capture_output=True, text=True, env=environment, check=True)
-        assert "0 ? 50" in done.stdout
-
-    def test_entry_point(self) -> None:
-        program = Path(sys.executable).parent / "emo-rt"
-        if not program.exists():
-            pytest.skip("emo_rt is not installed beside this Python")
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-        assert done.stdout.startswith("emo-rt ")

@@ -22,6 +22,7 @@ from emo_rt.device.onnxruntime_gpu import PROBE, PROVIDER, import_onnxruntime
 from emo_rt.model.contract import Array
 from emo_rt.runtime.loaded_model import LoadedModel
 
+pytestmark = pytest.mark.usefixtures("opened_once")
 RATE, CLIP = 16_000, 4 * 640
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,21 @@ def needs_package() -> None:
 
 def request(cache: Path, *graphs: str) -> BuildRequest:
     return BuildRequest("tensorrt_rtx", "sm89", graphs or ("timestep", "step"), cache=cache)
+
+
+@pytest.fixture(scope="module")
+def with_engine(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with an engine of ``timestep``."""
+    cache = tmp_path_factory.mktemp("built") / "cache"
+    (built,) = build_engines(tiny_bundle, request(cache, "timestep"))
+    assert built.is_new
+    return cache
+
+
+@pytest.fixture
+def built_before(with_engine: Path, tmp_path: Path) -> Path:
+    """A copy of it: a build of ``timestep`` finds the engine there."""
+    return Path(shutil.copytree(with_engine, tmp_path / "cache"))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -93,25 +109,25 @@ class TestLock:
 
 class TestWriting:
     def test_failed_write_keeps_the_old_engine(
-        self, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tiny_bundle: Bundle, built_before: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (first,) = build_engines(tiny_bundle, request(tmp_path, "timestep"))
+        (first,) = build_engines(tiny_bundle, request(built_before, "timestep"))
 
         def full_disk(handle: int) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", full_disk)
-        again = BuildRequest("tensorrt_rtx", "sm89", ("timestep",), cache=tmp_path, force=True)
+        again = BuildRequest("tensorrt_rtx", "sm89", ("timestep",), cache=built_before, force=True)
         with pytest.raises(OutputError, match="No space left on device"):
             build_engines(tiny_bundle, again)
         assert first.plan.read()
-        assert not list(tmp_path.rglob("*.part"))
+        assert not list(built_before.rglob("*.part"))
 
     def test_crash_between_plan_and_sidecar(
-        self, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tiny_bundle: Bundle, built_before: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The old sidecar still vouches for the old plan; the next build sweeps."""
-        (first,) = build_engines(tiny_bundle, request(tmp_path, "timestep"))
+        (first,) = build_engines(tiny_bundle, request(built_before, "timestep"))
         folder = first.plan.folder
         orphan = folder / f"{first.plan.record.key.stem}.0123456789ab.plan"
         orphan.write_bytes(b"x")
@@ -119,15 +135,15 @@ class TestWriting:
         kernels.write_bytes(b"x")
         (folder / ".left.plan.part").write_bytes(b"x")
         assert first.plan.read()
-        again = BuildRequest("tensorrt_rtx", "sm89", ("timestep",), cache=tmp_path, force=True)
+        again = BuildRequest("tensorrt_rtx", "sm89", ("timestep",), cache=built_before, force=True)
         build_engines(tiny_bundle, again)
         assert sorted(path.suffix for path in folder.iterdir() if path.name != LOCK_NAME) == [".json", ".plan"]
         assert not orphan.exists()
         assert not kernels.exists()
 
-    def test_other_engines_stay(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
-        (first,) = build_engines(tiny_bundle, request(tmp_path, "timestep"))
-        other = BuildRequest("tensorrt_rtx", "sm120", ("timestep",), cache=tmp_path)
+    def test_other_engines_stay(self, tiny_bundle: Bundle, built_before: Path) -> None:
+        (first,) = build_engines(tiny_bundle, request(built_before, "timestep"))
+        other = BuildRequest("tensorrt_rtx", "sm120", ("timestep",), cache=built_before)
         (second,) = build_engines(tiny_bundle, other)
         assert first.plan.read()
         assert second.plan.read()
@@ -142,22 +158,22 @@ class TestWriting:
         assert {path.stat().st_mode & 0o022 for path in built.plan.folder.iterdir() if path.name != LOCK_NAME} == {0}
         assert built.plan.read()
 
-    def test_unsafe_folder_is_refused_before_the_work(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
-        (built,) = build_engines(tiny_bundle, request(tmp_path, "timestep"))
+    def test_unsafe_folder_is_refused_before_the_work(self, tiny_bundle: Bundle, built_before: Path) -> None:
+        (built,) = build_engines(tiny_bundle, request(built_before, "timestep"))
         built.plan.folder.chmod(0o777)
         with pytest.raises(EngineIntegrityError, match="chmod go-w"):
-            build_engines(tiny_bundle, request(tmp_path, "timestep"))
+            build_engines(tiny_bundle, request(built_before, "timestep"))
 
     def test_folder_that_cannot_be_made(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
         with pytest.raises(OutputError, match="--cache"):
             build_engines(tiny_bundle, request(tmp_path / "file", "timestep"))
 
-    def test_unreadable_sidecar_counts_as_none(self, tiny_bundle: Bundle, tmp_path: Path) -> None:
-        (built,) = build_engines(tiny_bundle, request(tmp_path, "timestep"))
+    def test_unreadable_sidecar_counts_as_none(self, tiny_bundle: Bundle, built_before: Path) -> None:
+        (built,) = build_engines(tiny_bundle, request(built_before, "timestep"))
         sidecar = built.plan.folder / f"{built.plan.record.key.stem}.json"
         sidecar.write_text("{")
-        (again,) = build_engines(tiny_bundle, request(tmp_path, "timestep"))
+        (again,) = build_engines(tiny_bundle, request(built_before, "timestep"))
         assert again.is_new
         assert store.plan_for(built.plan.folder, again.plan.record.key) == again.plan
 

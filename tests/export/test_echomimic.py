@@ -27,6 +27,7 @@ from emo_rt.export.networks.model import EmoModel
 from emo_rt.export.onnx_export import ExportOptions
 from emo_rt.export.presets import preset
 from tests.conftest import shared_file
+from tests.documents import lay_out, names_in, of_kind
 from tests.make_bundles import bundle_model
 from tests.small_bundles import echomimic_tiny
 
@@ -268,3 +269,12 @@ def test_options_of_another_source_are_refused(
 ) -> None:
     assert main(["export", "-o", str(tmp_path / "bundle"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_files_that_the_page_shows_are_found(tmp_path: Path) -> None:
+    (block,) = of_kind("EchoMimic's downloads")
+    names = names_in(block)
+    lay_out(names, tmp_path)
+    found = [EchoMimicFiles.find(tmp_path, accelerated) for accelerated in (False, True)]
+    paths = {str(path.relative_to(tmp_path)) for files in found for path in vars(files).values()}
+    assert paths == {name.rstrip("/") for name in names}

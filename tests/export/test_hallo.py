@@ -23,6 +23,7 @@ from emo_rt.export.checkpoints.tensors import read_tensors, refuse_half_overflow
 from emo_rt.export.networks.model import EmoModel, build_model
 from emo_rt.export.presets import preset
 from tests.conftest import shared_file
+from tests.documents import lay_out, names_in, of_kind
 
 State = dict[str, Tensor]
 CASE = CASES["unguided"]
@@ -180,3 +181,12 @@ def test_wrong_command_lines(
 ) -> None:
     assert main(["export", *words, "-o", str(tmp_path / "b")]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_the_files_that_the_page_shows_are_found(tmp_path: Path) -> None:
+    (block,) = of_kind("downloads")
+    names = names_in(block)
+    lay_out(names, tmp_path)
+    found = HalloFiles.find(tmp_path)
+    parts = [path.relative_to(tmp_path) for path in (found.net, found.vae, found.wav2vec)]
+    assert [str(part) for part in parts] == [name.rstrip("/") for name in names[:3]]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import wave
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -20,7 +22,6 @@ from emo_rt.media.paste import Paster
 from emo_rt.runtime.clip_maker import ClipMaker
 from emo_rt.runtime.worker import Worker
 from emo_rt.runtime.worker_pool import WorkerPool
-from tests.media.encoded import encode_sound
 
 
 class Fault(Exception):
@@ -75,7 +76,9 @@ def make(animator: Animator, inputs: Path, target: Path) -> bytes:
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     Image.new("RGB", (64, 64)).save(folder / "face.png")
-    encode_sound(folder / "voice.wav", "wav", "pcm_s16le")
+    with wave.open(str(folder / "voice.wav"), "wb") as file:  # two clips, at a rate that must be changed
+        file.setparams((1, 2, 48_000, 0, "NONE", ""))
+        file.writeframes(np.random.default_rng(1).integers(-8000, 8000, 48_000 // 5, np.int16).tobytes())
     return folder
 
 

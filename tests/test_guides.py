@@ -1,0 +1,14 @@
+"""The code blocks of docs/ run; those that README has too are in tests/test_readme.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.documents import Block, Place, blocks_of, run_block
+
+pytestmark = pytest.mark.usefixtures("opened_once")
+
+
+@pytest.mark.parametrize("block", blocks_of("guides"))
+def test_block(block: Block, place: Place) -> None:
+    run_block(block, place)
