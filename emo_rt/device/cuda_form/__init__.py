@@ -43,12 +43,13 @@ def cuda_form(path: Path, dtype: str) -> CudaForm:
     if importlib.util.find_spec("onnx") is None:
         logger.warning("the package onnx is not installed, so graphs run unfused and slower; install emo_rt[gpu]")
         return CudaForm(str(path))
-    from emo_rt.device.cuda_form.rewrite import rewritten
+    from emo_rt.device.cuda_form.passes import rewritten
 
     model, replaced = rewritten(path.read_bytes())
     if replaced.keys() <= {"GroupNormalization"}:
         return CudaForm(str(path))
     # Convolutions channels last pay where every norm is, and where tensor cores compute them: in float16.
-    norms = replaced.keys() & {"GroupNorm", "LayerNormalization", "GroupNormalization"}
-    channels_last = {"prefer_nhwc": "1"} if dtype == "float16" and norms == {"GroupNorm"} else {}
+    norms = replaced.keys() & {"GroupNorm", "SkipGroupNorm", "LayerNormalization", "GroupNormalization"}
+    is_last = dtype == "float16" and bool(norms) and norms <= {"GroupNorm", "SkipGroupNorm"}
+    channels_last = {"prefer_nhwc": "1"} if is_last else {}
     return CudaForm(model, {WEIGHTS_FOLDER: str(path.parent)}, channels_last, replaced)
