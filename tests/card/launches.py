@@ -35,6 +35,7 @@ KINDS = {
     "layer norm": r"LayerNorm",
     "bias, split and GELU": r"[bB]iasSplitGelu",
     "bias and residual": r"[bB]iasAdd",
+    "bias of a product": r"BroadcastBiasKernel",
     "transpose": r"ranspose|NCHW|NHWC",
     "sum or product of elements": r"BinaryElementWise",
     "function of elements": r"UnaryElementWise",
@@ -42,6 +43,7 @@ KINDS = {
     "split or slice": r"Split|Slice",
     "expansion": r"Expand",
     "resize": r"Resize|Upsample",
+    "gather": r"Gather",
     "copy": r"^copy$",
     "memset": r"^fill$",
 }
