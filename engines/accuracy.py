@@ -8,7 +8,6 @@ what float16 would not hold. ``--keep FILE`` writes the nodes that must stay in 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from emo_rt.device.tensorrt.package import load_package
+from emo_rt.engines.against import against_engine, find_engine
 from emo_rt.errors import ConfigError, EmoRtError, InputError, MissingDependencyError
 from emo_rt.files import whole_file
 from emo_rt.model.bundle import Bundle
@@ -83,22 +82,6 @@ def accuracy(bundle: Bundle, graph: str, feed: dict[str, Array], bound: float) -
     return Finding("\n".join(lines), keep, lost is not None)
 
 
-def against_engine(bundle: Bundle, graph: str, feed: dict[str, Array], engine: Path) -> str:
-    """Relative error of each output of a TensorRT engine against float32. Needs a GPU."""
-    package = load_package()
-    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if package.is_rtx else "0"
-    try:
-        from polygraphy.backend.common import BytesFromPath  # type: ignore[import-untyped]
-        from polygraphy.backend.trt import EngineFromBytes, TrtRunner  # type: ignore[import-untyped]
-
-        from emo_rt.engines.layers import output_errors
-    except ImportError as exc:
-        raise MissingDependencyError(f"comparing engines needs {exc.name}; install emo_rt[engines,cpu]") from exc
-    runner = TrtRunner(EngineFromBytes(BytesFromPath(str(engine))))
-    errors = output_errors(bundle.graph_path(graph), feed, runner)
-    return "\n".join([f"{engine} against float32:", *(f"  {name}: {error:.1e}" for name, error in errors.items())])
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m emo_rt.engines.accuracy", description=(__doc__ or "").strip())
@@ -127,6 +110,8 @@ def _run(given: argparse.Namespace) -> int:
     if given.graph not in bundle.graphs:
         raise ConfigError(f"graph is {given.graph!r}; expected one of {', '.join(bundle.graphs)}")
     spec = bundle.graphs[given.graph]
+    if given.against is not None:
+        find_engine(bundle, given.graph, given.against)
     feed = example_feed(spec, bundle.config) if given.inputs is None else read_feed(given.inputs, spec)
     if given.against is not None:
         sys.stdout.write(against_engine(bundle, given.graph, feed, given.against) + "\n")

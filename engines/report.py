@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emo_rt.engines.facts import EngineFacts
+from emo_rt.engines.facts import EngineFacts, Layer
 
 SHOWN = 40
 """Most names in a list of the report, like that of attentions that are not fused. Counts cover all of them."""
+NUMBERED = re.compile(r"^_+(?:myl_)?(\w+?)_myl\d+_\d+$")
+"""Name of a layer that TensorRT made a kernel for."""
 WAITING = ("signal", "wait")
 """Kinds of layers that compute nothing; they make other layers wait."""
 
@@ -48,6 +51,8 @@ class Report:
     layers: int | None
     kinds: dict[str, int]
     """Layers by kind, the most frequent first."""
+    kernels: dict[str, int]
+    """Layers that a kernel was made for, by what it does: TensorRT's name without its number. At most :data:`SHOWN`."""
     attention: Attention
     fp32_layers: FullLayers
 
@@ -65,9 +70,16 @@ def make_report(facts: EngineFacts, checked_on: str, attentions: Sequence[str]) 
         weight_bytes=numbers.get("weight_bytes"),
         layers=len(layers) if facts.layers else None,
         kinds=dict(Counter(layer.kind for layer in layers).most_common()),
+        kernels=_kernels(layers),
         attention=_attention(facts, attentions),
         fp32_layers=FullLayers(len(full) if facts.layers else None, [layer.name for layer in full[:SHOWN]]),
     )
+
+
+def _kernels(layers: Sequence[Layer]) -> dict[str, int]:
+    """``__myl_ReshTranMove_myl0_21`` → ``ReshTranMove``."""
+    found = Counter(match[1] for layer in layers if (match := NUMBERED.match(layer.name)))
+    return dict(found.most_common(SHOWN))
 
 
 def _attention(facts: EngineFacts, names: Sequence[str]) -> Attention:

@@ -38,8 +38,17 @@ def check_extras(text: str) -> None:
         assert set(extras.split(",")) <= known_extras()
 
 
+def check_docker(words: list[str]) -> None:
+    """A container that gets the GPUs, and the `emo-rt` that it runs."""
+    assert words[:5] == ["docker", "run", "--rm", "--gpus", "all"]
+    parsed(words[words.index("emo-rt") + 1 :])
+
+
 def check_bash(block: Block) -> None:
     for line in block.lines:
+        if line.startswith("docker "):
+            check_docker(shlex.split(line))
+            continue
         if line.startswith(ACCURACY):
             make_parser().parse_args(shlex.split(line.removeprefix(ACCURACY)))
             continue

@@ -19,7 +19,7 @@ SOURCES = Path(__file__).with_name("src")
 COMPILER = "gcc"
 FLAGS = ("-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden")
 
-DRIVER = ("control", "context", "errors", "capture", "work", "stream", "graph", "memory", "pools", "lookup")
+DRIVER = ("control", "context", "errors", "capture", "work", "stream", "graph", "memory", "pools", "lookup", "names")
 LIBRARIES = {
     "libcuda.so.1": DRIVER,
     "libcard.so": DRIVER,  # for tests of its rules: no other part of a process takes it for a driver
@@ -98,10 +98,20 @@ class Control:
         self.library = ctypes.CDLL(library)
         self.library.card_count.restype = ctypes.c_longlong
         self.library.card_set_memory.argtypes = [ctypes.c_size_t]
+        self.library.card_launches.restype = ctypes.c_char_p
 
     def count(self, what: str) -> int:
         """One of :data:`COUNTS`."""
         return int(self.library.card_count(COUNTS.index(what)))
+
+    def launches(self) -> dict[str, int]:
+        """What was enqueued or captured since the last reset: name of the kernel, or of the library's function → how
+        often. Copies and memsets are ``copy`` and ``fill``."""
+        found: dict[str, int] = {}
+        count = ctypes.c_longlong()
+        while (name := self.library.card_launches(len(found), ctypes.byref(count))) is not None:
+            found[name.decode()] = count.value
+        return found
 
     def reset(self) -> None:
         """No failure is due, and none has happened; counts of calls begin again."""

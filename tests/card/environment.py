@@ -32,6 +32,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Checks of the real onnxruntime-gpu on the simulated card.")
     parser.add_argument("--rounds", type=int, default=1000, help="rounds of the stress test (default: %(default)s)")
     parser.add_argument("--memory", metavar="BUNDLE", help="count the memory of a bundle's graphs instead")
+    parser.add_argument("--launches", metavar="BUNDLE", help="count what one run of its graphs launches instead")
+    parser.add_argument("--graph", action="append", help="with --launches: which graph (default: step)")
+    parser.add_argument("--names", action="store_true", help="with --launches: each kernel by its name")
     parser.add_argument("pytest", nargs="*", help="further arguments of pytest, behind --")
     chosen = parser.parse_args()
     reason = missing() or _unsuitable()
@@ -41,14 +44,24 @@ def main() -> int:
         python = _python()
     except (OSError, subprocess.CalledProcessError) as exc:
         return _skip(f"onnxruntime-gpu cannot be installed here: {exc}")
-    if chosen.memory:
-        command = [str(python), "-m", "tests.card.memory", str(Path(chosen.memory).resolve())]
-        return subprocess.run(
-            command, cwd=ROOT, env=environment(build(FOLDER), CARD_HOLLOW="1"), check=False
-        ).returncode
+    count = _count(chosen)
+    if count is not None:
+        hollow = environment(build(FOLDER), CARD_HOLLOW="1")
+        return subprocess.run([str(python), "-m", *count], cwd=ROOT, env=hollow, check=False).returncode
     card = environment(build(FOLDER), CARD_ROUNDS=str(chosen.rounds))
     command = [str(python), "-m", "pytest", "-q", "-n", "0", str(CHECKS), *chosen.pytest]
     return subprocess.run(command, cwd=ROOT, env=card, check=False).returncode
+
+
+def _count(chosen: argparse.Namespace) -> list[str] | None:
+    """Module and arguments of what is counted, if anything is."""
+    if chosen.memory:
+        return ["tests.card.memory", str(Path(chosen.memory).resolve())]
+    if chosen.launches:
+        names = ["--names"] * chosen.names
+        graphs = [part for graph in chosen.graph or [] for part in ("--graph", graph)]
+        return ["tests.card.launches", str(Path(chosen.launches).resolve()), *graphs, *names]
+    return None
 
 
 def _skip(reason: str) -> int:

@@ -44,14 +44,15 @@ def count(bundle: Bundle, graph: str, card: Control) -> Use:
         before = card.count("device_bytes")
         opened = backend.open(bundle, graph)
         weights = card.count("device_bytes") - before
-        with Buffers(backend, _static(bundle, opened.spec)) as buffers, closing(opened.bind(buffers)) as bound:
+        with Buffers(backend, static(bundle, opened.spec)) as buffers, closing(opened.bind(buffers)) as bound:
             tensors = card.count("device_bytes") - before - weights
             for _ in range(RUNS):
                 bound.run()
             return Use(weights, tensors, card.count("device_bytes") - before - weights - tensors)
 
 
-def _static(bundle: Bundle, spec: GraphSpec) -> list[TensorSpec]:
+def static(bundle: Bundle, spec: GraphSpec) -> list[TensorSpec]:
+    """Inputs and outputs of a graph with all their sizes."""
     frames = SECONDS * bundle.config.fps
     sizes = {"samples": SECONDS * 16_000, "video_frames": frames}
     tensors = (*spec.inputs, *spec.outputs)

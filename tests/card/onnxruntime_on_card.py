@@ -25,6 +25,7 @@ from emo_rt.device.onnxruntime_cuda import OrtCudaBackend
 from emo_rt.device.onnxruntime_cuda_graph import ATTEMPTS
 from emo_rt.model.contract import Array
 from emo_rt.runtime.loaded_model import LoadedModel
+from tests.card import launches
 from tests.card.build import Control
 from tests.card.memory import count
 
@@ -201,6 +202,16 @@ def test_a_limit_that_fits_one_setting_alone(card: Control, tiny_bundle: Bundle)
 def test_a_step_gives_each_buffer_back_at_once(card: Control) -> None:
     """Not lent by plan: that takes 2.6 times as much for this step, 4.7 times for a full-size one."""
     assert count(Bundle.open("demo"), "step_unguided", card).running < 40e6
+
+
+def test_launches_are_told_by_kind(card: Control, tiny_bundle: Bundle) -> None:
+    launched = launches.count(tiny_bundle, "step", card)
+    found = launches.kinds(launched)
+    assert found.keys() <= launches.KINDS.keys()
+    assert min(found["matrix product"], found["attention"], found["layer norm, with a residual"]) > 10
+    assert found["sums of a group norm"] == found["memset"] > 10
+    copies = found["memset"] + found["copy"]
+    assert sum(found.values()) - copies == card.count("kernels")
 
 
 def test_many_talk_and_many_prepare(animator: Animator, card: Control, tiny_bundle: Bundle) -> None:

@@ -116,6 +116,19 @@ def test_new_memory_is_not_zero_and_counts(card: Card) -> None:
     assert card.call("cuMemFree_v2", address) == INVALID_VALUE
 
 
+def test_work_is_counted_by_name_as_it_is_enqueued(card: Card) -> None:
+    address, stream = card.memory(), card.stream()
+    card.reset()
+    for value in (1, 2):
+        assert card.fill(address, value, 8, stream) == 0
+    assert card.call("cuMemcpyAsync", address, address, ctypes.c_size_t(8), stream) == 0
+    assert card.launches() == {"fill": 2, "copy": 1}
+    assert card.call("card_launch_kernel", stream, ctypes.c_char_p(b"some_kernel")) == 0
+    assert card.launches()["some_kernel"] == 1
+    card.reset()
+    assert card.launches() == {}
+
+
 def test_memory_ends(card: Card) -> None:
     card.set_memory(100)
     address = card.memory(64)

@@ -23,8 +23,9 @@ from onnx.reference.op_run import OpRun
 from emo_rt import Bundle
 from emo_rt.device import cuda_form as form_module
 from emo_rt.device.cuda_form import WEIGHTS_FOLDER, CudaForm, cuda_form
-from emo_rt.device.cuda_form.rewrite import rewritten
+from emo_rt.device.cuda_form.passes import rewritten
 from emo_rt.model.contract import Array
+from tests import small_bundles
 
 BOUND = 1e-5
 """Largest relative error in float32: sums in another order."""
@@ -44,6 +45,47 @@ class GroupNorm(OpRun):  # type: ignore[misc]
         mean, variance = parts.mean((1, 3), keepdims=True), parts.var((1, 3), keepdims=True)
         y = ((parts - mean) / np.sqrt(variance + epsilon)).reshape(x.shape) * gamma + beta
         return ((y / (1 + np.exp(-y)) if activation else y).astype(x.dtype),)
+
+
+class SkipGroupNorm(OpRun):  # type: ignore[misc]
+    """The same of the sum of maps, other maps or one row per picture, and a bias; the sum is a second result."""
+
+    op_domain = "com.microsoft"
+
+    def _run(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        skip: Array,
+        bias: Array | None = None,
+        activation: int = 0,
+        channels_last: int = 1,
+        epsilon: float = 1e-5,
+        groups: int = 1,
+    ) -> tuple[Array, ...]:
+        assert skip.shape in (x.shape, (x.shape[0], x.shape[3]))
+        total = x + (skip if skip.ndim == 4 else skip[:, None, None])
+        total = (total if bias is None else total + bias).astype(x.dtype)
+        (y,) = GroupNorm._run(self, total, gamma, beta, activation, channels_last, epsilon, groups)
+        return (y, total) if len(self.onnx_node.output) > 1 else (y,)
+
+
+class SkipLayerNormalization(OpRun):  # type: ignore[misc]
+    """The norm of a sum of two and a bias; the sum is a fourth result."""
+
+    op_domain = "com.microsoft"
+
+    def _run(
+        self, x: Array, skip: Array, gamma: Array, beta: Array, bias: Array | None = None, epsilon: float = 1e-5
+    ) -> tuple[Array | None, ...]:
+        assert x.ndim == 3
+        assert skip.shape in (x.shape, (1, *x.shape[1:]))
+        total = (x + skip if bias is None else x + skip + bias).astype(x.dtype)
+        wide = total.astype(np.float64)
+        y = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + epsilon)
+        results = ((y * gamma + beta).astype(x.dtype), wide.mean(-1), wide.var(-1), total)
+        return results[: len(self.onnx_node.output)]
 
 
 class BiasSplitGelu(OpRun):  # type: ignore[misc]
@@ -68,7 +110,10 @@ class BiasAdd(OpRun):  # type: ignore[misc]
 
 
 def evaluate(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
-    return ReferenceEvaluator(model, new_ops=[GroupNorm, BiasSplitGelu, BiasAdd]).run(None, inputs)
+    for index, node in enumerate(model.graph.node):  # the evaluator takes "" for a value like others
+        node.output[:] = [name or f"unread_{index}_{place}" for place, name in enumerate(node.output)]
+    operators = [GroupNorm, SkipGroupNorm, SkipLayerNormalization, BiasSplitGelu, BiasAdd]
+    return ReferenceEvaluator(model, new_ops=operators).run(None, inputs)
 
 
 def parsed(form: CudaForm) -> onnx.ModelProto:
@@ -249,6 +294,206 @@ def test_frames_become_tokens_of_pixels_and_maps_again_by_way_of_channels_last()
     ]
     into, out = (0, 2, 3, 1), (0, 3, 1, 2)
     assert orders == [into, out, into, (0, 2, 1, 3), (0, 2, 1, 3), out]  # the second and the third cancel out
+
+
+HALF = TensorProto.FLOAT16
+HALF_BOUND = 4e-3
+"""Largest relative error in float16: each form rounds at other places."""
+
+
+def halves(**constants: Array) -> dict[str, Array]:
+    return {name: value.astype(np.float16) if value.dtype == np.float32 else value for name, value in constants.items()}
+
+
+def convolution(source: str, target: str, size: int = 3) -> onnx.NodeProto:
+    border = [size // 2] * 4
+    return helper.make_node("Conv", [source, f"{target}_w", f"{target}_b"], [target], pads=border)
+
+
+def filters(*targets: str, size: int = 3) -> dict[str, Array]:
+    found = {f"{target}_w": 0.2 * noise(8, 8, size, size, seed=len(target) + size) for target in targets}
+    return found | {f"{target}_b": noise(8, seed=7 * len(target)) for target in targets}
+
+
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize("read", [True, False])
+def test_a_residual_and_both_biases_go_into_the_norm_behind_it(active: bool, read: bool) -> None:
+    nodes = [
+        convolution("x", "inner"),
+        convolution("x", "shortcut", 1),
+        helper.make_node("Add", ["shortcut", "inner"], ["sum"]),
+        norm("sum", "n", 4),
+        *(silu("n", "y") if active else [helper.make_node("Neg", ["n"], ["y"])]),
+    ]
+    constants = halves(**weights(8), **filters("inner"), **filters("shortcut", size=1))
+    outputs = ["y", "sum"] if read else ["y"]
+    found, replaced = same(made(nodes, {"x": (2, 8, 4, 5)}, constants, outputs, HALF), HALF_BOUND)
+    assert replaced == {"SkipGroupNorm": 1}
+    assert not {"GroupNormalization", "Sigmoid"} & found.keys()
+
+
+def test_a_time_shift_goes_into_the_norm_behind_it() -> None:
+    nodes = [
+        helper.make_node("Split", ["time", "widths"], ["first", "second"], axis=1),
+        convolution("x", "a"),
+        helper.make_node("Unsqueeze", ["first", "axes"], ["column"]),
+        helper.make_node("Add", ["a", "column"], ["shifted"]),
+        norm("shifted", "n", 4),
+        *silu("n", "m"),
+        convolution("m", "bb"),
+        helper.make_node("Unsqueeze", ["second", "axes"], ["other"]),
+        helper.make_node("Add", ["bb", "other"], ["again"]),
+        norm("again", "o", 4),
+        *silu("o", "y"),
+    ]
+    sizes = {"widths": np.array([8, 8]), "axes": np.array([2, 3])}
+    constants = halves(**weights(8), **filters("a", "bb"), **sizes)
+    found, replaced = same(made(nodes, {"x": (3, 8, 4, 5), "time": (1, 16)}, constants, ["y"], HALF), HALF_BOUND)
+    assert replaced == {"SkipGroupNorm": 2}
+    assert (found["Add"], found["Unsqueeze"], found["Expand"]) == (0, 0, 1)  # for both norms at once
+
+
+def test_norms_in_single_precision_take_no_residual() -> None:
+    """Maps are channels first then, and would be turned for each."""
+    nodes = [convolution("x", "c"), helper.make_node("Add", ["x", "c"], ["sum"]), norm("sum", "n", 4), *silu("n", "y")]
+    _, replaced = same(made(nodes, {"x": (2, 8, 4, 5)}, weights(8) | filters("c"), ["y"]))
+    assert replaced == {"GroupNorm": 1}
+
+
+def layer(source: str, target: str) -> onnx.NodeProto:
+    return helper.make_node("LayerNormalization", [source, "scale", "bias"], [target], axis=-1, epsilon=1e-5)
+
+
+@pytest.mark.parametrize("reshaped", [True, False])
+@pytest.mark.parametrize("read", [True, False])
+def test_a_residual_goes_into_the_layer_norm_behind_it(reshaped: bool, read: bool) -> None:
+    constants = {"w": noise(4, 8, seed=1), "b": noise(8, seed=2), "rows": np.array([2, 3, 8])} | weights(8)
+    shapes = {"x": (1, 6, 4) if reshaped else (2, 3, 4), "skip": (2, 3, 8)}
+    outputs = ["z", "y"] if read else ["z"]
+    found, replaced = same(made([*residual(reshaped), layer("y", "z")], shapes, constants, outputs))
+    assert replaced == {"SkipLayerNormalization": 1}
+    assert (found["Add"], found["LayerNormalization"]) == (0, 0)
+
+
+def test_a_bias_alone_goes_into_the_layer_norm_behind_it() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["y"]),
+        layer("y", "z"),
+        helper.make_node("Neg", ["y"], ["other"]),
+    ]
+    constants = {"w": noise(4, 8, seed=1), "b": noise(8, seed=2)} | weights(8)
+    found, replaced = same(made(nodes, {"x": (2, 3, 4)}, constants, ["z", "other"]))
+    assert replaced == {"SkipLayerNormalization": 1}
+    assert found["Add"] == 0
+
+
+@pytest.mark.parametrize("same_bias", [True, False])
+def test_what_both_guidance_halves_get_is_added_once_they_are_one(same_bias: bool) -> None:
+    nodes = [
+        helper.make_node("Add", ["alone", "b" if same_bias else "bias"], ["first"]),
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["s"]),
+        helper.make_node("Add", ["told", "s"], ["second"]),
+        helper.make_node("Concat", ["first", "second"], ["y"], axis=0),
+        layer("y", "z"),
+    ]
+    constants = {"w": noise(4, 8, seed=1), "b": noise(8, seed=2)} | weights(8)
+    shapes = {"alone": (2, 3, 8), "told": (2, 3, 8), "x": (2, 3, 4)}
+    found, replaced = same(made(nodes, shapes, constants, ["z", "y"]))
+    assert replaced == ({"SkipLayerNormalization": 1} if same_bias else {})
+    assert found["Add"] == (1 if same_bias else 3)
+
+
+def test_motion_rows_leave_the_bias_of_the_others_to_the_norm() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["s"]),
+        helper.make_node("Concat", ["motion", "s"], ["y"], axis=1),
+        layer("y", "z"),
+    ]
+    constants = {"w": noise(4, 8, seed=1), "b": noise(8, seed=2)} | weights(8)
+    found, replaced = same(made(nodes, {"motion": (10, 2, 8), "x": (10, 3, 4)}, constants, ["z", "y"]))
+    assert replaced == {"SkipLayerNormalization": 1}
+    assert found["Add"] == 0
+
+
+def spatial(read: Sequence[str] = ("z",)) -> onnx.ModelProto:
+    """Maps → tokens → maps, by convolutions of single pixels, and the residual around them; then frames and back."""
+    nodes = [
+        norm("x", "n", 4),
+        convolution("n", "into", 1),
+        helper.make_node("Transpose", ["into"], ["last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["last", "flat"], ["tokens"]),
+        layer("tokens", "normed"),
+        helper.make_node("Add", ["tokens", "normed"], ["told"]),
+        helper.make_node("Reshape", ["told", "square"], ["back"]),
+        helper.make_node("Transpose", ["back"], ["first"], perm=[0, 3, 1, 2]),
+        convolution("first", "out", 1),
+        helper.make_node("Add", ["out", "x"], ["y"]),
+        norm("y", "m", 4),
+        helper.make_node("Reshape", ["m", "frames"], ["f"]),
+        helper.make_node("Transpose", ["f"], ["pixels"], perm=[0, 3, 1, 2]),
+        helper.make_node("MatMul", ["pixels", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["s"]),
+        helper.make_node("Reshape", ["s", "grid"], ["g"]),
+        helper.make_node("Transpose", ["g"], ["turned"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["turned", "maps"], ["again"]),
+        helper.make_node("Add", ["y", "again"], ["z"]),
+    ]
+    sizes = {"flat": [4, 20, 8], "square": [4, 4, 5, 8], "frames": [2, 2, 8, 20], "grid": [2, 20, 2, 8]}
+    constants = halves(
+        **weights(8),
+        **filters("into", "out", size=1),
+        **{name: np.array(value) for name, value in {**sizes, "maps": [4, 8, 4, 5]}.items()},
+        w=0.3 * noise(8, 8, seed=1),
+        b=noise(8, seed=2),
+    )
+    return made(nodes, {"x": (4, 8, 4, 5)}, constants, read, HALF)
+
+
+def test_convolutions_of_single_pixels_are_products_whose_biases_others_take() -> None:
+    found, replaced = same(spatial(), HALF_BOUND)
+    assert replaced == {"GroupNorm": 1, "SkipGroupNorm": 1, "SkipLayerNormalization": 1}
+    assert (found["Conv"], found["MatMul"]) == (0, 3)
+
+
+def test_a_residual_of_maps_takes_a_bias_where_no_norm_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emo_rt.device.cuda_form.residuals.BIAS_WIDTHS", (8,))
+    found, replaced = same(spatial(), HALF_BOUND)
+    assert replaced["BiasAdd"] == 1
+    assert found["Add"] == 1  # the one in between, which adds no bias
+
+
+def test_pixels_are_repeated_channels_last() -> None:
+    settings = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    nodes = [
+        norm("x", "n", 4),
+        helper.make_node("Resize", ["n", "", "scales"], ["y"], **settings),
+    ]
+    scales = {"scales": np.array([1, 1, 2, 2], np.float32)}
+    for kind, bound, operator in ((HALF, HALF_BOUND, "Expand"), (TensorProto.FLOAT, BOUND, "Resize")):
+        stored = {**(halves(**weights(8)) if kind == HALF else weights(8)), **scales}
+        found, _ = same(made(nodes, {"x": (2, 8, 3, 5)}, stored, ["y"], kind), bound)
+        assert found["Expand"] + found["Resize"] == found[operator] == 1
+
+
+@pytest.mark.parametrize("graph", ["reference", "clip", "step_unguided", "vae_decoder"])
+def test_graphs_of_a_bundle_in_half_compute_the_same(bundle_cache: Path, graph: str) -> None:
+    lean = Bundle.open(small_bundles.unpack("lean-fp16", bundle_cache))
+    path = lean.graph_path(graph)
+    form = cuda_form(path, lean.dtype)
+    assert form.provider_options == {"prefer_nhwc": "1"}
+    model = parsed(form)
+    assert operators(model)["SkipGroupNorm"] > 5
+    inputs = inputs_of(lean, graph)
+    onnx.load_external_data_for_model(model, form.session_entries[WEIGHTS_FOLDER])
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for ours, theirs in zip(evaluate(model, inputs), session.run(None, inputs), strict=True):
+        if theirs.dtype == np.uint8:
+            assert np.abs(ours.astype(int) - theirs).max() <= 8
+        else:
+            assert relative(ours, theirs) < 0.02
 
 
 def inputs_of(bundle: Bundle, graph: str) -> dict[str, Array]:

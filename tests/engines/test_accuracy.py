@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,14 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from emo_rt import Bundle, ConfigError, ExportError
+from emo_rt import BackendUnavailableError, Bundle, ConfigError, ExportError
+from emo_rt.device.tensorrt.gpus import Gpu, current_gpu
 from emo_rt.engines.accuracy import BOUND, example_feed, main
+from emo_rt.engines.against import against_engine, layers_text
+from emo_rt.engines.builder import build_engines
+from emo_rt.engines.facts import EngineFacts
+from emo_rt.engines.facts import Layer as facts_layer
+from emo_rt.engines.options import BuildRequest
 from emo_rt.export.keep_fp32 import check_graphs, keep_in_fp32, read_keep_fp32
 from emo_rt.export.onnx_export import ExportOptions, _provenance
 from emo_rt.model.contract import Array
@@ -122,6 +130,102 @@ def test_the_command(lean: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_inputs_of_a_real_run(lean: Bundle, feed: dict[str, Array], tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **feed)  # type: ignore[arg-type]
     assert main([str(lean.path), GRAPH, "--inputs", str(tmp_path / "x.npz")]) == 0
+
+
+@pytest.fixture(scope="module")
+def engine(lean: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that was really built, for a kind of GPU that is not here."""
+    pytest.importorskip("tensorrt_rtx")
+    folder = tmp_path_factory.mktemp("engines")
+    request = BuildRequest(package="tensorrt_rtx", target="sm89", cache=folder, graphs=("timestep",))
+    (built,) = build_engines(lean, request)
+    return built.plan.path
+
+
+def refused(capsys: pytest.CaptureFixture[str], lean: Bundle, file: Path, graph: str = "timestep") -> str:
+    """What the command says, in one line, with exit code 1."""
+    assert main([str(lean.path), graph, "--against", str(file)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+def computes_nothing(*args: object) -> None:
+    raise AssertionError("the graph was run in float32 before the engine was judged")
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emo_rt.engines.layers._run", computes_nothing)
+    monkeypatch.setattr("emo_rt.engines.accuracy.example_feed", lambda *args: {})
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_a_sound_engine_without_a_gpu_is_told_apart_from_a_broken_one(
+    lean: Bundle, engine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emo_rt.device.tensorrt.gpus.DRIVER", "libcuda-of-no-machine.so")
+    said = refused(capsys, lean, engine)
+    assert re.search(
+        r"is an engine of graph timestep, \d+ layers \(\w+ \d+.*\), for sm89; .* only where there is such", said
+    )
+    assert "there is no NVIDIA driver on this machine" in said
+    with pytest.raises(BackendUnavailableError):
+        against_engine(lean, "timestep", {}, engine)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_what_is_no_engine_of_the_graph_is_refused(
+    lean: Bundle, tiny_bundle: Bundle, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "there is no engine" in refused(capsys, lean, tmp_path / "none.plan")
+    assert "there is no engine" in refused(capsys, lean, tmp_path)
+    (tmp_path / "some.plan").write_bytes(b"no engine")
+    assert "no JSON file beside it vouches for it" in refused(capsys, lean, tmp_path / "some.plan")
+    said = refused(capsys, lean, engine, GRAPH)
+    assert f"cannot be compared with graph {GRAPH}: it is of graph timestep, wanted is {GRAPH}" in said
+    assert "the graph or its weights changed since" in refused(capsys, tiny_bundle, engine)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_a_changed_engine_is_not_loaded(
+    lean: Bundle, engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(engine.parent, tmp_path / "engines"))
+    with (folder / engine.name).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"changed")
+    assert "it was changed or damaged, and is not loaded" in refused(capsys, lean, folder / engine.name)
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_another_gpu_and_a_refusal_of_tensorrt_are_errors(
+    lean: Bundle, engine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT itself is asked; without a driver it refuses every engine."""
+    monkeypatch.setattr("emo_rt.engines.against.current_gpu", lambda: Gpu("a card", "sm120"))
+    assert "it was built for sm89, wanted is a card (sm120)" in refused(capsys, lean, engine)
+    if has_gpu():
+        pytest.skip("TensorRT finds a GPU here")
+    monkeypatch.setattr("emo_rt.engines.against.current_gpu", lambda: Gpu("a card", "sm89"))
+    assert "tensorrt_rtx 1." in (said := refused(capsys, lean, engine))
+    assert "refuses" in said
+
+
+def has_gpu() -> bool:
+    try:
+        current_gpu()
+    except BackendUnavailableError:
+        return False
+    return True
+
+
+def test_layers_of_an_engine_are_counted_by_kind() -> None:
+    rows = [("a", "gemm"), ("b", "kgen"), ("c", "gemm")]
+    facts = EngineFacts("engine", tuple(facts_layer(name, kind, frozenset(), ()) for name, kind in rows))
+    assert layers_text(facts) == "3 layers (gemm 2, kgen 1)"
 
 
 def test_the_list_of_nodes_is_checked(lean: Bundle, tmp_path: Path) -> None:

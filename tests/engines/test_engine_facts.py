@@ -118,6 +118,7 @@ class TestReport:
         assert report["engines"] == 1
         assert report["layers"] == 3
         assert report["kinds"] == {"kgen": 2, "correlation": 1}
+        assert report["kernels"] == {"Conv": 1, "gemm_mha_v2": 1, "Norm": 1}
         assert report["attention"] == {"in_graph": 2, "fused": 1, "not_fused": ["attention_2"]}
         assert report["fp32_layers"] == {"count": 1, "names": ["__myl_Norm_myl0_2"]}
         assert attention_text(report) == "1 of 2"

@@ -60,18 +60,35 @@ class Editor:
         sizes = self._types[name].shape.dim if name in self._types else []
         return tuple(size.dim_value for size in sizes) if sizes and all(s.dim_value > 0 for s in sizes) else None
 
+    def is_output(self, name: str) -> bool:
+        """Whether a value is one of the graph's results."""
+        return name in self._outputs
+
+    def note(self, name: str, like: str, shape: Sequence[int]) -> str:
+        """Write down type and sizes of a new value, for the rewrites and the reckoning that come after; gives its
+        name."""
+        kind = self._constants[like].data_type if like in self._constants else self._types[like].elem_type
+        for value in [one for one in self.model.graph.value_info if one.name == name]:
+            self.model.graph.value_info.remove(value)
+        self.model.graph.value_info.append(helper.make_tensor_value_info(name, kind, list(shape)))
+        self._types[name] = self.model.graph.value_info[-1].type.tensor_type
+        return name
+
     def is_half(self, name: str) -> bool:
         """Whether a value is float16."""
+        if name in self._constants:
+            return bool(self._constants[name].data_type == TensorProto.FLOAT16)
         return name in self._types and self._types[name].elem_type == TensorProto.FLOAT16
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is stored in the graph or beside it."""
         return name in self._constants
 
-    def replace(self, old: Sequence[NodeProto], new: Sequence[NodeProto]) -> None:
-        """Put ``new`` in the place of the last of ``old``, whose other outputs nobody else reads."""
-        last = max(old, key=lambda node: self._position[id(node)])
-        self._new[id(last)] = list(new)
+    def replace(self, old: Sequence[NodeProto], new: Sequence[NodeProto], at: NodeProto | None = None) -> None:
+        """Put ``new`` in the place of ``at``, the last of ``old`` if not given. What ``old`` gives and ``new`` does
+        not, nobody else reads."""
+        place = at or max(old, key=lambda node: self._position[id(node)])
+        self._new[id(place)] = list(new)
         self._gone |= {id(node) for node in old}
         self.put_in.update(n.op_type for n in new if n.domain == MICROSOFT or n.op_type == "LayerNormalization")
 
@@ -80,20 +97,20 @@ class Editor:
         self.model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
-    def ones(self, name: str, count: int, half: bool) -> str:
-        """A constant of ``count`` ones in the type of the network; gives its name."""
-        values = np.ones(count, np.float16 if half else np.float32)
+    def filled(self, name: str, value: float, shape: Sequence[int], half: bool) -> str:
+        """A constant of one number in the type of the network; gives its name."""
+        values = np.full(shape, value, np.float16 if half else np.float32)
         self.model.graph.initializer.append(numpy_helper.from_array(values, name))
         return name
 
-    def finish(self) -> bytes:
+    def finish(self) -> onnx.ModelProto:
         """The changed model."""
         kept = [self._new.get(id(n), [] if id(n) in self._gone else [n]) for n in self._nodes]
         del self.model.graph.node[:]
         self.model.graph.node.extend(node for nodes in kept for node in nodes)
         if all(entry.domain != MICROSOFT for entry in self.model.opset_import):
             self.model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
-        return bytes(self.model.SerializeToString())
+        return self.model
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:

@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto
 from emo_rt.device.cuda_form import CudaForm, cuda_form
 from emo_rt.device.cuda_form.arena import Arena, Piece
 from emo_rt.device.cuda_form.editor import attribute
-from emo_rt.device.cuda_form.rewrite import NCHW_TO_NHWC, NHWC_TO_NCHW
+from emo_rt.device.cuda_form.patterns import NCHW_TO_NHWC, NHWC_TO_NCHW
 from emo_rt.device.cuda_form.values import Values
 from emo_rt.device.graph_memory import GraphMemory
 

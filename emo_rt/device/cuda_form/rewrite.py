@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import math
 
-import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, helper
 
 from emo_rt.device.cuda_form.editor import MICROSOFT, Editor, attribute, reshape, transpose
-
-NCHW_TO_NHWC, NHWC_TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
-
-LARGEST_GROUP = 512
-"""Channels of a group that the kernel of ``GroupNorm`` can sum; it reads two at a time, so their number is even."""
+from emo_rt.device.cuda_form.patterns import (
+    NCHW_TO_NHWC,
+    NHWC_TO_NCHW,
+    bias_of,
+    can_sum,
+    is_alone,
+    silu_of,
+    widened,
+)
 
 GEGLU_WIDTHS = (2560, 5120, 10240)
 """Widths in front of the split for which ``BiasSplitGelu`` has kernels: eight times those of Stable Diffusion 1.5."""
-
-BIAS_WIDTHS = (320, 640, 1280)
-"""Widths for which ``BiasAdd`` is documented."""
-
-
-def rewritten(source: bytes) -> tuple[bytes, dict[str, int]]:
-    """An ONNX file → the rewritten model, and the operators with their number: those that were put in, and
-    ``GroupNormalization`` where one stayed."""
-    model = onnx.ModelProto()
-    model.ParseFromString(source)
-    editor = Editor(model)
-    for rewrite in (fuse_group_norms, fuse_geglu, fuse_bias_and_residual, keep_frames_channels_last):
-        rewrite(editor)
-    left = len(editor.nodes("GroupNormalization"))
-    found = dict(editor.put_in) | ({"GroupNormalization": left} if left else {})
-    return editor.finish(), found
 
 
 def fuse_group_norms(editor: Editor) -> None:
@@ -41,14 +28,13 @@ def fuse_group_norms(editor: Editor) -> None:
     cannot sum are normed as layers: three kernels instead of eighteen.
     """
     for norm in editor.nodes("GroupNormalization"):
-        shape, groups = editor.shape(norm.input[0]), attribute(norm, "num_groups")
+        shape = editor.shape(norm.input[0])
         if shape is None or len(shape) not in (3, 4):
             continue
-        width = shape[1] // groups
-        if width % 2 or width > LARGEST_GROUP:
+        if not can_sum(editor, norm):
             editor.replace([norm], _layer_norm(editor, norm, shape))
             continue
-        silu = _silu(editor, norm.output[0])
+        silu = silu_of(editor, norm.output[0])
         target = silu[-1].output[0] if silu else norm.output[0]
         editor.replace([norm, *silu], _group_norm(editor, norm, shape, target, bool(silu)))
 
@@ -63,38 +49,43 @@ def fuse_geglu(editor: Editor) -> None:
         gelu, product = editor.only_user(right, "Gelu"), editor.only_user(left, "Mul")
         if gelu is None or product is None or attribute(gelu, "approximate", b"none") != b"none":
             continue
-        bias, shape = _bias(editor, add), editor.shape(split.input[0])
+        bias, shape = bias_of(editor, add), editor.shape(split.input[0])
         halves = [editor.shape(left), editor.shape(right)]
         if bias is None or shape is None or len(shape) != 3 or halves[0] != halves[1]:
             continue
-        if shape[2] in GEGLU_WIDTHS and set(product.input) == {left, gelu.output[0]} and _alone(editor, gelu):
+        if shape[2] in GEGLU_WIDTHS and set(product.input) == {left, gelu.output[0]} and is_alone(editor, gelu):
             fused = helper.make_node("BiasSplitGelu", list(bias), list(product.output), product.name, domain=MICROSOFT)
             editor.replace([add, split, gelu, product], [fused])
 
 
-def fuse_bias_and_residual(editor: Editor) -> None:
-    """MatMul → Add bias (→ Reshape of rows) → Add of as large a tensor → ``BiasAdd``."""
-    for add in editor.nodes("Add"):
-        bias = _bias(editor, add)
-        if bias is None:
+def grow_channels_last(editor: Editor) -> None:
+    """Resize of maps to twice their size by repeating pixels → ``Expand`` on channels last: one kernel, not four."""
+    for resize in editor.nodes("Resize"):
+        small, large = editor.shape(resize.input[0]), editor.shape(resize.output[0])
+        if small is None or large is None or len(small) != 4 or not editor.is_half(resize.input[0]):
             continue
-        value, moved = add.output[0], editor.only_user(add.output[0], "Reshape")
-        if moved is not None:
-            value = moved.output[0]
-        total = editor.only_user(value, "Add")
-        shape = editor.shape(value)
-        if total is None or shape is None or len(shape) != 3 or shape[2] not in BIAS_WIDTHS:
+        if large != (*small[:2], 2 * small[2], 2 * small[3]) or not _repeats(resize):
             continue
-        other = next((name for name in total.input if name != value), None)
-        if other is None or editor.shape(other) != shape or editor.shape(bias[1]) != shape[2:]:
-            continue
-        before, source = [], bias[0]
-        if moved is not None:
-            source = f"{value}/without_bias"
-            before = [reshape(bias[0], moved.input[1], source)]
-        inputs = [source, bias[1], other]
-        fused = helper.make_node("BiasAdd", inputs, list(total.output), total.name, domain=MICROSOFT)
-        editor.replace([add, *([] if moved is None else [moved]), total], [*before, fused])
+        batch, channels, height, width = small
+        target = resize.output[0]
+        names = {part: f"{target}/{part}" for part in ("last", "apart", "repeated", "grown")}
+        apart = editor.sizes(f"{target}/apart_sizes", (batch, height, 1, width, 1, channels))
+        twice = editor.sizes(f"{target}/twice", (batch, height, 2, width, 2, channels))
+        grown = editor.sizes(f"{target}/grown_sizes", (batch, 2 * height, 2 * width, channels))
+        editor.note(names["repeated"], target, (batch, height, 2, width, 2, channels))
+        new = [
+            transpose(resize.input[0], names["last"], NCHW_TO_NHWC),
+            reshape(names["last"], apart, names["apart"]),
+            helper.make_node("Expand", [names["apart"], twice], [names["repeated"]], names["repeated"]),
+            reshape(names["repeated"], grown, names["grown"]),
+            transpose(names["grown"], target, NHWC_TO_NCHW),
+        ]
+        editor.replace([resize], new)
+
+
+def _repeats(resize: NodeProto) -> bool:
+    wanted = {"mode": b"nearest", "coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+    return all(attribute(resize, name) == value for name, value in wanted.items())
 
 
 def keep_frames_channels_last(editor: Editor) -> None:
@@ -139,25 +130,10 @@ def _leave_frames(editor: Editor, moved: NodeProto) -> None:
     editor.replace([moved, joined], [*new, transpose(last, target, NHWC_TO_NCHW)])
 
 
-def _silu(editor: Editor, name: str) -> list[NodeProto]:
-    """Sigmoid and Mul behind a value that nothing else reads; empty where it is another pattern."""
-    users = editor.users(name)
-    sigmoid = next((node for node in users if node.op_type == "Sigmoid"), None)
-    product = next((node for node in users if node.op_type == "Mul"), None)
-    if len(users) != 2 or sigmoid is None or product is None or not _alone(editor, sigmoid):
-        return []
-    return [sigmoid, product] if set(product.input) == {name, sigmoid.output[0]} else []
-
-
 def _group_norm(editor: Editor, norm: NodeProto, shape: tuple[int, ...], target: str, silu: bool) -> list[NodeProto]:
-    """The nodes in place of a norm. Scale and bias are float32 to the kernel; the casts fold when the graph loads."""
-    source, *parameters = norm.input
-    nodes: list[NodeProto] = []
-    wide: list[str] = []
-    for name in parameters:
-        wide.append(f"{target}/{len(wide)}" if editor.is_half(source) else name)
-        if wide[-1] != name:
-            nodes.append(helper.make_node("Cast", [name], [wide[-1]], wide[-1], to=TensorProto.FLOAT))
+    """The nodes in place of a norm."""
+    source = norm.input[0]
+    nodes, wide = widened(editor, norm, target)
     before, after = f"{target}/channels_last", f"{target}/normed"
     fused = helper.make_node(
         "GroupNorm", [before, *wide], [after], f"{target}/norm", domain=MICROSOFT,
@@ -183,7 +159,7 @@ def _layer_norm(editor: Editor, norm: NodeProto, shape: tuple[int, ...]) -> list
     rows = editor.sizes(f"{target}/groups", (shape[0], groups, size))
     back = editor.sizes(f"{target}/shape", shape)
     column = editor.sizes(f"{target}/column", (shape[1], *[1] * (len(shape) - 2)))
-    ones = editor.ones(f"{target}/ones", size, editor.is_half(source))
+    ones = editor.filled(f"{target}/ones", 1, (size,), editor.is_half(source))
     layers = helper.make_node(
         "LayerNormalization", [names["rows"], ones], [names["layers"]], f"{target}/norm",
         axis=-1, epsilon=attribute(norm, "epsilon", 1e-5), stash_type=1,
@@ -197,28 +173,3 @@ def _layer_norm(editor: Editor, norm: NodeProto, shape: tuple[int, ...]) -> list
         helper.make_node("Mul", [names["normed"], names["scale"]], [names["scaled"]], names["scaled"]),
         helper.make_node("Add", [names["scaled"], names["bias"]], [target], f"{target}/add"),
     ]
-
-
-def _bias(editor: Editor, add: NodeProto) -> tuple[str, str] | None:
-    """A matrix product and the constant row that is added to it, if that is what a node adds."""
-    if add.op_type != "Add":
-        return None
-    for product, row in (add.input, reversed(add.input)):
-        made = editor.producer(product)
-        shape = editor.shape(row)
-        if made is not None and made.op_type == "MatMul" and _is_row(editor, row) and shape and len(shape) == 1:
-            return product, row
-    return None
-
-
-def _is_row(editor: Editor, name: str) -> bool:
-    """Whether a value is constant: stored, or stored in half precision and widened."""
-    made = editor.producer(name)
-    return editor.is_constant(name) or (
-        made is not None and made.op_type == "Cast" and editor.is_constant(made.input[0])
-    )
-
-
-def _alone(editor: Editor, node: NodeProto) -> bool:
-    """Whether one node reads what ``node`` gives."""
-    return len(editor.users(node.output[0])) == 1

@@ -61,6 +61,7 @@ typedef struct {
     int value;
     void (*call)(void *);
     void *argument;
+    const char *name; /* of a kernel; NULL = it has none */
 } Node;
 
 typedef struct {
@@ -122,6 +123,12 @@ CUresult card_failure(void);
 void card_fail(CUresult status);
 void card_lock(void);
 void card_unlock(void);
+
+/* names.c */
+void card_name_function(const void *function, const char *name);
+const char *card_function_name(const void *function);
+void card_note(const char *name);
+void card_forget_names(void);
 
 /* context.c */
 bool card_has_context(void);

@@ -111,5 +111,6 @@ EXPORT void card_reset(void) {
     allocations_until_failure = captures_until_failure = nodes_until_failure = -1;
     for (Count what = 0; what < COUNTS; what++)
         if (what != COUNT_DEVICE_BYTES && what != COUNT_DEVICE_PEAK && what != COUNT_PINNED_BYTES) counts[what] = 0;
+    card_forget_names();
     card_unlock();
 }

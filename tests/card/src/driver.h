@@ -51,6 +51,6 @@ CUresult cuEventRecord(Event *event, Stream *stream);
 CUresult cuEventSynchronize(Event *event);
 CUresult cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *end);
 
-CUresult card_launch_kernel(Stream *stream);
+CUresult card_launch_kernel(Stream *stream, const char *name);
 
 #endif

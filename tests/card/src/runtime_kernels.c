@@ -44,7 +44,10 @@ EXPORT void __cudaRegisterFatBinaryEnd(void **handle) { (void)handle; }
 
 EXPORT void __cudaUnregisterFatBinary(void **handle) { (void)handle; }
 
-EXPORT void __cudaRegisterFunction(void) {}
+EXPORT void __cudaRegisterFunction(void **handle, const void *function, char *device_function, const char *name) {
+    (void)handle, (void)device_function;
+    card_name_function(function, name);
+}
 
 EXPORT void __cudaRegisterVar(void) {}
 
@@ -53,12 +56,14 @@ EXPORT int __cudaGetKernel(const void **kernel, const void *function) {
     return 0;
 }
 
-static int launch(Stream *stream) { return card_launch_kernel(stream); }
+static int launch(const void *function, Stream *stream) {
+    return card_launch_kernel(stream, card_function_name(function));
+}
 
 EXPORT int cudaLaunchKernel(
     const void *function, Size3 grid, Size3 block, void **arguments, size_t shared_bytes, Stream *stream) {
-    (void)function, (void)grid, (void)block, (void)arguments, (void)shared_bytes;
-    return launch(stream);
+    (void)grid, (void)block, (void)arguments, (void)shared_bytes;
+    return launch(function, stream);
 }
 
 EXPORT int __cudaLaunchKernel(
@@ -72,8 +77,8 @@ EXPORT int cudaLaunchCooperativeKernel(
 }
 
 EXPORT int cudaLaunchKernelExC(const LaunchConfig *config, const void *function, void **arguments) {
-    (void)function, (void)arguments;
-    return launch(config->stream);
+    (void)arguments;
+    return launch(function, config->stream);
 }
 
 /* cudaFuncAttributes, as far as it is read. */

@@ -17,6 +17,6 @@
 
 /* The stream is part of the library's handle; all work of the one handle of a thread goes where it was set last. */
 #define WORKS_IN(stream, name)                                                                                         \
-    EXPORT int name(void) { return card_launch_kernel(stream) ? 1 : 0; }
+    EXPORT int name(void) { return card_launch_kernel(stream, #name) ? 1 : 0; }
 
 #endif

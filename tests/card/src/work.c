@@ -24,6 +24,7 @@ CUresult card_run(const Node *node) {
  * stream capture is ended". */
 CUresult card_enqueue(Stream *stream, Node node) {
     if (node.kind == NODE_KERNEL) card_add(COUNT_KERNELS, 1);
+    if (node.kind != NODE_HOST_CALL) card_note(node.kind == NODE_COPY ? "copy" : node.kind == NODE_FILL ? "fill" : node.name);
     if (card_is_special(stream)) {
         CUresult refused = card_refuse_legacy_stream();
         return refused ? refused : card_run(&node);
@@ -85,9 +86,9 @@ EXPORT CUresult cuLaunchHostFunc(Stream *stream, void (*call)(void *), void *arg
 }
 
 /* A kernel of the runtime library: counted, not run. */
-EXPORT CUresult card_launch_kernel(Stream *stream) {
+EXPORT CUresult card_launch_kernel(Stream *stream, const char *name) {
     RETURN_WITHOUT_CONTEXT();
     CUresult refused = refuse_other_device(stream);
     if (refused) return refused;
-    return card_enqueue(stream, (Node){.kind = NODE_KERNEL});
+    return card_enqueue(stream, (Node){.kind = NODE_KERNEL, .name = name});
 }
