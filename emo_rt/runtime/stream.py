@@ -54,6 +54,7 @@ def spoken(session: Session, blocks: Iterable[Array]) -> Generator[Chunk]:
 
 
 def _streamed(start: Callable[[], Session], sound: Sound) -> Generator[Chunk]:
+    _require_blocks(sound)
     if not isinstance(sound, Iterable):
         raise AudioError("an asynchronous iterator of sound needs 'async for'")
     with start() as session:
@@ -71,6 +72,7 @@ def _some(blocks: Iterable[Array]) -> Generator[Array]:
 
 
 async def _streamed_async(start: Callable[[], Session], sound: Sound) -> AsyncGenerator[Chunk, None]:
+    _require_blocks(sound)
     received = 0
     with await asyncio.to_thread(start) as session:
         async for block in _asynchronous(sound):
@@ -93,6 +95,12 @@ async def _asynchronous(sound: Sound) -> AsyncGenerator[Array, None]:
         return
     for block in sound:
         yield block
+
+
+def _require_blocks(sound: object) -> None:
+    """A path has characters, and a number nothing to go through."""
+    if isinstance(sound, str | bytes) or not isinstance(sound, Iterable | AsyncIterable):
+        raise AudioError(f"the sound cannot be a {type(sound).__name__}; expected an iterator of arrays")
 
 
 def _require_sound(samples: int) -> None:

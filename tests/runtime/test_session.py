@@ -475,6 +475,11 @@ def test_a_stream_is_asynchronous_too(tiny_animator: Animator, avatar: Avatar) -
         asyncio.run(made([]))
     with pytest.raises(AudioError, match="async for"):
         list(tiny_animator.stream(avatar, microphone()))
+    for nothing in (5, None, "speech.wav", b"abc"):
+        with pytest.raises(AudioError, match="expected an iterator of arrays"):
+            list(tiny_animator.stream(avatar, nothing))  # type: ignore[arg-type]
+        with pytest.raises(AudioError, match="expected an iterator of arrays"):
+            asyncio.run(made(nothing))
 
 
 def test_a_saved_avatar_is_the_same(own: tuple[Runtime, Animator], tiny_animator: Animator, tmp_path: Path) -> None:
