@@ -50,6 +50,12 @@ def avatar(tiny_animator: Animator) -> Avatar:
 # Several at once
 
 
+@pytest.mark.parametrize("sound", ["voice.wav", Path("voice.wav"), b"RIFF", 5, None])
+def test_a_stream_of_something_else_is_refused_at_once(tiny_animator: Animator, avatar: Avatar, sound: Any) -> None:
+    with pytest.raises(AudioError, match=r"expected an iterable of arrays \(Animator\.animate takes files\)"):
+        tiny_animator.stream(avatar, sound)
+
+
 def test_two_streams_in_turn_do_not_disturb_each_other(tiny_animator: Animator, avatar: Avatar) -> None:
     other = tiny_animator.prepare(picture(seed=9), face_box="full")
     jobs = [(avatar, voice(5 * CLIP, 1), 1), (other, voice(5 * CLIP, 2), 2)]

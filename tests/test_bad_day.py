@@ -24,6 +24,7 @@ from emo_rt.media.audio import open_audio
 from emo_rt.media.box import Box
 from emo_rt.media.picture import load_picture
 from emo_rt.model.bundle import MANIFEST
+from emo_rt.runtime.live.settings import read_live_settings
 from emo_rt.runtime.request import Request
 from tests.media.encoded import encode_sound
 
@@ -175,6 +176,11 @@ def test_values_of_wrong_types_are_typed_errors(name: str, tmp_path: Path, monke
     with pytest.raises(ConfigError, match=name):
         WRONG[name]()
     assert os.listdir(tmp_path) == []
+
+
+def test_wrong_settings_of_a_live_session_are_called_so() -> None:
+    with pytest.raises(ConfigError, match=r"^settings is 3; expected LiveSettings, or None"):
+        read_live_settings(3, None, {})  # type: ignore[arg-type]
 
 
 def test_integers_that_no_float_holds_are_out_of_range() -> None:

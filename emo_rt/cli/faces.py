@@ -19,7 +19,7 @@ from emo_rt.faces import as_json, default_finder, draw_faces
 from emo_rt.faces.choice import remarks
 from emo_rt.files import whole_file
 from emo_rt.media.face import Face
-from emo_rt.media.picture import PIXELS, load_picture
+from emo_rt.media.picture import PIXELS, open_picture
 
 EXAMPLES = """examples:
   emo-rt faces team.jpg
@@ -62,11 +62,12 @@ def show(request: Request) -> None:
     """Find the faces and print them. Raises :class:`PortraitError`, :class:`OutputError`, …"""
     if request.out is not None:
         _check_target(request.out, request)
-    picture = load_picture(request.picture, int(PIXELS.high))
-    faces = default_finder().find(picture)
+    picture = open_picture(request.picture, int(PIXELS.high))
+    faces = default_finder().find(picture.pixels)
     if request.out is not None:
-        _write(request.out, draw_faces(picture, faces))
-    height, width = picture.shape[:2]
+        _write(request.out, draw_faces(picture.pixels, faces))
+    width, height = picture.width, picture.height
+    faces = [face.scaled(1 / picture.across, 1 / picture.down) for face in faces]
     if request.as_json:
         terminal.say(json.dumps(as_json(width, height, faces)))
     else:

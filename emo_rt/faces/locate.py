@@ -13,6 +13,7 @@ from emo_rt.faces.choice import choose, refuse_unusable, remarks
 from emo_rt.faces.finder import default_finder
 from emo_rt.media.box import Box
 from emo_rt.media.face import MIN_FACE, FaceDetector
+from emo_rt.media.picture import Picture, open_picture
 
 logger = logging.getLogger(__name__)
 
@@ -21,28 +22,34 @@ class Located(NamedTuple):
     """Where the face is."""
 
     box: Box
-    """In pixels of the picture."""
+    """In pixels of the picture in the file."""
     landmarks: NDArray[np.float64] | None
-    """(478, 2), pixels of the picture; ``None`` from a detector that gives boxes only."""
+    """(478, 2), the same; ``None`` from a detector that gives boxes only."""
 
 
-def locate(picture: NDArray[np.uint8], index: int | None = None, detector: FaceDetector | None = None) -> Located:
+def locate(
+    source: NDArray[np.uint8] | Picture, index: int | None = None, detector: FaceDetector | None = None
+) -> Located:
     """Find the face to animate with the built-in networks, or with a ``detector`` of one's own.
 
-    ``picture``: (H, W, 3) uint8 RGB, upright. ``index``: which face, the largest is 0; ``None`` = the only one, or the
-    one that is much larger than all others. What is odd about the face is logged as a warning.
+    ``source``: (H, W, 3) uint8 RGB, upright, or a :class:`Picture`. All places, also those in messages, are pixels of
+    the picture in the file; only a ``detector`` sees and tells those that were decoded. ``index``: which face, the
+    largest is 0; ``None`` = the only one, or the one that is much larger than all others. What is odd about the face is
+    logged as a warning.
 
     Raises :class:`FaceNotFoundError`, :class:`PortraitError` for a face that cannot be used or a choice that is the
     user's, :class:`ConfigError` for an index below 0, :class:`MissingDependencyError` where nothing runs the networks.
     """
     usable = detector is None or callable(getattr(detector, "detect", None))
     check(usable, "detector", detector, "an object with a method detect, or None")
-    height, width = picture.shape[:2]
-    size = f"{width}x{height}"
+    picture = open_picture(source)
+    height, width = picture.pixels.shape[:2]
+    size, across, down = f"{picture.width}x{picture.height}", 1 / picture.across, 1 / picture.down
     if detector is not None:
-        return Located(choose(_inside(detector.detect(picture), width, height), size, index), None)
-    face = choose(default_finder().find(picture), size, index)
-    refuse_unusable(face, width, height)
+        boxes = _inside(detector.detect(picture.pixels), width, height)
+        return Located(choose([box.scaled(across, down) for box in boxes], size, index), None)
+    face = choose([face.scaled(across, down) for face in default_finder().find(picture.pixels)], size, index)
+    refuse_unusable(face, picture.width, picture.height)
     for remark in remarks(face):
         logger.warning("%s", remark)
     return Located(face.box, face.landmarks[:, :2])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +57,11 @@ class Face:
     """Coefficients 0 … 1 by ARKit's names, like ``jawOpen``; ``_neutral`` first."""
     pose: HeadPose
     """Where the head is turned."""
+
+    def scaled(self, across: float, down: float) -> Face:
+        """The same face in a picture that is ``across`` times as wide and ``down`` times as high."""
+        landmarks = self.landmarks * (across, down, across)
+        return replace(self, box=self.box.scaled(across, down), landmarks=landmarks)
 
 
 class FaceDetector(Protocol):

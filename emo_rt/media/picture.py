@@ -2,32 +2,64 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from emo_rt.errors import PortraitError
 from emo_rt.media.untrusted import PICTURE, UntrustedFile, open_file
 from emo_rt.schema.kinds import Range
 
-PictureSource: TypeAlias = "str | Path | NDArray[np.generic] | Image.Image"
-"""What :func:`load_picture` takes."""
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What was decoded, and the size of what it was decoded from."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) RGB, upright."""
+    width: int
+    """Of the upright picture in the file, in pixels: places in it are given in these. W, or more."""
+    height: int
+    """The same. H, or more."""
+
+    @property
+    def across(self) -> float:
+        """Columns of ``pixels`` for each column in the file."""
+        return float(self.pixels.shape[1] / self.width)
+
+    @property
+    def down(self) -> float:
+        """Rows of ``pixels`` for each row in the file."""
+        return float(self.pixels.shape[0] / self.height)
+
+
+PictureSource: TypeAlias = "str | Path | NDArray[np.generic] | Image.Image | Picture"
+"""What :func:`open_picture` takes."""
 
 MIN_SIDE = 32
 """Smallest width and height of a picture, in pixels."""
 PIXELS = Range(1_024, 80_000_000)
 """What may be allowed for a picture file. Below Pillow's own limit for decompression bombs, 89 megapixels."""
 MAX_PIXELS = 50_000_000
-"""Largest picture file that is decoded unless the caller allows more: what most cameras make fits in."""
+"""Largest picture that is decoded of a file unless the caller allows more: what most cameras make fits in."""
+SHARES = (2, 4, 8)
+"""A JPEG is decoded at a half, a quarter or an eighth of its sides, and takes memory for that only."""
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
 BACKGROUND = (255, 255, 255)
 """What transparent pixels are composited on: white, which cut-out portraits are mostly prepared for."""
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM")
@@ -38,35 +70,47 @@ _filters = threading.Lock()
 
 
 def load_picture(source: PictureSource, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Read a picture file, a Pillow image or an array as (H, W, 3) uint8 RGB, upright.
+    """(H, W, 3) uint8 RGB, upright: the pixels of :func:`open_picture`, for whom places in the file do not matter."""
+    return open_picture(source, max_pixels).pixels
+
+
+def open_picture(source: PictureSource, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a picture file, a Pillow image or an array.
 
     EXIF orientation is applied, transparency composited on white, 16-bit values scaled to 8 bits; of an animation the
     first frame counts. Arrays: (H, W) or (H, W, 1 | 3 | 4), uint8, uint16, or floats in 0 … 1; one that is (H, W, 3)
-    uint8 already may be returned as it is. Raises :class:`PortraitError` if the source cannot be read, has another
-    form, is smaller than 32 pixels on a side, or is a file of more than ``max_pixels``
-    (:data:`PIXELS`), width times height.
+    uint8 already may be returned as it is. A JPEG file of more than ``max_pixels`` (:data:`PIXELS`), width times
+    height, is decoded at a half, a quarter or an eighth of its size, whichever fits in, and that is logged as a
+    warning. Raises :class:`PortraitError` if the source cannot be read, has another form, is smaller than 32 pixels on
+    a side, or is another file of more than ``max_pixels``.
     """
+    if isinstance(source, Picture):
+        return source
     if isinstance(source, np.ndarray):
-        picture = _from_array(source)
+        picture = _whole(_from_array(source))
     elif isinstance(source, Image.Image):
         with _foreign_errors("the image"):
-            picture = _to_rgb(ImageOps.exif_transpose(source))
+            picture = _whole(_to_rgb(ImageOps.exif_transpose(source)))
     elif isinstance(source, str | os.PathLike):
         picture = _read(os.fspath(source), max_pixels)
     else:
         raise PortraitError(
             f"a portrait cannot be a {type(source).__name__}; expected a path, a Pillow image or an array"
         )
-    if min(picture.shape[:2]) < MIN_SIDE:
+    if min(picture.pixels.shape[:2]) < MIN_SIDE:
         raise PortraitError(f"the picture has {_size(picture)} pixels; expected {MIN_SIDE} or more on each side")
     return picture
 
 
-def _size(picture: NDArray[np.uint8]) -> str:
-    return f"{picture.shape[1]}x{picture.shape[0]}"
+def _whole(pixels: NDArray[np.uint8]) -> Picture:
+    return Picture(pixels, pixels.shape[1], pixels.shape[0])
 
 
-def _read(path: str, max_pixels: int) -> NDArray[np.uint8]:
+def _size(picture: Picture) -> str:
+    return f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}"
+
+
+def _read(path: str, max_pixels: int) -> Picture:
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     with (
@@ -75,16 +119,54 @@ def _read(path: str, max_pixels: int) -> NDArray[np.uint8]:
         _opened(file, formats) as image,
     ):
         file.deadline = None  # it is a picture; from here on its size bounds the work
-        if image.width * image.height > max_pixels:
-            raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+        size = image.size
+        is_whole = image.width * image.height <= max_pixels
+        if not is_whole:
+            _reduce(image, max_pixels)
+            if image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS:
+                size = size[::-1]
         ImageOps.exif_transpose(image, in_place=True)  # a copy of 80 megapixels has 240 MB
-        return _to_rgb(image)
+        pixels = _to_rgb(image)
+    if is_whole:
+        return _whole(pixels)
+    picture = Picture(pixels, *size)
+    logger.warning(
+        "%s has %dx%d pixels, more than max_pixels allows, and is decoded as %s", path, *size, _size(picture)
+    )
+    return picture
+
+
+def _reduce(image: Image.Image, max_pixels: int) -> None:
+    """Have a picture decoded so that it fits in. Raises Pillow's error of bombs where that cannot be."""
+    pixels = image.width * image.height
+    if isinstance(image, JpegImageFile) and (pixels <= PIXELS.high or _is_read_once(image)):
+        for share in SHARES:
+            if -(-image.width // share) * -(-image.height // share) <= max_pixels:
+                image.draft(None, (image.width // share, image.height // share))
+                return
+    raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+
+
+def _is_read_once(image: JpegImageFile) -> bool:
+    """Whether a JPEG has all its colours in its first and only scan.
+
+    Of one with several scans libjpeg keeps all coefficients: 6 bytes a pixel, at whatever size it is decoded.
+    """
+    file = image.fp
+    if file is None or image.info.get("progressive"):
+        return False
+    file.seek(2)
+    while len(head := file.read(5)) == 5 and head[0] == 0xFF:
+        if head[1] == 0xDA:
+            return head[4] == image.layers
+        file.seek(max(3, int.from_bytes(head[2:4], "big")) - 3, os.SEEK_CUR)
+    return False
 
 
 def _opened(file: UntrustedFile, formats: list[str]) -> Image.Image:
-    """What kind of picture it is, and how large. Pillow's warning of bombs becomes the error that follows from it."""
+    """What kind of picture it is, and how large. What Pillow warns of as a bomb is above :data:`PIXELS`, too."""
     with _filters, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(BufferedReader(file), "r", formats)
 
 
@@ -95,7 +177,7 @@ def _foreign_errors(name: str, max_pixels: int = MAX_PIXELS) -> Iterator[None]:
         yield
     except PortraitError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+    except Image.DecompressionBombError as exc:
         raise PortraitError(f"{name} is too large to decode ({exc}); expected {max_pixels:,} pixels at most") from exc
     except Exception as exc:  # Pillow's decoders raise nearly anything on a broken file
         raise PortraitError(

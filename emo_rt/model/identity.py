@@ -10,7 +10,7 @@ Coordinates of points and boxes are pixels, (x, y); "the square" is the part tha
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
@@ -93,6 +93,15 @@ class FaceInputs:
         """Whether the field of that name says something."""
         value = getattr(self, name)
         return value is not None and value is not False
+
+    def scaled(self, across: float, down: float) -> FaceInputs:
+        """Of the same face in a picture that is ``across`` times as wide and ``down`` times as high.
+
+        Raises :class:`InputError` for landmarks that cannot be used.
+        """
+        if self.landmarks is None or across == down == 1:
+            return self
+        return replace(self, landmarks=_mesh(self.landmarks) * (across, down))
 
     def silhouette(self) -> Box | None:
         """Box of the face's silhouette in pixels of the upright picture, if landmarks are given.

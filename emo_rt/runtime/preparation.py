@@ -9,9 +9,9 @@ from emo_rt.errors import FaceNotFoundError, InputError
 from emo_rt.faces.locate import locate
 from emo_rt.faces.style import mismatch
 from emo_rt.media.box import Box
-from emo_rt.media.face import FaceDetector
+from emo_rt.media.face import FaceDetector, given_face
 from emo_rt.media.framing import Portrait, prepare_portrait
-from emo_rt.media.picture import PictureSource, load_picture
+from emo_rt.media.picture import PictureSource, open_picture
 from emo_rt.model.bundle import Bundle
 from emo_rt.model.contract import Array
 from emo_rt.model.families.base import Family
@@ -32,7 +32,7 @@ def frame_face(
     face_box, face = chosen.face_box, chosen.face
     if chosen.head_room is not None:
         family.check_heeds({"head_room": chosen.head_room})
-    original = load_picture(picture, chosen.max_pixels)
+    opened = open_picture(picture, chosen.max_pixels)
     if face_box is None and face is not None:
         face_box = face.silhouette()
     if face_box is not None and chosen.face_index is not None:
@@ -40,13 +40,18 @@ def frame_face(
     has_face = True
     if face_box is None:
         try:
-            face_box, landmarks = locate(original, chosen.face_index, detector)
+            face_box, landmarks = locate(opened, chosen.face_index, detector)
             face = family.with_landmarks(face, landmarks)
         except FaceNotFoundError as exc:
             if family.needs_face:
                 raise
             logger.warning("%s; all of the picture's square is animated", exc)
             face_box, has_face = "full", False
+    if isinstance(face_box, Box):  # from here on in pixels that were decoded
+        given_face(opened.width, opened.height, face_box)
+        face_box = face_box.scaled(opened.across, opened.down)
+    face = (face or FaceInputs()).scaled(opened.across, opened.down)
+    original = opened.pixels
     portrait = prepare_portrait(
         original, bundle.config.size, face_box=face_box, max_side=chosen.max_side, framing=family.crop
     )
@@ -56,4 +61,4 @@ def frame_face(
         problem = mismatch(bundle.trained_on, original, face_box, bundle.config.name)
         if problem is not None:
             logger.warning("%s", problem)
-    return portrait, family.portrait_inputs(portrait, face or FaceInputs(), original, chosen.head_room)
+    return portrait, family.portrait_inputs(portrait, face, original, chosen.head_room)

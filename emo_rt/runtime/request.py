@@ -66,7 +66,8 @@ class PrepareOptions:
     max_side: Annotated[int, VIDEO_SIDES] = 1920
     """Longest side of the video."""
     max_pixels: Annotated[int, PIXELS, Outside(placeholder="N")] = MAX_PIXELS
-    """Largest picture file that is decoded, in pixels: decoding takes memory in proportion."""
+    """Largest picture that is decoded of a file, in pixels: memory is in proportion. A larger JPEG is decoded at a
+    half, a quarter or an eighth of its sides."""
     head_room: Annotated[float | None, Range(0, math.inf, "0 or more, or inf"), Outside(placeholder="SHARE")] = None
     """How far beyond its box the face may move, as a share of the box. For models that heed it. ``None`` = the model's
     own.

@@ -6,7 +6,6 @@ import json
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -15,10 +14,10 @@ from emo_rt.errors import ConfigError, EmoRtError, InputError
 from emo_rt.faces.style import mismatch
 from emo_rt.runtime.avatar import Avatar
 from emo_rt.runtime.request import PrepareOptions, Request
-from emo_rt.serve.decoding import load_array
+from emo_rt.serve.decoding import load_sent
 from emo_rt.serve.errors import refusal
 from emo_rt.serve.records import AvatarRecord
-from emo_rt.serve.store import PICTURE, Store, folder_bytes
+from emo_rt.serve.store import Store, folder_bytes
 
 FEATURES, SHOWN = "avatar.npz", "picture.jpg"
 """Files of an avatar, beside the decoded picture."""
@@ -101,8 +100,7 @@ class Avatars:
 
 def prepared(animator: Animator, folder: Path, options: PrepareOptions, priority: float = 0) -> Avatar:
     """An avatar of the decoded picture in a folder. Raises :class:`ApiError` 400 where no face can be used."""
-    picture: Any = load_array(folder / PICTURE, "uint8", 3)
     try:
-        return animator.prepare(picture, priority=priority, options=options)
+        return animator.prepare(load_sent(folder), priority=priority, options=options)
     except (ConfigError, InputError) as exc:
         raise refusal(exc, "input_reference") from exc

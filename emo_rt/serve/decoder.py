@@ -12,9 +12,9 @@ import av  # now: every child is a copy of a process that has loaded this module
 import numpy as np
 from numpy.typing import NDArray
 
-from emo_rt.errors import AudioError, EmoRtError, PortraitError
+from emo_rt.errors import AudioError, EmoRtError
 from emo_rt.media.audio import AudioSource, open_audio
-from emo_rt.media.picture import PIXELS, load_picture
+from emo_rt.media.picture import open_picture
 from emo_rt.serve.confine import confine
 
 __all__ = ["Decoded", "Order", "decode"]
@@ -34,13 +34,14 @@ class Order:
     """What shall be decoded, and what that may cost."""
 
     folder: str
-    """Where the uploads are, and where the arrays go: ``picture.npy``, ``sound.npy``."""
+    """Where the uploads are, and where the arrays go: ``picture.npy``, ``sound.npy``; and ``sent_size.npy``, width and
+    height of the picture as it was sent, where it was decoded at less."""
     has_picture: bool
     """Whether there is a picture."""
     has_sound: bool
     """Whether there is a sound."""
     max_pixels: int
-    """Largest picture."""
+    """Largest picture that is decoded."""
     max_seconds: float
     """Longest sound."""
     cut_seconds: float | None
@@ -56,9 +57,9 @@ class Decoded:
     """What there was."""
 
     width: int = 0
-    """Of the picture, in pixels."""
+    """Of the decoded picture, in pixels."""
     height: int = 0
-    """Of the picture, in pixels."""
+    """Of the decoded picture, in pixels."""
     sample_rate: int = 0
     """Of the sound, in Hz."""
     samples: int = 0
@@ -91,13 +92,11 @@ def decode(order: Order, answer: Connection) -> None:
 def _picture(order: Order) -> dict[str, Any]:
     if not order.has_picture:
         return {}
-    picture = load_picture(Path(order.folder, UPLOADED_PICTURE), int(PIXELS.high))
-    height, width = picture.shape[:2]
-    if width * height > order.max_pixels:
-        raise PortraitError(
-            f"{UPLOADED_PICTURE} has {width}x{height} pixels; expected {order.max_pixels:,} at most in all"
-        )
-    np.save(Path(order.folder, "picture.npy"), picture, allow_pickle=False)
+    picture = open_picture(Path(order.folder, UPLOADED_PICTURE), order.max_pixels)
+    height, width = picture.pixels.shape[:2]
+    np.save(Path(order.folder, "picture.npy"), picture.pixels, allow_pickle=False)
+    if (width, height) != (picture.width, picture.height):
+        np.save(Path(order.folder, "sent_size.npy"), np.array([picture.width, picture.height]), allow_pickle=False)
     return {"width": width, "height": height}
 
 

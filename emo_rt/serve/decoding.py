@@ -21,15 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emo_rt.media.picture import Picture, open_picture
 from emo_rt.media.untrusted import DECODED, open_file
 from emo_rt.serve.decoder import Decoded, Order, decode
 from emo_rt.serve.errors import DISK_FULL, FULL, ApiError
 from emo_rt.serve.settings import MEGABYTE, Limits
+from emo_rt.serve.store import PICTURE, SENT_SIZE
 
 AT_ONCE = 2
 """Uploads that are decoded at the same time; others wait."""
 LONGEST_ANSWER = 1 << 16
 """Bytes of an answer."""
+MOST_SIDE = 1 << 16
+"""Pixels; a JPEG has less."""
 PRELOADED = ["__main__", "emo_rt.serve.preloaded"]
 PARAMS = {"picture": "input_reference", "sound": "audio"}
 """Names of the fields, for callers."""
@@ -103,6 +107,17 @@ def _decoded(reply: dict[str, Any]) -> Decoded:
         if type(value) is not type(default) or not 0 <= value < 1 << 40:
             raise ApiError(500, "internal_error", "the decoder answers in an unexpected form")
     return Decoded(**{name: reply[name] for name in expected})
+
+
+def load_sent(folder: Path) -> Picture:
+    """The picture that a child decoded into a folder. Raises :class:`ApiError`."""
+    picture = open_picture(load_array(folder / PICTURE, "uint8", 3))
+    if not (folder / SENT_SIZE).exists():
+        return picture
+    sent = load_array(folder / SENT_SIZE, "int64", 1).tolist()
+    if len(sent) != 2 or not (picture.width <= sent[0] < MOST_SIDE and picture.height <= sent[1] < MOST_SIDE):
+        raise ApiError(500, "internal_error", "the size of the decoded picture is of an unexpected form")
+    return Picture(picture.pixels, *sent)
 
 
 def load_array(path: Path, dtype: str, dims: int) -> NDArray[Any]:

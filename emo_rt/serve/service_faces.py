@@ -8,12 +8,11 @@ from emo_rt.errors import EmoRtError
 from emo_rt.faces import default_finder
 from emo_rt.faces.choice import remarks
 from emo_rt.faces.style import mismatch
-from emo_rt.serve.decoding import load_array
+from emo_rt.serve.decoding import load_sent
 from emo_rt.serve.errors import refusal
 from emo_rt.serve.forms import Upload
 from emo_rt.serve.records import new_id
 from emo_rt.serve.service import Service
-from emo_rt.serve.store import PICTURE
 
 
 def faces_of(service: Service, upload: Upload) -> dict[str, Any]:
@@ -23,20 +22,20 @@ def faces_of(service: Service, upload: Upload) -> dict[str, Any]:
     """
     with service.store.incoming(new_id("faces")) as incoming:
         service.decode(incoming, upload, None, None)
-        picture: Any = load_array(incoming / PICTURE, "uint8", 3)
-    try:
-        faces = default_finder().find(picture)
-    except EmoRtError as exc:
-        raise refusal(exc, "input_reference") from exc
+        try:
+            picture = load_sent(incoming)
+            faces = default_finder().find(picture.pixels)
+        except EmoRtError as exc:
+            raise refusal(exc, "input_reference") from exc
     warnings = {}
     if faces:
         for name, animator in service.models.items():
-            warnings[name] = mismatch(animator.bundle.trained_on, picture, faces[0].box, animator.config.name)
-    height, width = picture.shape[:2]
+            warnings[name] = mismatch(animator.bundle.trained_on, picture.pixels, faces[0].box, animator.config.name)
+    faces = [face.scaled(1 / picture.across, 1 / picture.down) for face in faces]
     return {
         "object": "faces",
-        "width": width,
-        "height": height,
+        "width": picture.width,
+        "height": picture.height,
         "faces": [
             {
                 "box": [round(side, 1) for side in (face.box.left, face.box.top, face.box.right, face.box.bottom)],

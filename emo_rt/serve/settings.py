@@ -26,7 +26,7 @@ class Limits:
     max_upload_mb: Annotated[int, Range(1, 16_000), Outside(placeholder="MB")] = 64
     """Largest body of a request, in units of 2**20 bytes."""
     max_pixels: Annotated[int, Range(1_024, 80_000_000), Outside(placeholder="N")] = 40_000_000
-    """Largest picture, in pixels."""
+    """Largest picture that is decoded, in pixels. A larger JPEG is decoded at a half, a quarter or an eighth."""
     max_seconds: Annotated[float, Range(0.1, 14_400), Outside(placeholder="SECONDS")] = 300.0
     """Longest sound of a job, in seconds."""
     max_queue: Annotated[int, Range(1, 100_000), Outside(placeholder="N")] = 200

@@ -26,6 +26,7 @@ from emo_rt.serve.schema import SCHEMA, VERSION
 MOST_ATTEMPTS = 3
 """A job is begun at most so often: once, and twice again after the server died on it."""
 VIDEO, THUMBNAIL, PICTURE, SOUND = "video.mp4", "thumbnail.jpg", "picture.npy", "sound.npy"
+SENT_SIZE = "sent_size.npy"
 """Files of a job."""
 
 RecordT = TypeVar("RecordT", Job, AvatarRecord)
@@ -260,7 +261,7 @@ class Store:
         self.close()
 
     def _drop_inputs(self, job: Job) -> None:
-        for name in (PICTURE, SOUND):
+        for name in (PICTURE, SENT_SIZE, SOUND):
             (self.place(job) / name).unlink(missing_ok=True)
 
     def _update(self, job: Job, **values: Any) -> bool:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emo_rt.cli import main
+from emo_rt.cli import faces, main
 from emo_rt.cli.demo import DEMO_PORTRAIT
 from emo_rt.faces.blendshapes import NAMES
+from emo_rt.schema.kinds import Range
 
 
 @pytest.fixture
@@ -59,6 +60,20 @@ def test_places_are_those_of_the_upright_picture(tmp_path: Path, capsys: pytest.
     report = json.loads(capsys.readouterr().out)
     assert (report["width"], report["height"]) == (512, 480)
     assert report["faces"][0]["box"] == pytest.approx([127, 182, 372, 414], abs=4)
+
+
+def test_places_are_those_of_the_whole_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "PIXELS", Range(1_024, 256 * 256))
+    Image.open(DEMO_PORTRAIT).convert("RGB").save(tmp_path / "a.jpg", quality=95)
+    assert main(["faces", str(tmp_path / "a.jpg"), "--json", "-o", str(tmp_path / "drawn.png")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["width"], report["height"]) == (512, 512)
+    assert report["faces"][0]["box"] == pytest.approx([127, 182, 372, 414], abs=6)
+    assert np.min(report["faces"][0]["landmarks"], axis=0)[:2] == pytest.approx([127, 182], abs=6)
+    with Image.open(tmp_path / "drawn.png") as drawn:
+        assert drawn.size == (256, 256)
 
 
 def test_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

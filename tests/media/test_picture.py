@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from emo_rt.errors import PortraitError
-from emo_rt.media.picture import load_picture
+from emo_rt.media import picture as module
+from emo_rt.media.picture import Picture, load_picture, open_picture
+from emo_rt.schema.kinds import Range
 
 
 def colours(width: int = 64, height: int = 48) -> np.ndarray:
@@ -38,6 +42,14 @@ def close(picture: np.ndarray, expected: np.ndarray, tolerance: float = 3) -> bo
     return float(np.abs(picture.astype(int) - expected).mean()) <= tolerance
 
 
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """As a file of that EXIF orientation holds it."""
+    turn = Image.Transpose
+    undo = {2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE,
+            6: turn.ROTATE_90, 7: turn.TRANSVERSE, 8: turn.ROTATE_270}  # fmt: skip
+    return image.transpose(undo[orientation]) if orientation in undo else image
+
+
 class TestFiles:
     @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tiff", "a.ppm", "a.webp", "a.jpg"])
     def test_formats(self, tmp_path, name):
@@ -51,11 +63,7 @@ class TestFiles:
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
     def test_exif_orientation(self, tmp_path, orientation, name):
-        turn = Image.Transpose
-        undo = {2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE,
-                6: turn.ROTATE_90, 7: turn.TRANSVERSE, 8: turn.ROTATE_270}  # fmt: skip
-        image = Image.fromarray(colours())
-        stored = image.transpose(undo[orientation]) if orientation in undo else image
+        stored = turned(Image.fromarray(colours()), orientation)
         exif = Image.Exif()
         exif[0x0112] = orientation
         assert close(saved(tmp_path, stored, name, exif=exif, quality=95), colours())
@@ -139,6 +147,106 @@ class TestFiles:
         with Image.open(tmp_path / "a.png") as image:
             load_picture(image)
             assert image.getpixel((0, 0)) == (200, 30, 30)
+
+
+class TestLargeJpegs:
+    """Of more than ``max_pixels``: decoded at a half, a quarter or an eighth."""
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("name", ["a.jpg", "a.mpo"])
+    def test_upright(self, tmp_path, orientation, name):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored = turned(Image.fromarray(colours(256, 192)), orientation)
+        more = {"save_all": True, "append_images": [stored]} if name == "a.mpo" else {}
+        stored.save(tmp_path / name, exif=exif, quality=95, **more)
+        picture = open_picture(tmp_path / name, 128 * 96)
+        assert close(picture.pixels, colours(128, 96))
+        assert (picture.width, picture.height, picture.across, picture.down) == (256, 192, 0.5, 0.5)
+
+    @pytest.mark.parametrize(
+        ("max_pixels", "size"),
+        [(50_000, (257, 193)), (49_600, (129, 97)), (129 * 97, (129, 97)), (129 * 97 - 1, (65, 49)), (33 * 48, None)],
+    )
+    def test_the_largest_that_fits_in(self, tmp_path, caplog, max_pixels, size):
+        Image.fromarray(colours(257, 193)).save(tmp_path / "a.jpg", quality=95)
+        if size is None:  # 33 x 25 would be too low
+            with pytest.raises(PortraitError, match="33x25 pixels; expected 32 or more"):
+                open_picture(tmp_path / "a.jpg", max_pixels)
+            return
+        picture = open_picture(tmp_path / "a.jpg", max_pixels)
+        assert (picture.width, picture.height, picture.pixels.shape[1::-1]) == (257, 193, size)
+        told = f"257x193 pixels, more than max_pixels allows, and is decoded as {size[0]}x{size[1]}"
+        assert (told in caplog.text) == (size != (257, 193))
+
+    def test_one_that_fits_in_is_decoded_whole(self, tmp_path):
+        noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "a.jpg")
+        with Image.open(tmp_path / "a.jpg") as image:
+            assert np.array_equal(load_picture(tmp_path / "a.jpg", 48 * 64), np.asarray(image))
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
+    def test_modes(self, tmp_path, mode):
+        image = Image.fromarray(colours(256, 192)).convert(mode)
+        image.save(tmp_path / "a.jpg", quality=95)
+        assert close(load_picture(tmp_path / "a.jpg", 128 * 96), np.asarray(image.resize((128, 96)).convert("RGB")), 4)
+
+    @pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tiff", "a.gif"])
+    def test_other_formats_are_refused(self, tmp_path, name):
+        Image.fromarray(colours()).save(tmp_path / name)
+        with pytest.raises(PortraitError, match=r"64x48 pixels\); expected 3,000 pixels at most"):
+            load_picture(tmp_path / name, 3_000)
+
+    def test_an_eighth_that_is_too_large(self, tmp_path):
+        Image.new("L", (2_000, 2_000)).save(tmp_path / "a.jpg")
+        with pytest.raises(PortraitError, match="too large to decode"):
+            load_picture(tmp_path / "a.jpg", 40_000)
+
+    def test_several_scans_take_memory_at_any_size(self, tmp_path, monkeypatch):
+        """So above the largest limit only those are taken that are decoded as they are read."""
+        monkeypatch.setattr(module, "PIXELS", Range(1_024, 40_000))
+        image = Image.fromarray(colours(256, 192))
+        image.save(tmp_path / "a.jpg", exif=bytes(1_000))
+        assert load_picture(tmp_path / "a.jpg", 20_000).shape == (96, 128, 3)
+        image.save(tmp_path / "progressive.jpg", progressive=True)
+        content = (tmp_path / "a.jpg").read_bytes()
+        one_colour = content.replace(b"\xff\xda\x00\x0c\x03", b"\xff\xda\x00\x0c\x01")
+        assert one_colour != content
+        (tmp_path / "one colour.jpg").write_bytes(one_colour)
+        for name in ("progressive.jpg", "one colour.jpg"):
+            with pytest.raises(PortraitError, match="too large to decode"):
+                load_picture(tmp_path / name, 20_000)
+        monkeypatch.setattr(module, "PIXELS", Range(1_024, 50_000))
+        assert load_picture(tmp_path / "progressive.jpg", 20_000).shape == (96, 128, 3)
+
+    def test_more_than_pillow_takes_by_itself(self, tmp_path):
+        """100 megapixels, as of large cameras: in a process of its own, whose memory is looked at."""
+        Image.new("L", (11_600, 8_700), 90).save(tmp_path / "a.jpg")
+        code = (
+            "import resource, sys; from emo_rt.media.picture import open_picture; "
+            "picture = open_picture(sys.argv[1], 10_000_000); "
+            "print(picture.width, picture.pixels.shape, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        run = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.jpg")]
+        *found, most = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+        assert " ".join(found) == "11600 (2175, 2900, 3)"
+        assert int(most) < 200_000 * (1024 if sys.platform == "darwin" else 1)
+
+    @settings(max_examples=60, deadline=None)
+    @given(data=st.data())
+    def test_changed_bytes_give_a_picture_or_our_error(self, tmp_path_factory, data):
+        path = tmp_path_factory.mktemp("changed") / "a"
+        Image.fromarray(colours(160, 120)).save(path, data.draw(st.sampled_from(["JPEG", "MPO"])))
+        content = bytearray(path.read_bytes())
+        for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):
+            content[place] = data.draw(st.integers(0, 255))
+        path.write_bytes(content)
+        with contextlib.suppress(PortraitError):
+            assert load_picture(path, 10_000).dtype == np.uint8
+
+    def test_what_was_decoded_already(self):
+        picture = Picture(colours(), 128, 96)
+        assert open_picture(picture) is picture
 
 
 class TestBadFiles:

@@ -14,7 +14,7 @@ from emo_rt import Animator
 from emo_rt.serve.app import make_app
 from emo_rt.serve.service import Service
 from emo_rt.serve.settings import Limits, ServeOptions
-from tests.serve.conftest import wait_until
+from tests.serve.conftest import MakeService, wait_until
 from tests.serve.inputs import PORTRAIT, QUICK, URL, data_url, voice
 from tests.serve.test_jobs import ended, refused
 
@@ -104,3 +104,19 @@ def test_faces(client: TestClient) -> None:
     body = {"image_reference": {"image_url": data_url(green.getvalue())}}
     assert client.post("/v1/faces", json=body).json()["faces"] == []
     refused(client.post("/v1/faces", json={}), 400, "missing_field", "input_reference")
+
+
+def test_a_large_jpeg(make_service: MakeService) -> None:
+    """It is decoded at half its size; callers give and get places in what they sent."""
+    service = make_service(max_pixels=256 * 256)
+    client = TestClient(make_app(service), base_url=URL)
+    target = io.BytesIO()
+    Image.open(PORTRAIT).convert("RGB").save(target, "JPEG", quality=95)
+    sent = {"input_reference": ("face.jpg", target.getvalue(), "image/jpeg")}
+    found = client.post("/v1/faces", files=sent).json()
+    assert (found["width"], found["height"]) == (512, 512)
+    assert found["faces"][0]["box"] == pytest.approx([127, 182, 372, 414], abs=6)
+    made = client.post("/v1/avatars", files=sent, data={"options": '{"face_box": [100, 100, 400, 420]}'}).json()
+    assert (made["width"], made["height"]) == (256, 256)
+    assert made["face_box"] == pytest.approx([50, 50, 200, 210], abs=1)
+    refused(client.post("/v1/avatars", files=portrait()), 400, "invalid_image", "input_reference")

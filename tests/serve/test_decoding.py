@@ -25,7 +25,7 @@ from PIL import Image
 
 from emo_rt.serve import confine, seccomp
 from emo_rt.serve.decoder import Decoded, Order
-from emo_rt.serve.decoding import PRELOADED, Decoders, load_array
+from emo_rt.serve.decoding import PRELOADED, Decoders, load_array, load_sent
 from emo_rt.serve.errors import ApiError
 from emo_rt.serve.settings import Limits
 from tests.serve.inputs import PORTRAIT, voice
@@ -67,6 +67,15 @@ def test_a_child_that_was_taken_over_may_answer_anything(
     monkeypatch.setattr(Decoders, "_answer", lambda *_: {**asdict(Decoded()), **changes})
     with pytest.raises(ApiError, match="unexpected form"):
         decoders.run(order)
+
+
+@pytest.mark.parametrize("sent", [[512], [512, 1 << 16], [511, 512], [512.0, 512.0]])
+def test_a_child_may_say_any_size(tmp_path: Path, sent: list[float]) -> None:
+    np.save(tmp_path / "picture.npy", np.zeros((512, 512, 3), np.uint8))
+    assert load_sent(tmp_path).width == 512
+    np.save(tmp_path / "sent_size.npy", np.array(sent))
+    with pytest.raises(ApiError, match="unexpected form"):
+        load_sent(tmp_path)
 
 
 def test_sound_is_cut(decoders: Decoders, order: Order) -> None:

@@ -342,7 +342,7 @@ def test_upload_limits(make_service: MakeService) -> None:
     headers = {"content-type": "application/json"}
     refused(client.post("/v1/videos", content=endless(), headers=headers), 413, "too_large")
     message = refused(client.post("/v1/videos", files=files(), data=QUICK), 400, "invalid_image", "input_reference")
-    assert "512x512 pixels; expected 10,000" in message
+    assert "512x512 pixels); expected 10,000" in message
     small = io.BytesIO()
     Image.open(PORTRAIT).resize((64, 64)).save(small, "PNG")
     sent = {**files(1), "input_reference": ("small.png", small.getvalue())}

@@ -8,7 +8,7 @@ from typing import Annotated
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
 from emo_rt.model.options import AnimateChanges, AnimateOptions
 from emo_rt.schema.kinds import Choice, Range
-from emo_rt.schema.option import check_options, read_options
+from emo_rt.schema.option import check_options, read_options, require_type
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def read_live_settings(
 
     Raises :class:`ConfigError` for an unknown name or a value out of range.
     """
+    require_type("settings", settings, LiveSettings)
     names = {field.name for field in fields(LiveSettings)}
     own = {name: value for name, value in changes.items() if name in names}
     others = {name: value for name, value in changes.items() if name not in names}
