@@ -27,6 +27,7 @@ from emo_rt import (
     ClosedError,
     Progress,
 )
+from emo_rt.errors import AudioError
 from emo_rt.model.contract import Array
 from emo_rt.model.options import SOLVERS
 from tests.animations import (

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -455,6 +455,26 @@ def test_a_slow_taker_holds_back_only_itself(tiny_animator: Animator, avatar: Av
 
 
 # A stream in an event loop, and avatars in files
+
+
+def test_a_stream_is_asynchronous_too(tiny_animator: Animator, avatar: Avatar) -> None:
+    sound = voice(3)
+
+    async def microphone() -> AsyncIterator[Array]:
+        for piece in np.split(sound, 12):
+            await asyncio.sleep(0)
+            yield piece
+
+    async def made(pieces: Any) -> Array:
+        return np.concatenate([chunk.frames async for chunk in tiny_animator.stream(avatar, pieces, steps=2)])
+
+    expected = alone(tiny_animator, avatar, sound)
+    np.testing.assert_array_equal(asyncio.run(made(microphone())), expected)
+    np.testing.assert_array_equal(asyncio.run(made([sound])), expected)
+    with pytest.raises(AudioError, match="without a single sample"):
+        asyncio.run(made([]))
+    with pytest.raises(AudioError, match="async for"):
+        list(tiny_animator.stream(avatar, microphone()))
 
 
 def test_a_saved_avatar_is_the_same(own: tuple[Runtime, Animator], tiny_animator: Animator, tmp_path: Path) -> None:
