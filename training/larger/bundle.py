@@ -79,7 +79,7 @@ def offers() -> dict[str, Any]:
     quality = Preset(ladder=("balanced", "fast", REALTIME))
     few = {
         "balanced": Preset(solver="unipc", steps=8, ladder=("fast", REALTIME)),
-        "fast": Preset(solver="unipc", steps=4, ladder=(REALTIME,)),
+        "fast": Preset(solver="unipc", steps=3, ladder=(REALTIME,)),
     }
     once = Preset(variant=DISTILLED, solver="ddim", steps=1, guidance=1.0)
     variants = {BASE: Variant(), DISTILLED: Variant(steps=(1, 1), guidance=(1.0, 1.0))}
