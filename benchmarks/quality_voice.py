@@ -20,7 +20,8 @@ def brow_pitch(people: Sequence[Person], truths: Sequence[Reading], readings: Se
 
     The judge knows no brows: they are read linearly from its features, by what all other people's true videos tell.
     """
-    made, true = [], []
+    made: list[tuple[Curve, Curve]] = []
+    true: list[tuple[Curve, Curve]] = []
     for index, person in enumerate(people):
         others = [pair for place, pair in enumerate(zip(people, truths, strict=True)) if place != index]
         weights = _brow_reading(others)
