@@ -100,8 +100,8 @@ class Conductor:
             self._shift_s -= max(self._due(self.pairs) - now, 0.0)  # the transport forgets what it had in front
         again = self._ladder.lead
         left = len(self.reel) / self.fps
-        bridge = (len(self.reel) + self._maker.frames_to_come - 1) / self.fps
-        if left < again and self._maker.making and self._remaining(now) + again <= bridge:
+        closing = (self.frames - 1) / self.fps  # the mouth closes within one clip
+        if left < again and self._maker.making and self._remaining(now) + again <= closing:
             self._must_restart = True  # the clip that is under way bridges the gap
         else:
             self._restart(now)
