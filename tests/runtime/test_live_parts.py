@@ -105,6 +105,20 @@ def test_an_interruption_between_two_parts_makes_no_frame_late(stage: Stage) -> 
     assert session.stats.late_frames == session.stats.repeated_frames == 0
 
 
+def test_an_interruption_of_a_clip_of_one_step_makes_no_frame_late(stage: Stage) -> None:
+    """It cannot be broken off, so its frames bridge the gap: more than a clip's, with those in front of it."""
+    stage.clock.parts_s, stage.clock.step_s = (), 0.45 * CLIP_S
+    session = stage.open(steps=1)
+    take(session, 20)
+    take_until(session, lambda making: not making)
+    session.push(voice(2))
+    session.flush()
+    take_until(session, lambda making: any(not clip.is_denoised for clip in making))
+    session.clear()
+    take(session, 20)
+    assert session.stats.late_frames == session.stats.repeated_frames == 0
+
+
 def test_each_session_knows_its_own_lead(stage: Stage) -> None:
     """One's first pictures come late in its clips; the other begins its own as long before they are due as ever."""
     stage.clock.parts_s = 0.02, 0.02
