@@ -249,7 +249,7 @@ def test_clear_forgets_what_a_waiting_push_holds(stage: Stage) -> None:
 
 def test_sound_that_is_none_is_refused_and_the_session_goes_on(stage: Stage) -> None:
     session = stage.open(steps=1)
-    for wrong in (np.full(10, np.nan, np.float32), np.zeros((2, 3, 4), np.float32), np.array(["a"])):
+    for wrong in (np.full(10, np.nan, np.float32), np.zeros((2, 3, 4), np.float32), np.array(["a"]), np.array(0.5)):
         with pytest.raises(AudioError):
             session.push(wrong)
     session.push(voice(3))
