@@ -22,6 +22,8 @@ class SimulatedClock(Clock):
     def __init__(self, step_s: float = 0.0) -> None:
         """``step_s``: what one solver step takes; may be changed at any time."""
         self.step_s = step_s
+        self.parts_s: tuple[float, ...] = ()
+        """What decoding takes, part by part, where no step takes time: see :meth:`part`."""
         self._now = 1000.0
         self._sessions = list[LiveSession]()
         self._changed = threading.Condition()
@@ -45,8 +47,13 @@ class SimulatedClock(Clock):
         if self.step_s:
             self.work(self.step_s)
 
+    def part(self, number: int) -> None:
+        """Decode one part of a clip's pictures, in the decoder's thread."""
+        if self.parts_s:
+            self.work(self.parts_s[number])
+
     def work(self, seconds: float) -> None:
-        """In the scheduler's thread: return when so much time has passed."""
+        """In the thread that works: return when so much time has passed."""
         with self._changed:
             self._until = self._now + seconds
             done = self._changed.wait_for(lambda: self._until is None or self._has_ended, PATIENCE_S)
@@ -72,7 +79,7 @@ class SimulatedClock(Clock):
     def wait_for_any(self, signals: Sequence[tuple[Signal, int]], until: float | None) -> None:
         """As :meth:`wait`, for several sessions whose pairs one thread takes."""
         while all(signal.version == seen for signal, seen in signals):
-            if self._is(lambda clip: clip.is_denoised):
+            if self._is(lambda clip: clip.is_denoised) and not self._is_decoding():
                 signals[0][0].wait(signals[0][1], GLANCE_S)  # decoding costs nothing, and is waited for
             elif self._pass(until):
                 return
@@ -84,8 +91,13 @@ class SimulatedClock(Clock):
 
     def _is(self, state: Callable[..., bool]) -> bool:
         """Whether a clip of any session is in that state."""
-        makers = [session._maker for session in self._sessions if not session._is_closed]
+        makers = [session._maker for session in self._sessions if not session._maker._outbox.is_over]
         return any(state(clip) for maker in makers for clip in list(maker.making.values()))
+
+    def _is_decoding(self) -> bool:
+        """Whether a part is decoded, and everything else is done that can be done beside it."""
+        with self._changed:
+            return bool(self.parts_s) and self._until is not None and not self._is(lambda clip: not clip.begun_at)
 
     def _pass(self, until: float | None) -> bool:
         """Let time pass up to the end of the work, or up to ``until`` if that is before; whether it was."""

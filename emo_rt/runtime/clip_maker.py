@@ -245,10 +245,14 @@ class ClipMaker:
 
     def _decode(self, clip: BegunClip) -> None:
         try:
-            if not self._outbox.is_over:
+            if self._is_wanted(clip):
                 self._decoded(clip)
         finally:
             clip.worker.free(clip.slot)
+
+    def _is_wanted(self, _: BegunClip) -> bool:
+        """Whether somebody waits for its pictures."""
+        return not self._outbox.is_over
 
     def _decoded(self, clip: BegunClip) -> None:
         self._hand_on(np.concatenate(list(self._pictures(clip))), clip.sound.index)

@@ -98,11 +98,8 @@ class Conductor:
         self._track = deque(sound.silenced() for sound in self._track)
         if self._settings.pace == "asap":
             self._shift_s -= max(self._due(self.pairs) - now, 0.0)  # the transport forgets what it had in front
-        again = self._ladder.lead
-        left = len(self.reel) / self.fps
-        bridge = (len(self.reel) + self._maker.frames_to_come - 1) / self.fps
-        if left < again and self._maker.making and self._remaining(now) + again <= bridge:
-            self._must_restart = True  # the clip that is under way bridges the gap
+        if self._maker.making and self._is_bridged(now):
+            self._must_restart = True
         else:
             self._restart(now)
         return played
@@ -118,6 +115,19 @@ class Conductor:
         )
         if clip.is_made:
             self._ladder.note(clip)
+
+    def _is_bridged(self, now: float) -> bool:
+        """Whether the first silent clip waits for the one that is under way, because what is in line is too short.
+
+        The mouth closes within one clip then. One step cannot be broken off: where it is the only one, the silent clip
+        comes no sooner if it does not wait, and whatever comes until then is shown.
+        """
+        again = self._ladder.lead
+        latest = (self.frames - 1) / self.fps
+        if self._ladder.rung.table.steps == 1:
+            there = len(self.reel) + self._maker.frames_to_come
+            latest = max(latest, self._due(self.pairs + there) - now)
+        return len(self.reel) / self.fps < again and self._remaining(now) + again <= latest
 
     # The time
 

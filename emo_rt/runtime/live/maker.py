@@ -284,8 +284,11 @@ class LiveMaker(Session):
             for pictures in parts:
                 self._hand_on(pictures, clip.sound.index, row)
                 row += len(pictures)
-                if row < clip.sound.frames and clip.sound.index not in self.making:  # a restart left it out
+                if row < clip.sound.frames and not self._is_wanted(clip):
                     return
+
+    def _is_wanted(self, clip: BegunClip) -> bool:
+        return super()._is_wanted(clip) and clip.sound.index in self.making  # unless a restart left it out
 
     def _deliver(self, chunk: Chunk) -> None:
         with self._outbox.changed:

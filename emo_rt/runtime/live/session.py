@@ -9,6 +9,7 @@ import numpy as np
 
 from emo_rt.errors import ClosedError, InputError, QueueFull
 from emo_rt.media.audio import AUDIO_SAMPLE_RATE
+from emo_rt.media.samples import as_columns
 from emo_rt.model.contract import Array
 from emo_rt.model.options import AnimateOptions
 from emo_rt.runtime.avatar import Avatar
@@ -94,7 +95,7 @@ class LiveSession:
         when :meth:`clear` is called is forgotten. Raises :class:`AudioError`, :class:`ClosedError`, and what has ended
         the session.
         """
-        rest, clears = np.asarray(pcm), self._clears
+        rest, clears = as_columns(np.asarray(pcm)), self._clears
         while True:
             rest, seen = self._push_some(rest, clears)
             if not len(rest):
@@ -103,7 +104,7 @@ class LiveSession:
 
     async def push_async(self, pcm: Array) -> None:
         """As :meth:`push`; waits without blocking the event loop."""
-        rest, clears = np.asarray(pcm), self._clears
+        rest, clears = as_columns(np.asarray(pcm)), self._clears
         while True:
             rest, seen = self._push_some(rest, clears)
             if not len(rest):
