@@ -44,6 +44,7 @@ from emo_rt.serve.live_start import LiveStart, read_message
 from emo_rt.serve.logs import REQUEST_ID, event
 from emo_rt.serve.records import new_id
 from emo_rt.serve.rtc_feed import RtcFeed
+from emo_rt.serve.rtc_inbox import RtcInbox, largest_message
 from emo_rt.serve.rtc_sdp import Offer, read_offer, sdp_errors
 from emo_rt.serve.service import Service
 
@@ -130,6 +131,8 @@ class RtcConnection:
             self._peer.addTransceiver("audio").setCodecPreferences(_opus())  # one decoder of foreign sound is enough
         with sdp_errors():
             await self._peer.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        if self._peer.sctp is not None:
+            RtcInbox(self._peer.sctp, self.stop)
 
     async def _agree(self, offer: Offer, feed: RtcFeed) -> str:
         tracks: dict[str | None, MediaStreamTrack] = {offer.picture: feed.picture, offer.loudspeaker: feed.sound}
@@ -247,6 +250,8 @@ class RtcConnection:
                 self._say(answer)
 
     def _answer(self, feed: RtcFeed, message: str | bytes) -> dict[str, Any] | None:
+        if len(message) > largest_message():
+            raise ApiError(413, "message_too_large", f"a message has at most {largest_message():,} bytes")
         if isinstance(message, bytes):
             return push_sound(feed.session, message)
         said = read_message(message, CONTROL_BYTES)
