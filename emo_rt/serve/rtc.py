@@ -83,6 +83,7 @@ class RtcConnection:
         self._request_id = REQUEST_ID.get()
         self._life: asyncio.Task[None] | None = None
         self._hearing: asyncio.Task[None] | None = None
+        self._gathering: asyncio.Future[None] | None = None
 
     def restart(self) -> None:
         """The server ends: say so, and end in order."""
@@ -143,7 +144,9 @@ class RtcConnection:
                     one.sender.replaceTrack(tracks[one.mid])
                 if one.mid == offer.microphone:
                     self._hearing = asyncio.create_task(self._hear(feed.session, one.receiver.track))
-            await self._peer.setLocalDescription(await self._peer.createAnswer())
+            answer = await self._peer.createAnswer()
+            self._gathering = asyncio.ensure_future(self._peer.setLocalDescription(answer))
+            await asyncio.shield(self._gathering)
         return str(self._peer.localDescription.sdp)
 
     def _note_state(self) -> None:
@@ -202,9 +205,22 @@ class RtcConnection:
             event("live session ended", call=self.id, key=self.owner or None)
 
     async def _close_peer(self) -> None:
-        """Its own never comes back where a task of aiortc has begun it and was cancelled, as at the end of the loop."""
-        with suppress(TimeoutError):
+        """Not while addresses are gathered: aioice forgets the sockets that it has opened by then."""
+        if self._gathering is not None:
+            await asyncio.wait((self._gathering,), timeout=CLOSE_S)
+        try:
             await asyncio.wait_for(self._peer.close(), CLOSE_S)
+        except TimeoutError:  # a task of aiortc has begun it and was cancelled, as at the end of the loop
+            await self._close_transports()
+
+    async def _close_transports(self) -> None:
+        used = {one.receiver.transport for one in self._peer.getTransceivers()}
+        if self._peer.sctp is not None:
+            used.add(self._peer.sctp.transport)
+        for dtls in used:
+            for transport in (dtls, dtls.transport):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(transport.stop(), CLOSE_S)
 
     def _stop_hearing(self) -> None:
         if self._hearing is not None:

@@ -28,6 +28,7 @@ from emo_rt.errors import DeviceLostError
 from emo_rt.serve import rtc, rtc_inbox
 from emo_rt.serve.app import make_app
 from emo_rt.serve.keys import add_key
+from emo_rt.serve.live_start import read_start
 from emo_rt.serve.rtc import CONFIGURATION
 from emo_rt.serve.rtc_feed import FeedTrack, SoundBlocks
 from emo_rt.serve.rtc_sdp import read_offer
@@ -429,10 +430,6 @@ def test_aiortc_never_ends_what_was_cancelled(
         await asyncio.sleep(0)
         closing.cancel()
         call.stop()
-        transports = {one.receiver.transport for one in call._peer.getTransceivers()}
-        for one in transports:  # what is left of it
-            await one.stop()
-            await one.transport.stop()
 
     async def talk() -> None:
         async with Viewer(client) as viewer:
@@ -441,7 +438,46 @@ def test_aiortc_never_ends_what_was_cancelled(
             await asyncio.to_thread(client.portal.call, cancel)
             await asyncio.to_thread(wait_until, lambda: is_free(client))
 
+    before = sockets()
     run(talk())
+    assert sockets() == before
+
+
+def sockets() -> int:
+    """That this process has open."""
+    found = 0
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += str(one.readlink()).startswith("socket:")
+    return found
+
+
+def test_who_gives_up_while_addresses_are_gathered(
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"] * 3)
+    client = make_client()
+
+    async def give_up(connection: rtc.RtcConnection, sdp: str, turns: int) -> None:
+        opening = asyncio.create_task(connection.open(read_start({**START, "type": "session.start"}), sdp))
+        while connection._peer.iceGatheringState == "new":
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await opening
+        connection.stop()
+
+    async def make() -> rtc.RtcConnection:
+        return rtc.RtcConnection(client.service, "", client.app._app.state.calls)  # type: ignore[attr-defined]
+
+    assert client.portal is not None
+    with offered(str) as sdp:
+        before = sockets()
+        for turns in range(6):
+            client.portal.call(give_up, client.portal.call(make), sdp, turns)
+            wait_until(lambda: is_free(client) and sockets() == before)
 
 
 def test_the_server_ends(make_client: Callable[..., TestClient]) -> None:
