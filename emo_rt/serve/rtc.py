@@ -44,6 +44,7 @@ from emo_rt.serve.live_start import LiveStart, read_message
 from emo_rt.serve.logs import REQUEST_ID, event
 from emo_rt.serve.records import new_id
 from emo_rt.serve.rtc_feed import RtcFeed
+from emo_rt.serve.rtc_inbox import RtcInbox, largest_message
 from emo_rt.serve.rtc_sdp import Offer, read_offer, sdp_errors
 from emo_rt.serve.service import Service
 
@@ -82,6 +83,7 @@ class RtcConnection:
         self._request_id = REQUEST_ID.get()
         self._life: asyncio.Task[None] | None = None
         self._hearing: asyncio.Task[None] | None = None
+        self._gathering: asyncio.Future[None] | None = None
 
     def restart(self) -> None:
         """The server ends: say so, and end in order."""
@@ -130,6 +132,8 @@ class RtcConnection:
             self._peer.addTransceiver("audio").setCodecPreferences(_opus())  # one decoder of foreign sound is enough
         with sdp_errors():
             await self._peer.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        if self._peer.sctp is not None:
+            RtcInbox(self._peer.sctp, self.stop)
 
     async def _agree(self, offer: Offer, feed: RtcFeed) -> str:
         tracks: dict[str | None, MediaStreamTrack] = {offer.picture: feed.picture, offer.loudspeaker: feed.sound}
@@ -140,7 +144,9 @@ class RtcConnection:
                     one.sender.replaceTrack(tracks[one.mid])
                 if one.mid == offer.microphone:
                     self._hearing = asyncio.create_task(self._hear(feed.session, one.receiver.track))
-            await self._peer.setLocalDescription(await self._peer.createAnswer())
+            answer = await self._peer.createAnswer()
+            self._gathering = asyncio.ensure_future(self._peer.setLocalDescription(answer))
+            await asyncio.shield(self._gathering)
         return str(self._peer.localDescription.sdp)
 
     def _note_state(self) -> None:
@@ -199,9 +205,22 @@ class RtcConnection:
             event("live session ended", call=self.id, key=self.owner or None)
 
     async def _close_peer(self) -> None:
-        """Its own never comes back where a task of aiortc has begun it and was cancelled, as at the end of the loop."""
-        with suppress(TimeoutError):
+        """Not while addresses are gathered: aioice forgets the sockets that it has opened by then."""
+        if self._gathering is not None:
+            await asyncio.wait((self._gathering,), timeout=CLOSE_S)
+        try:
             await asyncio.wait_for(self._peer.close(), CLOSE_S)
+        except TimeoutError:  # a task of aiortc has begun it and was cancelled, as at the end of the loop
+            await self._close_transports()
+
+    async def _close_transports(self) -> None:
+        used = {one.receiver.transport for one in self._peer.getTransceivers()}
+        if self._peer.sctp is not None:
+            used.add(self._peer.sctp.transport)
+        for dtls in used:
+            for transport in (dtls, dtls.transport):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(transport.stop(), CLOSE_S)
 
     def _stop_hearing(self) -> None:
         if self._hearing is not None:
@@ -247,6 +266,8 @@ class RtcConnection:
                 self._say(answer)
 
     def _answer(self, feed: RtcFeed, message: str | bytes) -> dict[str, Any] | None:
+        if len(message) > largest_message():
+            raise ApiError(413, "message_too_large", f"a message has at most {largest_message():,} bytes")
         if isinstance(message, bytes):
             return push_sound(feed.session, message)
         said = read_message(message, CONTROL_BYTES)

@@ -19,14 +19,16 @@ pytest.importorskip("aiortc", reason="needs the extra webrtc: `make integrations
 import aioice.ice
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack, VideoStreamTrack
+from aiortc.rtcsctptransport import SCTP_DATA_FIRST_FRAG, SCTP_DATA_LAST_FRAG, SCTP_DATA_UNORDERED, DataChunk
 from av.audio.frame import AudioFrame
 from starlette.testclient import TestClient
 
 from emo_rt import Animator, LiveSession, MarkOptions, VideoOptions, VideoWriter, verify
 from emo_rt.errors import DeviceLostError
-from emo_rt.serve import rtc
+from emo_rt.serve import rtc, rtc_inbox
 from emo_rt.serve.app import make_app
 from emo_rt.serve.keys import add_key
+from emo_rt.serve.live_start import read_start
 from emo_rt.serve.rtc import CONFIGURATION
 from emo_rt.serve.rtc_feed import FeedTrack, SoundBlocks
 from emo_rt.serve.rtc_sdp import read_offer
@@ -117,6 +119,11 @@ class Viewer:
             message = await self.messages.get()
             if message["type"] == kind:
                 return message
+
+    def send(self, message: str | bytes) -> None:
+        """Also one that is larger than the server said it may be."""
+        self.peer.sctp._remote_max_message_size = 1 << 30
+        self.channel.send(message)
 
     def say(self, kind: str) -> None:
         self.channel.send(json.dumps({"type": kind}))
@@ -423,10 +430,6 @@ def test_aiortc_never_ends_what_was_cancelled(
         await asyncio.sleep(0)
         closing.cancel()
         call.stop()
-        transports = {one.receiver.transport for one in call._peer.getTransceivers()}
-        for one in transports:  # what is left of it
-            await one.stop()
-            await one.transport.stop()
 
     async def talk() -> None:
         async with Viewer(client) as viewer:
@@ -435,7 +438,46 @@ def test_aiortc_never_ends_what_was_cancelled(
             await asyncio.to_thread(client.portal.call, cancel)
             await asyncio.to_thread(wait_until, lambda: is_free(client))
 
+    before = sockets()
     run(talk())
+    assert sockets() == before
+
+
+def sockets() -> int:
+    """That this process has open."""
+    found = 0
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += str(one.readlink()).startswith("socket:")
+    return found
+
+
+def test_who_gives_up_while_addresses_are_gathered(
+    make_client: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda **_: ["127.0.0.1"] * 3)
+    client = make_client()
+
+    async def give_up(connection: rtc.RtcConnection, sdp: str, turns: int) -> None:
+        opening = asyncio.create_task(connection.open(read_start({**START, "type": "session.start"}), sdp))
+        while connection._peer.iceGatheringState == "new":
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await opening
+        connection.stop()
+
+    async def make() -> rtc.RtcConnection:
+        return rtc.RtcConnection(client.service, "", client.app._app.state.calls)  # type: ignore[attr-defined]
+
+    assert client.portal is not None
+    with offered(str) as sdp:
+        before = sockets()
+        for turns in range(6):
+            client.portal.call(give_up, client.portal.call(make), sdp, turns)
+            wait_until(lambda: is_free(client) and sockets() == before)
 
 
 def test_the_server_ends(make_client: Callable[..., TestClient]) -> None:
@@ -589,6 +631,7 @@ def refusing(tiny_animator: Animator, tmp_path_factory: pytest.TempPathFactory) 
         (b"123", "invalid_audio"),
         ("{", "invalid_json"),
         (json.dumps({"type": "x" * (128 << 10)}), "message_too_large"),
+        (bytes((256 << 10) + 2), "message_too_large"),
     ],
 )
 def test_wrong_messages_end_it(refusing: TestClient, message: str | bytes, code: str) -> None:
@@ -597,9 +640,62 @@ def test_wrong_messages_end_it(refusing: TestClient, message: str | bytes, code:
             await viewer.call()
             viewer.say("session.sotp")
             assert (await viewer.until_type("error"))["code"] == "unknown_type"
-            viewer.channel.send(message)
+            viewer.send(message)
             assert (await viewer.until_type("error"))["code"] == code
             await viewer.until_type("session.done")
+
+    run(talk())
+    wait_until(lambda: is_free(refusing))
+
+
+async def one_large_message(viewer: Viewer) -> None:
+    viewer.send(bytes(8 << 20))
+
+
+async def many_channels(viewer: Viewer) -> None:
+    for index in range(rtc_inbox.MOST_STREAMS):
+        viewer.peer.createDataChannel(str(index))
+
+
+async def small_fragments(viewer: Viewer) -> None:
+    """Of a message that has no beginning."""
+    sctp = viewer.peer.sctp
+    for index in range(200):
+        chunk = DataChunk()
+        chunk.tsn = (sctp._local_tsn + index) % (1 << 32)
+        chunk.stream_id, chunk.user_data = viewer.channel.id, b"x"
+        await sctp._send_chunk(chunk)
+
+
+async def gaps(viewer: Viewer) -> None:
+    """Whole messages behind one that is left out: each is told to the peer again and again."""
+    sctp = viewer.peer.sctp
+    for index in range(200):
+        chunk = DataChunk(SCTP_DATA_FIRST_FRAG | SCTP_DATA_LAST_FRAG | SCTP_DATA_UNORDERED)
+        chunk.tsn = (sctp._local_tsn + 1 + index) % (1 << 32)
+        chunk.stream_id, chunk.user_data = viewer.channel.id, b"x"
+        await sctp._send_chunk(chunk)
+
+
+@pytest.mark.parametrize("flood", [one_large_message, many_channels, small_fragments, gaps])
+def test_nothing_piles_up_that_never_becomes_a_message(
+    refusing: TestClient, monkeypatch: pytest.MonkeyPatch, flood: Callable[[Viewer], Coroutine[Any, Any, None]]
+) -> None:
+    if flood is not one_large_message:
+        monkeypatch.setattr(rtc_inbox, "MOST_FRAGMENTS", 100)
+
+    async def talk() -> None:
+        async with Viewer(refusing) as viewer:
+            await viewer.call()
+            (call,) = refusing.app._app.state.calls.values()  # type: ignore[attr-defined]
+            sctp = call._peer.sctp
+            await flood(viewer)
+            error = await viewer.until_type("error")
+            assert (error["code"], "is incomplete" in error["message"]) == ("message_too_large", True)
+            waiting = [chunk for stream in sctp._inbound_streams.values() for chunk in stream.reassembly]
+            assert sum(len(chunk.user_data) for chunk in waiting) < rtc_inbox.MOST_BYTES + 2_000
+            assert max(len(waiting), len(sctp._sack_misordered)) <= rtc_inbox.MOST_FRAGMENTS + 1
+            assert len(sctp._inbound_streams) <= rtc_inbox.MOST_STREAMS + 1
 
     run(talk())
     wait_until(lambda: is_free(refusing))

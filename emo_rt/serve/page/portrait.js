@@ -16,7 +16,8 @@ export class Portrait {
     this.picture = byId("picture");
     this.canvas = byId("canvas");
     this.box = new FaceBox(byId("face-box"), (box) => this.corrected(box));
-    this.choice = 0;
+    this.asked = 0; // pictures that were chosen
+    this.choice = 0; // which of them is shown
     this.forget();
     for (const button of document.querySelectorAll(".face")) {
       button.addEventListener("click", () => this.chooseShipped(button));
@@ -37,14 +38,12 @@ export class Portrait {
 
   async chooseShipped(button) {
     const image = button.querySelector("img");
-    this.mark(button);
     const answer = await fetch(button.dataset.portrait);
-    await this.choose(await answer.blob(), image.alt.split(",")[0]);
+    await this.choose(button, await answer.blob(), image.alt.split(",")[0]);
   }
 
   async chooseOwn(file) {
-    this.mark(byId("picture-drop"));
-    await this.choose(file, file.name);
+    await this.choose(byId("picture-drop"), file, file.name);
   }
 
   mark(chosen) {
@@ -54,19 +53,35 @@ export class Portrait {
     byId("picture-drop").classList.toggle("chosen", chosen === byId("picture-drop"));
   }
 
-  /** Show it, and ask the server what it sees in it. */
-  async choose(blob, name) {
-    const choice = ++this.choice;
+  /** Show it, and ask the server what it sees in it. What is no picture changes nothing. */
+  async choose(chosen, blob, name) {
+    const choice = ++this.asked;
+    let image;
+    try {
+      image = await decoded(blob);
+    } catch (error) {
+      this.onError(error);
+      return;
+    }
+    if (choice < this.choice) {
+      URL.revokeObjectURL(image.src);
+      return;
+    }
+    this.choice = choice;
+    this.mark(chosen);
+    this.show(image);
+    await this.look(choice, blob, name);
+  }
+
+  async look(choice, blob, name) {
     this.forget();
     this.box.hide();
     this.box.box = null;
     this.say("");
+    this.blob = blob;
+    this.name = name;
     this.onChange();
     try {
-      await this.show(blob);
-      if (choice !== this.choice) return;
-      this.blob = blob;
-      this.name = name;
       const form = new FormData();
       form.append("input_reference", blob, name);
       const seen = await (await request("v1/faces", { method: "POST", body: form })).json();
@@ -79,20 +94,12 @@ export class Portrait {
     this.onChange();
   }
 
-  async show(blob) {
-    const url = URL.createObjectURL(blob);
+  show(image) {
     const { picture } = this;
-    const last = picture.src;
-    picture.src = url;
-    try {
-      await picture.decode();
-    } catch {
-      picture.src = last;
-      throw new Error("This browser cannot show the picture. Choose a PNG, JPEG or WebP file.");
-    }
-    if (last.startsWith("blob:")) URL.revokeObjectURL(last);
-    this.width = picture.naturalWidth;
-    this.height = picture.naturalHeight;
+    if (picture.src.startsWith("blob:")) URL.revokeObjectURL(picture.src);
+    picture.src = image.src;
+    this.width = image.naturalWidth;
+    this.height = image.naturalHeight;
     this.canvas.style.setProperty("--ratio", String(this.width / this.height));
   }
 
@@ -153,6 +160,18 @@ export class Portrait {
     }
     return { image_reference: { image_url: await dataUrl(blob) }, options: this.options(scale) };
   }
+}
+
+async function decoded(blob) {
+  const image = new Image();
+  image.src = URL.createObjectURL(blob);
+  try {
+    await image.decode();
+  } catch {
+    URL.revokeObjectURL(image.src);
+    throw new Error("This browser cannot show the picture. Choose a PNG, JPEG or WebP file.");
+  }
+  return image;
 }
 
 function dataUrl(blob) {

@@ -92,8 +92,11 @@ def test_a_broken_file_is_told_and_the_next_one_works(studio: Studio, kind: str)
     if kind == "picture":
         studio.choose(picture=upload("broken.png", "image/png", b"no picture"))
         assert "cannot show the picture" in studio.error
-        assert studio.page.is_disabled("#watch")
+        assert studio.page.get_attribute(".face", "aria-pressed") == "true"
+        assert studio.page.locator("#picture-drop.chosen").count() == 0
+        studio.page.wait_for_selector("#watch:not([disabled])")  # what was chosen before still is
         studio.choose(picture=PORTRAIT)
+        studio.page.wait_for_selector("#picture-drop.chosen")
     else:
         studio.choose(sound=upload("broken.wav", "audio/wav", b"no sound"))
         assert "cannot read broken.wav" in studio.error
