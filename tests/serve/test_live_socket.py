@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,9 @@ def test_a_conversation(client: TestClient, service: Service, tmp_path: Path) ->
         viewer.until(lambda message: message.get("speaking") is True)
         socket.send_json({"type": "session.ping"})
         viewer.until_type("session.pong")
+        figures = client.get("/metrics").text
+        assert re.search(r'^emo_rt_live_rung_sessions\{rung="\w+"\} 1.0$', figures, re.MULTILINE)
+        assert re.search(r'^emo_rt_live_latency_seconds\{part="total",quantile="0.9"\} \d', figures, re.MULTILINE)
         socket.send_json({"type": "session.stop"})
         done = viewer.until_type("session.done")
         assert viewer.closed() == 1000
