@@ -11,7 +11,7 @@ import pytest
 SKIPPED = (
     *("emo_rt.export", "emo_rt.engines", "emo_rt.benchmarks", "emo_rt.cli.__main__"),
     *("emo_rt.evaluate", "emo_rt.integrations", "emo_rt.serve"),
-    *(f"emo_rt.device.cuda_form.{name}" for name in ("editor", "memory", "rewrite", "values")),
+    "emo_rt.device.cuda_form.",  # the modules in it
 )
 """Not the core: they need extras."""
 ROOT = Path(__file__).resolve().parent.parent
