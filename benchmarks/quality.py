@@ -146,29 +146,24 @@ def real_voices(
     """The measures by recordings, spoken by one person; names as in :class:`Row`."""
     from training.world.lips import loudness_of
 
-    def read(sound: NDArray[np.float32]) -> Curve:
-        with prepare(animator, person) as avatar:
-            chosen = options.replace(paste_back=False)
-            video = animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen).numpy()
+    def read(avatar: Avatar, sound: NDArray[np.float32]) -> Curve:
+        chosen = options.replace(paste_back=False)
+        video = animator.animate(avatar, sound, sample_rate=AUDIO_SAMPLE_RATE, options=chosen).numpy()
         return reader.read(video).opening
 
     sounds = [np.concatenate(list(mono_16k(open_audio(voice))))[: 8 * AUDIO_SAMPLE_RATE] for voice in voices]
-    openings = [read(sound) for sound in sounds]
-    loud = [np.asarray(loudness_of(sounds[i], _times(openings[i], animator.config.fps))) for i in range(len(sounds))]
+    with prepare(animator, person) as avatar:
+        openings, hushed = ([read(avatar, sound * level) for sound in sounds] for level in (np.float32(1), QUIET))
+    times = [(np.arange(len(opening)) + 0.5) / animator.config.fps for opening in openings]
+    loud = [np.asarray(loudness_of(sound, middles)) for sound, middles in zip(sounds, times, strict=True)]
     length = min(map(len, openings))
     matches = [[lagged(one[:length], opening[:length], 0) for one in loud] for opening in openings]
-    own = [lagged(one, opening, 0) for one, opening in zip(loud, openings, strict=True)]
-    quiet = [lagged(one, read(sound * QUIET), 0) for one, sound in zip(loud, sounds, strict=True)]
+    own, quiet = ([lagged(*pair, 0) for pair in zip(loud, some, strict=True)] for some in (openings, hushed))
     return {
         "real_voice": float(np.mean(own)),
         "own_voice": float(np.mean([int(np.argmax(row)) == index for index, row in enumerate(matches)])),
         "quiet_loss": float(np.mean(own) - np.mean(quiet)),
     }
-
-
-def _times(frames: Curve, fps: int) -> Curve:
-    """Of the middles of frames."""
-    return (np.arange(len(frames)) + 0.5) / fps
 
 
 def reconstruction(bundle: str) -> Callable[[Sequence[Person]], list[Pixels]]:

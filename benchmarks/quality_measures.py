@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from emo_rt.benchmarks.quality_people import Curve, Person, Pixels, Reader, Reading
-from emo_rt.benchmarks.quality_voice import brow_pitch, head_energy
+from emo_rt.benchmarks.quality_voice import brow_pitch, head_energy, turning
+from emo_rt.evaluate.pictures import luma
 
 CLOSED = 0.15
 """Read opening below which a mouth counts as shut."""
 LAGS = range(-5, 6)
 EDGE = 60.0
 """Brightness, of 255, by which an edge rises or falls."""
-LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,7 @@ def lagged(true: Curve, read: Curve, lag: int) -> float:
 
 def head_speed(angles: Curve) -> float:
     """(T, 3) radians at 25 frames a second → mean angular speed in units of 20 degrees a second."""
-    kernel = np.ones(7) / 7
-    smooth = np.stack([np.convolve(column, kernel, mode="valid") for column in angles.T], axis=1)
-    rates = np.linalg.norm(np.diff(smooth, axis=0), axis=1) * 25
-    return float(np.degrees(rates.mean()) / 20)
+    return float(turning(angles).mean() / 20)
 
 
 def jitter(places: Iterable[Curve], clip_frames: int) -> tuple[float, float]:
@@ -179,7 +176,7 @@ def edge_widths(frame: Pixels) -> Curve:
     """(H, W, 3) → widths in pixels of where the brightness of a row rises or falls by :data:`EDGE` in one go, from a
     tenth of the way to nine tenths."""
     widths = []
-    for row in frame.astype(np.float64) @ LUMA:
+    for row in luma(frame):
         signs = np.sign(np.diff(row))
         turns = np.flatnonzero(np.diff(signs)) + 1
         for start, end in zip((0, *turns), (*turns, len(row) - 1), strict=True):

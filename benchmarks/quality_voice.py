@@ -35,7 +35,7 @@ def brow_pitch(people: Sequence[Person], truths: Sequence[Reading], readings: Se
 
 def head_energy(people: Sequence[Person], truths: Sequence[Reading], readings: Sequence[Reading]) -> float:
     """Slope of the head's angular speed over the voice's loudness, over that in the true videos."""
-    return _slope(_turning(people, readings)) / _slope(_turning(people, truths))
+    return _slope(_turning_by_loudness(people, readings)) / _slope(_turning_by_loudness(people, truths))
 
 
 def _brow_reading(people: Sequence[tuple[Person, Reading]]) -> Curve:
@@ -46,16 +46,21 @@ def _brow_reading(people: Sequence[tuple[Person, Reading]]) -> Curve:
     return np.asarray(np.linalg.solve(squares, features.T @ brows))
 
 
-def _turning(people: Sequence[Person], readings: Sequence[Reading]) -> list[tuple[Curve, Curve]]:
+def _turning_by_loudness(people: Sequence[Person], readings: Sequence[Reading]) -> list[tuple[Curve, Curve]]:
     """Loudness and degrees a second, averaged over some frames."""
     pairs = []
     for person, reading in zip(people, readings, strict=True):
-        angles = np.stack([_smooth(column) for column in reading.angles.T], axis=1)
-        speed = np.degrees(np.linalg.norm(np.diff(angles, axis=0), axis=1)) * FPS
+        speed = turning(reading.angles)
         loud = _smooth(person.loudness)[1:]
         count = min(len(speed), len(loud))
         pairs.append((loud[:count], speed[:count]))
     return pairs
+
+
+def turning(angles: Curve) -> Curve:
+    """(T, 3) radians at 25 frames a second → (T - 7,) angular speed in degrees a second, of smoothed angles."""
+    smooth = np.stack([_smooth(column) for column in angles.T], axis=1)
+    return np.degrees(np.linalg.norm(np.diff(smooth, axis=0), axis=1)) * FPS
 
 
 def _smooth(curve: Curve) -> Curve:

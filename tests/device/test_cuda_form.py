@@ -489,11 +489,16 @@ def test_graphs_of_a_bundle_in_half_compute_the_same(bundle_cache: Path, graph: 
     inputs = inputs_of(lean, graph)
     onnx.load_external_data_for_model(model, form.session_entries[WEIGHTS_FOLDER])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for ours, theirs in zip(evaluate(model, inputs), session.run(None, inputs), strict=True):
+    assert_same(evaluate(model, inputs), session.run(None, inputs), 0.02, most=8)
+
+
+def assert_same(found: Sequence[Array], expected: Sequence[Array], bound: float, most: int) -> None:
+    """Relative error below ``bound``; pixels differ by at most ``most``."""
+    for ours, theirs in zip(found, expected, strict=True):
         if theirs.dtype == np.uint8:
-            assert np.abs(ours.astype(int) - theirs).max() <= 8
+            assert np.abs(ours.astype(int) - theirs).max() <= most
         else:
-            assert relative(ours, theirs) < 0.02
+            assert relative(ours, theirs) < bound
 
 
 def inputs_of(bundle: Bundle, graph: str) -> dict[str, Array]:
@@ -510,11 +515,7 @@ def test_graphs_of_a_bundle_compute_the_same(tiny_bundle: Bundle, graph: str) ->
     inputs = inputs_of(tiny_bundle, graph)
     onnx.load_external_data_for_model(model, form.session_entries[WEIGHTS_FOLDER])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for ours, theirs in zip(evaluate(model, inputs), session.run(None, inputs), strict=True):
-        if theirs.dtype == np.uint8:
-            assert np.abs(ours.astype(int) - theirs).max() <= 1
-        else:
-            assert relative(ours, theirs) < BOUND
+    assert_same(evaluate(model, inputs), session.run(None, inputs), BOUND, most=1)
 
 
 @pytest.mark.parametrize("graph", ["step", "vae_decoder"])
